@@ -1,0 +1,59 @@
+# From a fresh checkout, with Python >= 3.11 and make:
+#   make demo        from sentences to moving characters, written to demo/; does not need torch
+#   make test        every check and test that needs no GPU
+#   make test-slow   full fuzz counts, overload and soak runs
+#   make check       format, lint, types, imports
+#   make proto       the generated code of the wire format
+#   make clean       remove what all of these made
+# Another interpreter: make test PYTHON=python3.13
+
+PYTHON ?= python3
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
+IN_VENV = . .venv/bin/activate &&
+
+# Or pyright's wrapper asks the network for newer versions of itself.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+
+.PHONY: demo test test-slow check proto clean
+
+demo: .venv-demo/installed
+	.venv-demo/bin/python -m bridge demo --out demo
+
+test: check .csharp/done
+	$(IN_VENV) python -m pytest
+
+test-slow: .venv/installed .csharp/done
+	$(IN_VENV) python -m pytest -m "slow and not gpu"
+
+check: .venv/installed
+	$(IN_VENV) ruff format --check .
+	$(IN_VENV) ruff check .
+	$(IN_VENV) pyright
+	$(IN_VENV) lint-imports
+
+proto: .venv/installed
+	$(IN_VENV) bash proto/generate.sh
+
+clean:
+	rm -rf .venv .venv-demo .csharp demo build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Torch goes first and alone: together with the rest, pip may bring another build of it.
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing into .venv: a few minutes"
+	.venv/bin/python $(PIP_INSTALL) torch==2.13.0
+	.venv/bin/python $(PIP_INSTALL) --editable ".[dev]"
+	touch $@
+
+.venv-demo/installed: pyproject.toml constraints.txt | .venv-demo/bin/python
+	@echo "Installing into .venv-demo: less than a minute"
+	.venv-demo/bin/python $(PIP_INSTALL) ".[bridge]"
+	touch $@
+
+%/bin/python:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python >= 3.11 is needed: make PYTHON=...')"
+	$(PYTHON) -m venv $*
+
+.csharp/done: tests/unity_client/fetch_csharp_tools.sh | .venv/installed
+	rm -f $@
+	$(IN_VENV) bash $< .csharp

@@ -1,0 +1,232 @@
+"""python -m bridge serve | generate | convert | demo | doctor"""
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bridge.client import Received
+    from bridge.server import Running, ServeConfig
+    from bridge.stubs.motion_pb2 import StreamMotionRequest
+
+GRPC_PORT, WEB_PORT = 50051, 50052
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 2 for what the user can mend, 1 for a doctor who found something."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO if options.command == "serve" else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        return options.run(options)
+    except (ValueError, OSError, ImportError) as error:
+        if options.verbose:
+            raise
+        hint = "; pip install '.[bridge]' brings what is missing" if isinstance(error, ImportError) else ""
+        print(f"error: {error}{hint}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bridge", description="From sentences to motion that streams.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    serve = commands.add_parser("serve", help="answer gRPC and gRPC-Web until SIGTERM or SIGINT")
+    _add_bundle(serve, positional=True)
+    serve.add_argument("--port", type=int, default=GRPC_PORT, help="gRPC; 0 picks a free one (default %(default)s)")
+    serve.add_argument("--web-port", type=int, default=WEB_PORT, help="gRPC-Web; 0 picks one (default %(default)s)")
+    serve.add_argument("--max-streams", type=int, default=10, help="streams at once (default %(default)s)")
+    serve.add_argument("--max-duration-s", type=float, default=10.0, help="longest motion (default %(default)s)")
+    serve.add_argument("--grace-s", type=float, default=10.0, help="time to end after SIGTERM (default %(default)s)")
+    serve.set_defaults(run=_serve)
+
+    generate = commands.add_parser("generate", help="act out one sentence and write it to files")
+    generate.add_argument("prompt", help="what the character does")
+    generate.add_argument("--address", help="HOST:PORT of a bridge; without it one is started for this call")
+    _add_out(generate)
+    generate.add_argument("--seed", type=int, default=0, help="same seed, same motion (default %(default)s)")
+    generate.add_argument("--reasoning", choices=("on", "off"), default="on", help="plan first or move at once")
+    generate.add_argument("--max-duration-s", type=float, help="longest motion (default: the server's limit)")
+    _add_bundle(generate, positional=False)
+    generate.set_defaults(run=_generate)
+
+    convert = commands.add_parser("convert", help="turn a saved motion into other files")
+    convert.add_argument("motion", type=Path, help="an .npz that generate wrote")
+    _add_out(convert)
+    convert.add_argument("--prompt", default="", help="caption of pictures")
+    convert.set_defaults(run=_convert)
+
+    demo = commands.add_parser("demo", help="three sentences through a server of its own, nine files")
+    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder (default %(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="same seed, same motion (default %(default)s)")
+    _add_bundle(demo, positional=False)
+    demo.set_defaults(run=_demo)
+
+    doctor = commands.add_parser("doctor", help="look at versions, providers, bundle and ports")
+    _add_bundle(doctor, positional=True)
+    doctor.add_argument("--port", type=int, default=GRPC_PORT, help="gRPC (default %(default)s)")
+    doctor.add_argument("--web-port", type=int, default=WEB_PORT, help="gRPC-Web (default %(default)s)")
+    doctor.set_defaults(run=_doctor)
+
+    for command in commands.choices.values():
+        command.add_argument("--verbose", action="store_true", help="log more, and show where an error comes from")
+    return parser
+
+
+def _add_bundle(parser: argparse.ArgumentParser, positional: bool) -> None:
+    if positional:
+        parser.add_argument("bundle", nargs="?", type=Path, help="folder that python -m export wrote")
+    else:
+        parser.add_argument("--bundle", type=Path, help="folder that python -m export wrote")
+    parser.add_argument("--provider", default="auto", help="auto, cpu, cuda or tensorrt (default %(default)s)")
+    if parser.prog.split()[-1] != "doctor":
+        parser.add_argument("--threads", type=int, default=0, help="of one step of the model; 0 is one a core")
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, action="append", required=True, help=".bvh, .npz, .gif or .png; may be given more than once"
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import asyncio
+    import signal
+
+    from bridge.server import serve
+
+    config = dataclasses.replace(
+        _config(options, options.port, options.web_port),
+        max_streams=options.max_streams,
+        max_duration_s=options.max_duration_s,
+        grace_s=options.grace_s,
+    )
+
+    def started(server: "Running") -> None:
+        print(
+            f"serving {server.model_id} on {server.provider}: "
+            f"gRPC {server.grpc_address}, gRPC-Web http://{server.web_address}",
+            flush=True,
+        )
+
+    async def run() -> None:
+        stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopping.set))
+        await serve(config, started, stopping)
+
+    asyncio.run(run())
+    return 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from bridge.server import running
+    from bridge.stubs import motion_pb2
+    from bridge.writers import check_paths, write_clip
+
+    check_paths(options.out)
+    if not 0 <= options.seed < 2**64:
+        raise ValueError(f"--seed must be 0 to 2**64 - 1, got {options.seed}")
+    request = motion_pb2.StreamMotionRequest(
+        prompt=options.prompt,
+        seed=options.seed,
+        reasoning=motion_pb2.REASONING_ON if options.reasoning == "on" else motion_pb2.REASONING_OFF,
+        max_duration_s=options.max_duration_s,
+    )
+    if options.address:
+        received = _receive(options.address, request)
+    else:
+        with running(_config(options, port=0, web_port=None)) as server:
+            received = _receive(server.grpc_address, request)
+    for path in options.out:
+        write_clip(path, received.clip)
+    _print_received(received, options.out)
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from bridge.clip import Clip
+    from bridge.writers import check_paths, write_clip
+    from python_core.contract.motion import read_motion
+
+    check_paths(options.out)
+    clip = Clip(motion=read_motion(options.motion), prompt=options.prompt)
+    for path in options.out:
+        write_clip(path, clip)
+        print(f"wrote {path}")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from bridge.demo import play
+
+    for scene in play(_config(options, port=0, web_port=None), options.out, options.seed):
+        _print_received(scene.received, scene.files)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from bridge.doctor import examine
+
+    bundle = options.bundle or Path(__file__).parent / "default_bundle"
+    ports = {"--port": options.port, "--web-port": options.web_port}
+    findings = examine(bundle, options.provider, ports)
+    for finding in findings:
+        mark = "ok  " if finding.ok else "FAIL" if finding.needed else "-   "
+        print(f"{mark} {finding.name}: {finding.text}")
+    return 0 if all(finding.ok or not finding.needed for finding in findings) else 1
+
+
+def _config(options: argparse.Namespace, port: int, web_port: int | None) -> "ServeConfig":
+    from bridge.server import DEFAULT_BUNDLE, ServeConfig
+
+    return ServeConfig(
+        bundle=options.bundle or DEFAULT_BUNDLE,
+        port=port,
+        web_port=web_port,
+        provider=options.provider,
+        num_threads=options.threads,
+    )
+
+
+def _receive(address: str, request: "StreamMotionRequest") -> "Received":
+    from bridge.client import MotionClient
+
+    with MotionClient(address) as client:
+        return client.generate(request)
+
+
+def _print_received(received: "Received", files: Sequence[Path]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from bridge.stubs import motion_pb2
+    from python_core.contract.plan import format_plan
+
+    clip, summary = received.clip, received.summary
+    quality = summary.quality
+    beats = format_plan(clip.plan) if clip.plan else "none, moved at once"
+    stop = motion_pb2.StopReason.Name(summary.stop_reason).removeprefix("STOP_REASON_").lower().replace("_", " ")
+    table = Table(title=clip.prompt, title_justify="left", title_style="bold", show_header=False)
+    table.add_row("plan", beats)
+    table.add_row("first frame", f"{1000 * received.first_frame_s:.0f} ms")
+    table.add_row("motion", f"{summary.num_frames} frames, {summary.duration_s:.1f} s, ended by {stop}")
+    table.add_row("seed, revision", f"{received.header.seed}, {received.header.model.revision[:12]}")
+    table.add_row("foot skate", f"{quality.foot_skate_m_s:.3f} m/s, in {quality.foot_skate_ratio:.0%} of frames")
+    table.add_row("penetration", f"{100 * quality.penetration_m:.1f} cm")
+    table.add_row("jerk", f"{quality.jerk_m_s3:.0f} m/s3")
+    table.add_row("loop gap", f"{100 * quality.loop_gap_m:.1f} cm")
+    table.add_row("files", "\n".join(str(path) for path in files))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

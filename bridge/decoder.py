@@ -1,0 +1,95 @@
+"""The motion decoder: codes and a state go in, frames and the next state come out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.engine import check_names
+from bridge.providers import open_session
+from python_core.contract.bundle import BundleError, Manifest
+from python_core.contract.motion import Motion
+
+CONTACT_THRESHOLD = 0.5
+_OUTPUTS = ("root_positions_m", "joint_rotations", "contacts", "next_conv_state", "next_root_state")
+
+
+@dataclass(frozen=True, eq=False)
+class DecoderState:
+    """Where a stream is: what the decoder remembers of the codes so far."""
+
+    conv: NDArray[np.float32]
+    """[1, conv_state_size]"""
+    root: NDArray[np.float32]
+    """x and z in metres and yaw in radians at which the next frame begins, [1, 3]."""
+
+
+class Decoder:
+    """An open motion decoder.
+
+    Raises:
+        ProviderError: The provider does not load.
+        BundleError: The graph's inputs or outputs are not those that the manifest promises.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, provider: str, num_threads: int = 0) -> None:
+        self._manifest = manifest
+        path = folder / manifest.motion_decoder.file
+        self._session = open_session(path, provider, num_threads)
+        check_names(path, self._session, inputs={"codes", "conv_state", "root_state"}, outputs=set(_OUTPUTS))
+
+    @property
+    def provider(self) -> str:
+        """As ONNX Runtime names it."""
+        return self._session.get_providers()[0]
+
+    def start(self) -> DecoderState:
+        """The state before the first code: at the origin, facing +Z."""
+        size = self._manifest.motion_decoder.conv_state_size
+        return DecoderState(np.zeros((1, size), np.float32), np.zeros((1, 3), np.float32))
+
+    def decode(self, codes: list[int], state: DecoderState) -> tuple[Motion, DecoderState]:
+        """Turn codes into their frames, `frames_per_code` each, and the state after them.
+
+        Raises:
+            BundleError: The decoder wrote something that is not a motion.
+        """
+        inputs = {
+            "codes": np.array([codes], dtype=np.int64),
+            "conv_state": state.conv,
+            "root_state": state.root,
+        }
+        roots, rotations, contacts, conv, root = (np.asarray(out) for out in self._session.run(_OUTPUTS, inputs))
+        expected = len(codes) * self._manifest.frames_per_code
+        if roots.shape[1] != expected:
+            raise BundleError(
+                f"the motion decoder wrote {roots.shape[1]} frames for {len(codes)} codes, expected {expected}; "
+                "export the bundle again"
+            )
+        try:
+            motion = Motion(
+                root_positions_m=roots[0],
+                joint_rotations=rotations[0],
+                contacts=contacts[0] > CONTACT_THRESHOLD,
+                frame_rate_hz=self._manifest.frame_rate_hz,
+                skeleton=self._manifest.skeleton,
+            )
+        except ValueError as error:
+            raise BundleError(f"the motion decoder wrote no motion ({error}); export the bundle again") from error
+        return motion, DecoderState(conv, root)
+
+    def decode_whole(self, codes: list[int]) -> Motion:
+        """Decode all codes in one run of the graph."""
+        return self.decode(codes, self.start())[0]
+
+
+def join(parts: list[Motion]) -> Motion:
+    """One motion of consecutive parts."""
+    return Motion(
+        root_positions_m=np.concatenate([part.root_positions_m for part in parts]),
+        joint_rotations=np.concatenate([part.joint_rotations for part in parts]),
+        contacts=np.concatenate([part.contacts for part in parts]),
+        frame_rate_hz=parts[0].frame_rate_hz,
+        skeleton=parts[0].skeleton,
+    )

@@ -1,0 +1,109 @@
+"""Looks at everything that a bridge needs and says what is wrong and what to do. Works when things are broken."""
+
+import importlib
+import importlib.metadata
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+NEEDED = {
+    "numpy": "numpy",
+    "tokenizers": "tokenizers",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
+    "grpc_status": "grpcio-status",
+    "google.protobuf": "protobuf",
+    "aiohttp": "aiohttp",
+    "PIL": "pillow",
+    "rich": "rich",
+}
+"""Module -> package that brings it."""
+INSTALL = "pip install '.[bridge]'"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    text: str
+    ok: bool
+    needed: bool = True
+    """Whether the bridge cannot run without it."""
+
+
+def examine(bundle: Path, provider: str, ports: dict[str, int]) -> list[Finding]:
+    """Look at versions, providers, the bundle and the ports.
+
+    Args:
+        bundle: The folder that would be served.
+        provider: The provider that would be asked for.
+        ports: Option -> port that would be used.
+    """
+    findings = [Finding("python", platform.python_version(), ok=True)]
+    findings += [_examine_package(module, package) for module, package in NEEDED.items()]
+    findings += _examine_onnxruntime(provider)
+    findings.append(_examine_with("bundle", lambda: _verify(bundle)))
+    findings += [
+        _examine_with(f"port {port}", lambda o=option, p=port: _try_port(o, p)) for option, port in ports.items()
+    ]
+    return findings
+
+
+def _examine_package(module: str, package: str) -> Finding:
+    try:
+        importlib.import_module(module)
+        return Finding(package, importlib.metadata.version(package), ok=True)
+    except ImportError as error:
+        return Finding(package, f"does not import ({error}); {INSTALL}", ok=False)
+
+
+def _examine_onnxruntime(asked: str) -> list[Finding]:
+    try:
+        from bridge import providers
+    except ImportError as error:
+        return [Finding("onnxruntime", f"does not import ({error}); {INSTALL}", ok=False)]
+    packages = providers.installed_packages()
+    versions = ", ".join(f"{package} {version}" for package, version in packages.items())
+    if len(packages) > 1:
+        remedy = f"pip uninstall -y {' '.join(packages)}, then install one of '.[bridge]' and '.[bridge-gpu]'"
+        text = f"{versions}: they share one folder and overwrite each other, GPU providers vanish; {remedy}"
+        findings = [Finding("onnxruntime", text, ok=False)]
+    else:
+        findings = [Finding("onnxruntime", versions or "installed without a package", ok=True)]
+    needed = "cpu" if asked == providers.AUTO else asked
+    for name in providers.PROVIDERS:
+        reason = providers.why_missing(name)
+        text = reason or "loads"
+        findings.append(Finding(f"provider {name}", text, ok=reason is None, needed=name == needed))
+    if asked not in providers.KNOWN:
+        findings.append(_examine_with(f"provider {asked}", lambda: str(providers.check_name(asked))))
+    return findings
+
+
+def _examine_with(name: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, look(), ok=True)
+    except (ValueError, OSError, ImportError) as error:
+        return Finding(name, str(error), ok=False)
+
+
+def _verify(folder: Path) -> str:
+    from bridge.server import check_bundle_exists
+    from bridge.stream import MotionModel
+
+    check_bundle_exists(folder)
+    model = MotionModel(folder, "cpu")
+    model.warm_up()
+    manifest = model.bundle.manifest
+    num_files = len(manifest.files)
+    return f"{folder}: {manifest.model_id}, {num_files} files verified, opens and runs, licence {manifest.licence}"
+
+
+def _try_port(option: str, port: int) -> str:
+    from bridge.server import check_port
+
+    check_port(port, option)
+    return f"free ({option})"

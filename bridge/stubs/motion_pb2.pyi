@@ -1,0 +1,204 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Reasoning(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REASONING_UNSPECIFIED: _ClassVar[Reasoning]
+    REASONING_ON: _ClassVar[Reasoning]
+    REASONING_OFF: _ClassVar[Reasoning]
+
+class StopReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STOP_REASON_UNSPECIFIED: _ClassVar[StopReason]
+    STOP_REASON_MODEL: _ClassVar[StopReason]
+    STOP_REASON_PLAN_DURATION: _ClassVar[StopReason]
+    STOP_REASON_MAX_DURATION: _ClassVar[StopReason]
+REASONING_UNSPECIFIED: Reasoning
+REASONING_ON: Reasoning
+REASONING_OFF: Reasoning
+STOP_REASON_UNSPECIFIED: StopReason
+STOP_REASON_MODEL: StopReason
+STOP_REASON_PLAN_DURATION: StopReason
+STOP_REASON_MAX_DURATION: StopReason
+
+class GetModelRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetModelResponse(_message.Message):
+    __slots__ = ("model", "limits")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    limits: Limits
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+
+class Model(_message.Message):
+    __slots__ = ("model_id", "revision", "wire_version", "language_model_provider", "motion_decoder_provider", "skeleton", "frame_rate_hz", "frames_per_code", "num_codes", "licence", "data_notice")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_MODEL_PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    MOTION_DECODER_PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    SKELETON_FIELD_NUMBER: _ClassVar[int]
+    FRAME_RATE_HZ_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_PER_CODE_FIELD_NUMBER: _ClassVar[int]
+    NUM_CODES_FIELD_NUMBER: _ClassVar[int]
+    LICENCE_FIELD_NUMBER: _ClassVar[int]
+    DATA_NOTICE_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    revision: str
+    wire_version: str
+    language_model_provider: str
+    motion_decoder_provider: str
+    skeleton: Skeleton
+    frame_rate_hz: float
+    frames_per_code: int
+    num_codes: int
+    licence: str
+    data_notice: str
+    def __init__(self, model_id: _Optional[str] = ..., revision: _Optional[str] = ..., wire_version: _Optional[str] = ..., language_model_provider: _Optional[str] = ..., motion_decoder_provider: _Optional[str] = ..., skeleton: _Optional[_Union[Skeleton, _Mapping]] = ..., frame_rate_hz: _Optional[float] = ..., frames_per_code: _Optional[int] = ..., num_codes: _Optional[int] = ..., licence: _Optional[str] = ..., data_notice: _Optional[str] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("max_prompt_code_points", "max_duration_s")
+    MAX_PROMPT_CODE_POINTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    max_prompt_code_points: int
+    max_duration_s: float
+    def __init__(self, max_prompt_code_points: _Optional[int] = ..., max_duration_s: _Optional[float] = ...) -> None: ...
+
+class Skeleton(_message.Message):
+    __slots__ = ("name", "joint_names", "parents", "rest_offsets_m", "rest_root_height_m")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    JOINT_NAMES_FIELD_NUMBER: _ClassVar[int]
+    PARENTS_FIELD_NUMBER: _ClassVar[int]
+    REST_OFFSETS_M_FIELD_NUMBER: _ClassVar[int]
+    REST_ROOT_HEIGHT_M_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    joint_names: _containers.RepeatedScalarFieldContainer[str]
+    parents: _containers.RepeatedScalarFieldContainer[int]
+    rest_offsets_m: bytes
+    rest_root_height_m: float
+    def __init__(self, name: _Optional[str] = ..., joint_names: _Optional[_Iterable[str]] = ..., parents: _Optional[_Iterable[int]] = ..., rest_offsets_m: _Optional[bytes] = ..., rest_root_height_m: _Optional[float] = ...) -> None: ...
+
+class StreamMotionRequest(_message.Message):
+    __slots__ = ("prompt", "seed", "reasoning", "max_duration_s", "sampling")
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    REASONING_FIELD_NUMBER: _ClassVar[int]
+    MAX_DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    prompt: str
+    seed: int
+    reasoning: Reasoning
+    max_duration_s: float
+    sampling: Sampling
+    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., reasoning: _Optional[_Union[Reasoning, str]] = ..., max_duration_s: _Optional[float] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ...) -> None: ...
+
+class Sampling(_message.Message):
+    __slots__ = ("temperature", "top_p")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    top_p: float
+    def __init__(self, temperature: _Optional[float] = ..., top_p: _Optional[float] = ...) -> None: ...
+
+class StreamMotionResponse(_message.Message):
+    __slots__ = ("event",)
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    event: MotionEvent
+    def __init__(self, event: _Optional[_Union[MotionEvent, _Mapping]] = ...) -> None: ...
+
+class MotionEvent(_message.Message):
+    __slots__ = ("header", "plan", "chunk", "summary")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    header: StreamHeader
+    plan: Plan
+    chunk: FrameChunk
+    summary: StreamSummary
+    def __init__(self, header: _Optional[_Union[StreamHeader, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., chunk: _Optional[_Union[FrameChunk, _Mapping]] = ..., summary: _Optional[_Union[StreamSummary, _Mapping]] = ...) -> None: ...
+
+class StreamHeader(_message.Message):
+    __slots__ = ("model", "request_id", "seed")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    request_id: str
+    seed: int
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., request_id: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class Plan(_message.Message):
+    __slots__ = ("beats", "text")
+    BEATS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    beats: _containers.RepeatedCompositeFieldContainer[Beat]
+    text: str
+    def __init__(self, beats: _Optional[_Iterable[_Union[Beat, _Mapping]]] = ..., text: _Optional[str] = ...) -> None: ...
+
+class Beat(_message.Message):
+    __slots__ = ("text", "duration_s", "body_parts")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    BODY_PARTS_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    duration_s: float
+    body_parts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, text: _Optional[str] = ..., duration_s: _Optional[float] = ..., body_parts: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FrameChunk(_message.Message):
+    __slots__ = ("first_frame", "code", "root_positions_m", "joint_rotations", "contacts")
+    FIRST_FRAME_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    ROOT_POSITIONS_M_FIELD_NUMBER: _ClassVar[int]
+    JOINT_ROTATIONS_FIELD_NUMBER: _ClassVar[int]
+    CONTACTS_FIELD_NUMBER: _ClassVar[int]
+    first_frame: int
+    code: int
+    root_positions_m: bytes
+    joint_rotations: bytes
+    contacts: bytes
+    def __init__(self, first_frame: _Optional[int] = ..., code: _Optional[int] = ..., root_positions_m: _Optional[bytes] = ..., joint_rotations: _Optional[bytes] = ..., contacts: _Optional[bytes] = ...) -> None: ...
+
+class StreamSummary(_message.Message):
+    __slots__ = ("num_codes", "num_frames", "duration_s", "stop_reason", "quality", "first_frame_ms", "total_ms", "num_reasoning_tokens")
+    NUM_CODES_FIELD_NUMBER: _ClassVar[int]
+    NUM_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    STOP_REASON_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FRAME_MS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
+    NUM_REASONING_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    num_codes: int
+    num_frames: int
+    duration_s: float
+    stop_reason: StopReason
+    quality: QualityReport
+    first_frame_ms: float
+    total_ms: float
+    num_reasoning_tokens: int
+    def __init__(self, num_codes: _Optional[int] = ..., num_frames: _Optional[int] = ..., duration_s: _Optional[float] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., quality: _Optional[_Union[QualityReport, _Mapping]] = ..., first_frame_ms: _Optional[float] = ..., total_ms: _Optional[float] = ..., num_reasoning_tokens: _Optional[int] = ...) -> None: ...
+
+class QualityReport(_message.Message):
+    __slots__ = ("foot_skate_m_s", "foot_skate_ratio", "penetration_m", "jerk_m_s3", "loop_gap_m")
+    FOOT_SKATE_M_S_FIELD_NUMBER: _ClassVar[int]
+    FOOT_SKATE_RATIO_FIELD_NUMBER: _ClassVar[int]
+    PENETRATION_M_FIELD_NUMBER: _ClassVar[int]
+    JERK_M_S3_FIELD_NUMBER: _ClassVar[int]
+    LOOP_GAP_M_FIELD_NUMBER: _ClassVar[int]
+    foot_skate_m_s: float
+    foot_skate_ratio: float
+    penetration_m: float
+    jerk_m_s3: float
+    loop_gap_m: float
+    def __init__(self, foot_skate_m_s: _Optional[float] = ..., foot_skate_ratio: _Optional[float] = ..., penetration_m: _Optional[float] = ..., jerk_m_s3: _Optional[float] = ..., loop_gap_m: _Optional[float] = ...) -> None: ...

@@ -1,0 +1,41 @@
+"""Files that a clip can become, chosen by their extension."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bridge.bvh import write_bvh
+from bridge.clip import Clip
+from bridge.pictures import write_gif, write_png
+from python_core.contract.motion import write_motion
+
+WRITERS = {
+    ".bvh": lambda path, clip: write_bvh(path, clip.motion),
+    ".npz": lambda path, clip: write_motion(path, clip.motion, clip.codes),
+    ".gif": write_gif,
+    ".png": write_png,
+}
+
+
+def check_paths(paths: Iterable[Path]) -> None:
+    """Refuse files that cannot be written, before anything is generated.
+
+    Raises:
+        ValueError: An extension is unknown, or a folder does not exist.
+    """
+    for path in paths:
+        if path.suffix.lower() not in WRITERS:
+            raise ValueError(
+                f"{path}: cannot write {path.suffix or 'a file without extension'}; known are {', '.join(WRITERS)}"
+            )
+        if not path.parent.is_dir():
+            raise ValueError(f"{path}: the folder {path.parent} does not exist; make it first")
+
+
+def write_clip(path: Path, clip: Clip) -> None:
+    """Write a clip in the form that the extension names.
+
+    Raises:
+        ValueError: The extension is unknown, or the folder does not exist.
+    """
+    check_paths([path])
+    WRITERS[path.suffix.lower()](path, clip)

@@ -1,0 +1,105 @@
+"""Weights, config and origin, saved and loaded as one.
+
+config.json             the stage's config, the model's shape, where it comes from
+model.safetensors       weights
+training.pt             optimizer, step and random state, to go on after a kill
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from python_core.contract.skeleton import BODY_22
+from python_core.features import Normalizer
+from python_core.vqvae import Vqvae, VqvaeShape
+
+FORMAT_VERSION = 1
+
+
+def write_json(path: Path, fields: dict[str, Any]) -> None:
+    """Write dataclasses, paths and tuples as JSON, in one step."""
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(fields, indent=2, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def save_vqvae(folder: Path, model: Vqvae, normalizer: Normalizer, frame_rate_hz: float, config: Any) -> None:
+    """Write a tokenizer with the statistics of its features."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    statistics = {
+        "statistics.mean": torch.from_numpy(normalizer.mean),
+        "statistics.std": torch.from_numpy(normalizer.std),
+    }
+    save_file(weights | statistics, folder / "model.safetensors")
+    write_json(
+        folder / "config.json",
+        {
+            "format_version": FORMAT_VERSION,
+            "kind": "vqvae",
+            "skeleton": BODY_22.name,
+            "frame_rate_hz": frame_rate_hz,
+            "shape": model.shape,
+            "training": config,
+        },
+    )
+
+
+def load_vqvae(folder: Path) -> tuple[Vqvae, Normalizer, float]:
+    """Read a tokenizer: model in evaluation mode, statistics, frame rate in hertz.
+
+    Raises:
+        ValueError: The folder holds no tokenizer of this format.
+    """
+    config = read_config(folder, "vqvae")
+    shape = VqvaeShape(**config["shape"] | {"dilations": tuple(config["shape"]["dilations"])})
+    weights = load_file(folder / "model.safetensors")
+    mean, std = (np.asarray(weights.pop(f"statistics.{name}"), dtype=np.float32) for name in ("mean", "std"))
+    model = Vqvae(shape)
+    model.load_state_dict(weights)
+    return model.eval(), Normalizer(mean, std), float(config["frame_rate_hz"])
+
+
+def read_config(folder: Path, kind: str) -> dict[str, Any]:
+    """The config of a checkpoint.
+
+    Raises:
+        ValueError: No checkpoint, one of another kind, or of another format version.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no config.json, so no checkpoint; train one with python -m python_core")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    found = (config.get("kind"), config.get("format_version"))
+    if found != (kind, FORMAT_VERSION):
+        raise ValueError(f"{path}: expected a {kind} of format {FORMAT_VERSION}, got a {found[0]} of format {found[1]}")
+    return config
+
+
+def save_training(path: Path, state: dict[str, Any]) -> None:
+    """Write what a killed run needs to go on with the same numbers; the old file stays until the new one is whole."""
+    temporary = path.with_suffix(".partial")
+    torch.save(state | {"random": torch.get_rng_state()}, temporary)
+    temporary.replace(path)
+
+
+def load_training(path: Path) -> dict[str, Any] | None:
+    """What `save_training` wrote, with the random state restored; None before the first time."""
+    if not path.is_file():
+        return None
+    state = torch.load(path, weights_only=True)
+    torch.set_rng_state(state.pop("random"))
+    return state
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"cannot write {type(value).__name__} to a config")

@@ -1,0 +1,188 @@
+"""The bundle: a folder that export writes and the bridge loads, and the manifest that describes it.
+
+manifest.json           written last; a folder that has one is complete
+language_model.onnx     the LM with its KV cache (weights may lie beside it as external data)
+motion_decoder.onnx     codes and state -> root positions, joint rotations, contacts and state
+tokenizer.json          text <-> token ids
+MODEL_CARD.md           data, licences, measures
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from python_core.contract.skeleton import Skeleton
+from python_core.contract.vocabulary import TokenLayout
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used; names the file, the reason and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelGraph:
+    """Reads `input_ids` [B, L], `attention_mask` [B, past + L] (1 for each token) and, for each layer N,
+    `past_key_values.N.key` and `.value` [B, num_kv_heads, past, head_dim]; writes `logits` [B, 1, V] of the last
+    position and `present.N.key` and `.value` [B, num_kv_heads, past + L, head_dim].
+    """
+
+    file: str
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    max_tokens: int
+    """Longest prompt and reply together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionDecoderGraph:
+    """Reads `codes` int64 [B, T], `conv_state` [B, conv_state_size] (zeros before the first code) and `root_state`
+    [B, 3]: x and z in metres and yaw in radians at which the next frame begins. Writes `root_positions_m` [B, F, 3],
+    `joint_rotations` [B, F, J, 4], `contacts` [B, F, 4] (on the ground above 0.5), `next_conv_state` and
+    `next_root_state`.
+    """
+
+    file: str
+    conv_state_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingDefaults:
+    """How replies are drawn when a request does not say."""
+
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """What export measured between torch and the bridge's own sessions, and what it would have refused."""
+
+    provider: str
+    max_logit_difference: float
+    max_logit_difference_tolerance: float
+    argmax_agreement: float
+    argmax_agreement_tolerance: float
+    num_positions: int
+    max_root_difference_m: float
+    max_root_difference_tolerance_m: float
+    max_rotation_difference_deg: float
+    max_rotation_difference_tolerance_deg: float
+    num_frames: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that the bridge needs to know of a bundle."""
+
+    format_version: int
+    model_id: str
+    files: dict[str, str]
+    """SHA-256, lower-case hex, of every file of the bundle but the manifest, by name."""
+    skeleton: Skeleton
+    frame_rate_hz: float
+    frames_per_code: int
+    prompt_template: str
+    """Holds `{prompt}` once."""
+    tokens: TokenLayout
+    language_model: LanguageModelGraph
+    motion_decoder: MotionDecoderGraph
+    sampling: SamplingDefaults
+    parity: Parity
+    licence: str
+    data_notice: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose files are those of its manifest."""
+
+    folder: Path
+    manifest: Manifest
+    revision: str
+    """SHA-256 of the manifest, lower-case hex."""
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, after all other files of the bundle."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read the manifest and check every file.
+
+    Raises:
+        BundleError: There is no bundle, it has another format version, a field is missing or unknown, or a file is
+            missing or differs from what was exported.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{folder}: no {MANIFEST}, so no complete bundle; make one with python -m export")
+    raw = path.read_bytes()
+    try:
+        fields = json.loads(raw)
+    except ValueError as error:
+        raise BundleError(f"{path}: not JSON ({error}); export the bundle again") from error
+    version = fields.get("format_version") if isinstance(fields, dict) else None
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: format_version {version}, this bridge reads {FORMAT_VERSION}; export it again or update the bridge"
+        )
+    manifest = _read_manifest(path, fields)
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise BundleError(f"{path}: {name!r} is not a file name; a bundle's files lie beside its manifest")
+        if not (folder / name).is_file():
+            raise BundleError(f"{folder / name}: missing; copy the whole bundle or export it again")
+        if (actual := sha256(folder / name)) != expected:
+            raise BundleError(
+                f"{folder / name}: SHA-256 is {actual}, the manifest says {expected}; "
+                "the file was changed or damaged: copy the bundle again or export it again"
+            )
+    return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(path: Path, fields: dict[str, Any]) -> Manifest:
+    parts = {
+        "skeleton": Skeleton,
+        "tokens": TokenLayout,
+        "language_model": LanguageModelGraph,
+        "motion_decoder": MotionDecoderGraph,
+        "sampling": SamplingDefaults,
+        "parity": Parity,
+    }
+    read = {
+        name: _read_fields(path, name, parts[name], value) if name in parts else value for name, value in fields.items()
+    }
+    return _read_fields(path, "manifest", Manifest, read)
+
+
+def _read_fields(path: Path, name: str, kind: type, fields: Any) -> Any:
+    if not isinstance(fields, dict):
+        raise BundleError(f"{path}: {name} must be an object, got {fields!r}; export the bundle again")
+    expected = {field.name for field in dataclasses.fields(kind)}
+    if missing := sorted(expected - fields.keys()):
+        raise BundleError(f"{path}: {name} lacks {', '.join(missing)}; export the bundle again")
+    if unknown := sorted(fields.keys() - expected):
+        raise BundleError(f"{path}: {name} has unknown fields {', '.join(unknown)}; update the bridge")
+    try:
+        return kind(**{key: _as_tuple(value) for key, value in fields.items()})
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{path}: {name} is not valid ({error}); export the bundle again") from error
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,119 @@
+"""Quaternions x, y, z, w, matrices, the 6-number form, forward kinematics; torch, differentiable, exportable."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-8
+
+
+def normalize(vectors: Tensor) -> Tensor:
+    """Unit vectors, [..., N]; a zero vector stays zero."""
+    return vectors / (vectors.square().sum(-1, keepdim=True) + EPSILON**2).sqrt()
+
+
+def cross(left: Tensor, right: Tensor) -> Tensor:
+    """Cross product, [..., 3]; `torch.linalg.cross` does not export."""
+    (x1, y1, z1), (x2, y2, z2) = left.unbind(-1), right.unbind(-1)
+    return torch.stack([y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2], dim=-1)
+
+
+def multiply(left: Tensor, right: Tensor) -> Tensor:
+    """Quaternion product: the rotation `right`, then `left`, [..., 4]."""
+    (x1, y1, z1, w1), (x2, y2, z2, w2) = left.unbind(-1), right.unbind(-1)
+    return torch.stack(
+        [
+            w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
+            w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
+            w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
+            w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
+        ],
+        dim=-1,
+    )
+
+
+def inverse(rotations: Tensor) -> Tensor:
+    """The opposite rotation, [..., 4]."""
+    return torch.cat([-rotations[..., :3], rotations[..., 3:]], dim=-1)
+
+
+def rotate(rotations: Tensor, vectors: Tensor) -> Tensor:
+    """Turn vectors, [..., 3], by unit quaternions, [..., 4]."""
+    axis, w = rotations[..., :3], rotations[..., 3:]
+    axis, vectors = torch.broadcast_tensors(axis, vectors)
+    turn = 2 * cross(axis, vectors)
+    return vectors + w * turn + cross(axis, turn)
+
+
+def yaw_rotation(yaw: Tensor) -> Tensor:
+    """The rotation about +Y that takes +Z towards +X by `yaw` radians, [...] -> [..., 4]."""
+    zero = torch.zeros_like(yaw)
+    return torch.stack([zero, (yaw / 2).sin(), zero, (yaw / 2).cos()], dim=-1)
+
+
+def shortest_arc(start: Tensor, end: Tensor) -> Tensor:
+    """The smallest rotation that takes the unit vector `start` to `end`, [..., 3] -> [..., 4].
+
+    For opposite vectors, which have none, it is a half turn about no fixed axis: callers keep away from them.
+    """
+    start, end = torch.broadcast_tensors(start, end)
+    w = 1 + (start * end).sum(-1, keepdim=True)
+    return normalize(torch.cat([cross(start, end), w], dim=-1))
+
+
+def quaternion_to_matrix(rotations: Tensor) -> Tensor:
+    """Rotation matrices that turn column vectors, [..., 4] -> [..., 3, 3]."""
+    columns = [rotate(rotations, axis) for axis in torch.eye(3, dtype=rotations.dtype, device=rotations.device)]
+    return torch.stack(columns, dim=-1)
+
+
+def matrix_to_quaternion(matrices: Tensor) -> Tensor:
+    """Unit quaternions with w >= 0, [..., 3, 3] -> [..., 4].
+
+    Each of the four ways to read a quaternion off a matrix divides by one of its components; the largest is chosen.
+    """
+    m00, m01, m02 = matrices[..., 0, :].unbind(-1)
+    m10, m11, m12 = matrices[..., 1, :].unbind(-1)
+    m20, m21, m22 = matrices[..., 2, :].unbind(-1)
+    squares = torch.stack([1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22, 1 + m00 + m11 + m22], dim=-1)
+    by_x = torch.stack([squares[..., 0], m01 + m10, m02 + m20, m21 - m12], dim=-1)
+    by_y = torch.stack([m01 + m10, squares[..., 1], m12 + m21, m02 - m20], dim=-1)
+    by_z = torch.stack([m02 + m20, m12 + m21, squares[..., 2], m10 - m01], dim=-1)
+    by_w = torch.stack([m21 - m12, m02 - m20, m10 - m01, squares[..., 3]], dim=-1)
+    best = squares.argmax(dim=-1, keepdim=True)
+    chosen = torch.where(best == 0, by_x, torch.where(best == 1, by_y, torch.where(best == 2, by_z, by_w)))
+    chosen = normalize(chosen)
+    return torch.where(chosen[..., 3:] < 0, -chosen, chosen)
+
+
+def quaternion_to_6d(rotations: Tensor) -> Tensor:
+    """The first two columns of the matrix one after the other, [..., 4] -> [..., 6].
+
+    Source: Zhou et al. 2019, On the Continuity of Rotation Representations in Neural Networks.
+    """
+    matrix = quaternion_to_matrix(rotations)
+    return torch.cat([matrix[..., 0], matrix[..., 1]], dim=-1)
+
+
+def matrix_from_6d(columns: Tensor) -> Tensor:
+    """Matrices by Gram-Schmidt from two columns, [..., 6] -> [..., 3, 3]."""
+    return frame(columns[..., :3], columns[..., 3:])
+
+
+def frame(x_axis: Tensor, y_axis: Tensor) -> Tensor:
+    """Right-handed frame as a matrix of columns: X along `x_axis`, Y as near to `y_axis` as it can, [..., 3, 3]."""
+    x = normalize(x_axis)
+    y = normalize(y_axis - (y_axis * x).sum(-1, keepdim=True) * x)
+    return torch.stack([x, y, cross(x, y)], dim=-1)
+
+
+def forward_kinematics(
+    root_positions: Tensor, joint_rotations: Tensor, offsets: Tensor, parents: Sequence[int]
+) -> Tensor:
+    """Joint positions, [..., 3] and [..., J, 4] local rotations -> [..., J, 3]."""
+    positions, turned = [root_positions], [joint_rotations[..., 0, :]]
+    for joint, parent in enumerate(parents[1:], start=1):
+        positions.append(positions[parent] + rotate(turned[parent], offsets[joint]))
+        turned.append(multiply(turned[parent], joint_rotations[..., joint, :]))
+    return torch.stack(positions, dim=-2)

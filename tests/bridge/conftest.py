@@ -1,0 +1,99 @@
+"""Bundles whose language model writes what a test says: the tiny bundle with another graph in it."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+
+from bridge.prompt import prompt_ids
+from python_core.contract.bundle import MANIFEST, Manifest, open_bundle, sha256, write_manifest
+
+PROMPT = "a person walks"
+MANY_TOKENS = 20_000
+
+Write = Callable[[Sequence[int]], Path]
+
+
+@pytest.fixture(scope="session")
+def manifest(tiny_bundle: Path) -> Manifest:
+    return open_bundle(tiny_bundle).manifest
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_bundle: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(tiny_bundle / "tokenizer.json"))
+
+
+@pytest.fixture(scope="session")
+def text_ids(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
+    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@pytest.fixture
+def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tokenizer: Tokenizer, tmp_path: Path) -> Write:
+    """Writes a bundle whose model answers PROMPT with these token ids, and repeats the last one ever after."""
+
+    def write(reply_ids: Sequence[int], logit: float = 100.0) -> Path:
+        folder = tmp_path / "scripted"
+        shutil.copytree(tiny_bundle, folder)
+        (folder / MANIFEST).unlink()
+        prompt = prompt_ids(tokenizer, manifest.prompt_template, manifest.tokens, PROMPT)
+        logits = np.zeros((len(reply_ids), manifest.tokens.vocabulary_size), np.float32)
+        logits[np.arange(len(reply_ids)), reply_ids] = logit
+        onnx.save(_scripted_graph(logits, num_tokens_before=len(prompt)), folder / manifest.language_model.file)
+        graph = dataclasses.replace(
+            manifest.language_model, num_layers=1, num_kv_heads=1, head_dim=1, max_tokens=MANY_TOKENS
+        )
+        files = {path.name: sha256(path) for path in folder.iterdir()}
+        write_manifest(folder, dataclasses.replace(manifest, files=files, language_model=graph))
+        return folder
+
+    return write
+
+
+def _scripted_graph(logits: np.ndarray, num_tokens_before: int) -> onnx.ModelProto:
+    """After `num_tokens_before` tokens and n more, the logits are row n."""
+    constants = {
+        "table": logits[:, None, :],
+        "before": np.array([num_tokens_before], np.int64),
+        "first": np.array([0], np.int64),
+        "last": np.array([len(logits) - 1], np.int64),
+        "shape_tail": np.array([1], np.int64),
+        "shape_head": np.array([1, 1], np.int64),
+        "zero": np.zeros((1, 1, 1, 1), np.float32),
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+    }
+    nodes = [
+        helper.make_node("Shape", ["attention_mask"], ["mask_shape"]),
+        helper.make_node("Slice", ["mask_shape", "one", "two"], ["num_tokens"]),
+        helper.make_node("Sub", ["num_tokens", "before"], ["place"]),
+        helper.make_node("Max", ["place", "first"], ["place_above"]),
+        helper.make_node("Min", ["place_above", "last"], ["row"]),
+        helper.make_node("Gather", ["table", "row"], ["logits"], axis=0),
+        helper.make_node("Shape", ["input_ids"], ["ids_shape"]),
+        helper.make_node("Slice", ["ids_shape", "one", "two"], ["num_new"]),
+        helper.make_node("Concat", ["shape_head", "num_new", "shape_tail"], ["new_shape"], axis=0),
+        helper.make_node("Expand", ["zero", "new_shape"], ["new"]),
+        helper.make_node("Concat", ["past_key_values.0.key", "new"], ["present.0.key"], axis=2),
+        helper.make_node("Concat", ["past_key_values.0.value", "new"], ["present.0.value"], axis=2),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "L"]),
+        helper.make_tensor_value_info("attention_mask", TensorProto.INT64, [1, "T"]),
+        helper.make_tensor_value_info("past_key_values.0.key", TensorProto.FLOAT, [1, 1, "past", 1]),
+        helper.make_tensor_value_info("past_key_values.0.value", TensorProto.FLOAT, [1, 1, "past", 1]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        for name in ("logits", "present.0.key", "present.0.value")
+    ]
+    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "scripted", inputs, outputs, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -1,0 +1,193 @@
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bridge.decoder import join
+from bridge.engine import Cancelled
+from bridge.prompt import PromptError
+from bridge.request import MotionRequest
+from bridge.stream import Chunk, Event, MotionModel, Planned, Stop, Summary
+from python_core.contract.bundle import BundleError, Manifest
+from python_core.contract.plan import PlanError
+from python_core.contract.quality import measure_quality
+from python_core.contract.vocabulary import MAX_REASONING_TOKENS
+
+PROMPT = "a person walks"
+PLAN = "1. walk forward, 0.6 s 2. wave (right arm), 0.4 s"
+AT_ONCE = MotionRequest(prompt=PROMPT, seed=5, reasoning=False, max_codes=8, temperature=1.0, top_p=0.95)
+PLANNED = replace(AT_ONCE, reasoning=True, max_codes=50)
+
+Write = Callable[[Sequence[int]], Path]
+TextIds = Callable[[str], list[int]]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path) -> MotionModel:
+    return MotionModel(tiny_bundle, "cpu", num_threads=1)
+
+
+def perform(model: MotionModel, request: MotionRequest) -> list[Event]:
+    return list(model.perform(request, threading.Event()))
+
+
+def chunks(events: list[Event]) -> list[Chunk]:
+    return [event for event in events if isinstance(event, Chunk)]
+
+
+def test_frames_decoded_code_by_code_are_those_of_the_whole_clip_to_1e_5(model: MotionModel, manifest: Manifest):
+    codes = np.random.default_rng(0).integers(manifest.tokens.num_codes, size=49).tolist()
+    state, parts = model.decoder.start(), []
+    for code in codes:
+        part, state = model.decoder.decode([code], state)
+        parts.append(part)
+    streamed, whole = join(parts), model.decoder.decode_whole(codes)
+    assert whole.num_frames == 49 * manifest.frames_per_code
+    assert np.abs(streamed.root_positions_m - whole.root_positions_m).max() < 1e-5
+    assert np.abs(streamed.joint_rotations - whole.joint_rotations).max() < 1e-5
+    assert np.abs(streamed.joint_positions_m() - whole.joint_positions_m()).max() < 1e-5
+
+
+def test_chunks_follow_each_other_without_gaps_and_the_summary_counts_them(model: MotionModel):
+    events = perform(model, AT_ONCE)
+    streamed, summary = chunks(events), events[-1]
+    assert [chunk.first_frame for chunk in streamed] == list(range(0, 4 * len(streamed), 4))
+    assert isinstance(summary, Summary)
+    assert (summary.num_codes, summary.num_frames) == (len(streamed), 4 * len(streamed))
+    assert summary.duration_s == pytest.approx(0.2 * len(streamed))
+    assert summary.quality == measure_quality(model.decoder.decode_whole([chunk.code for chunk in streamed]))
+
+
+def test_the_same_seed_gives_the_same_codes_twice_and_other_seeds_others(model: MotionModel):
+    def codes(seed: int) -> tuple[int, ...]:
+        request = replace(AT_ONCE, seed=seed, temperature=2.0, top_p=1.0, max_codes=30)
+        return tuple(chunk.code for chunk in chunks(perform(model, request)))
+
+    assert codes(5) == codes(5)
+    assert len({codes(seed) for seed in range(6)}) > 1
+
+
+def test_a_request_is_no_longer_than_it_asks(model: MotionModel):
+    summary = perform(model, replace(AT_ONCE, max_codes=1))[-1]
+    assert isinstance(summary, Summary)
+    assert (summary.num_codes, summary.stop) == (1, Stop.MAX_DURATION)
+
+
+def test_the_plan_comes_before_the_frames_and_gives_their_number(
+    scripted_bundle: Write, manifest: Manifest, text_ids: TextIds
+):
+    reasoning_ids = text_ids(PLAN)
+    reply = manifest.tokens.reply_ids(reasoning_ids, [3] * 20)
+    events = perform(MotionModel(scripted_bundle(reply), "cpu"), PLANNED)
+    planned, summary = events[0], events[-1]
+    assert isinstance(planned, Planned)
+    assert planned.text == PLAN
+    assert [beat.duration_s for beat in planned.plan.beats] == [0.6, 0.4]
+    assert [chunk.code for chunk in chunks(events)] == [3] * 5
+    assert isinstance(summary, Summary)
+    assert (summary.stop, summary.num_reasoning_tokens) == (Stop.PLAN_DURATION, len(reasoning_ids))
+
+
+def test_a_request_shorter_than_the_plan_ends_at_its_own_length(
+    scripted_bundle: Write, manifest: Manifest, text_ids: TextIds
+):
+    reply = manifest.tokens.reply_ids(text_ids(PLAN), [3] * 20)
+    summary = perform(MotionModel(scripted_bundle(reply), "cpu"), replace(PLANNED, max_codes=2))[-1]
+    assert isinstance(summary, Summary)
+    assert (summary.num_codes, summary.stop) == (2, Stop.MAX_DURATION)
+
+
+def test_a_plan_shorter_than_a_code_still_moves(scripted_bundle: Write, manifest: Manifest, text_ids: TextIds):
+    reply = manifest.tokens.reply_ids(text_ids("1. nod (head), 0.1 s"), [3] * 20)
+    summary = perform(MotionModel(scripted_bundle(reply), "cpu"), PLANNED)[-1]
+    assert isinstance(summary, Summary)
+    assert summary.num_codes == 1
+
+
+def test_the_model_may_close_the_motion_earlier(scripted_bundle: Write, manifest: Manifest):
+    reply = manifest.tokens.reply_ids(None, [1, 2, 0])
+    events = perform(MotionModel(scripted_bundle(reply), "cpu"), AT_ONCE)
+    summary = events[-1]
+    assert [chunk.code for chunk in chunks(events)] == [1, 2, 0]
+    assert isinstance(summary, Summary)
+    assert summary.stop is Stop.MODEL
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "expected"),
+    [
+        ("walk forward", "expected '1. what is done, 1.0 s', got 'walk forward'"),
+        ("1. walk, 1.0 s 3. sit, 1.0 s", "expected beat 2, got beat 3"),
+        ("1. wave (tail), 1.0 s", "unknown body parts"),
+        ("", "got no reasoning"),
+    ],
+)
+def test_reasoning_that_is_no_plan_is_an_error_that_says_what_came(
+    scripted_bundle: Write, manifest: Manifest, text_ids: TextIds, reasoning: str, expected: str
+):
+    reply = manifest.tokens.reply_ids(text_ids(reasoning), [3] * 20)
+    events: list[Event] = []
+    with pytest.raises(PlanError) as caught:
+        events.extend(MotionModel(scripted_bundle(reply), "cpu").perform(PLANNED, threading.Event()))
+    assert expected in str(caught.value)
+    assert events == []
+
+
+def test_reasoning_without_end_is_cut_and_is_an_error(scripted_bundle: Write, manifest: Manifest, text_ids: TextIds):
+    word = text_ids("a")
+    reply = [manifest.tokens.think_open, *word * (2 * MAX_REASONING_TOKENS)]
+    with pytest.raises(PlanError, match=r"expected '1\. what is done"):
+        perform(MotionModel(scripted_bundle(reply), "cpu"), PLANNED)
+
+
+def test_tokens_that_cannot_come_are_not_drawn_though_the_model_wants_nothing_else(
+    scripted_bundle: Write, manifest: Manifest
+):
+    layout = manifest.tokens
+    wanted = [layout.motion_open, layout.motion_close, layout.think_open, layout.turn_end, layout.motion_open]
+    codes = [chunk.code for chunk in chunks(perform(MotionModel(scripted_bundle(wanted), "cpu"), AT_ONCE))]
+    assert 1 <= len(codes) <= 8
+    assert all(0 <= code < layout.num_codes for code in codes)
+
+
+def test_logits_that_are_not_finite_are_an_error_and_no_motion(
+    scripted_bundle: Callable[..., Path], manifest: Manifest
+):
+    reply = manifest.tokens.reply_ids(None, [1, 2, 3])
+    folder = scripted_bundle(reply, logit=np.nan)
+    with pytest.raises(BundleError, match="not finite"):
+        perform(MotionModel(folder, "cpu"), AT_ONCE)
+
+
+def test_a_prompt_that_leaves_no_room_for_a_reply_is_refused_before_anything_runs(
+    model: MotionModel, manifest: Manifest
+):
+    words = "walk " * manifest.language_model.max_tokens
+    with pytest.raises(PromptError, match=r"leaves no room .* shorten the prompt"):
+        model.perform(replace(AT_ONCE, prompt=words), threading.Event())
+
+
+def test_a_cancelled_stream_runs_no_further_step(model: MotionModel):
+    cancelled, steps = threading.Event(), 0
+
+    def choose(logits: np.ndarray) -> int:
+        nonlocal steps
+        steps += 1
+        return int(logits.argmax())
+
+    tokens = model.engine.generate([1, 2, 3], choose, cancelled)
+    next(tokens)
+    next(tokens)
+    cancelled.set()
+    with pytest.raises(Cancelled):
+        next(tokens)
+    assert steps == 2
+
+
+def test_the_engine_stops_when_the_models_tokens_are_full(model: MotionModel, manifest: Manifest):
+    max_tokens = manifest.language_model.max_tokens
+    prompt = [1] * (max_tokens - 5)
+    assert len(list(model.engine.generate(prompt, lambda _: 1, threading.Event()))) == 5

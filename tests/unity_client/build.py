@@ -1,0 +1,169 @@
+"""Compile the Unity client without Unity, and run its NUnit tests on .NET.
+
+    python tests/unity_client/build.py compile TOOLS FOLDER
+    python tests/unity_client/build.py test TOOLS FOLDER [FULL_NAME ...]
+
+TOOLS is what fetch_csharp_tools.sh filled; FOLDER takes the assemblies and must be fresh, since .NET loads a path once.
+.NET copies the environment as it starts, so what tests read from it is set by whoever starts this program.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+STUBS = Path(__file__).parent / "stubs"
+NEED_STUBS = Path(__file__).parent / "nunit"
+CLIENT = Path(__file__).parents[2] / "unity_client"
+
+DEFINES = ["UNITY_2022_3_OR_NEWER", "UNITY_EDITOR", "UNITY_INCLUDE_TESTS"]
+OTHER_DEFINES = {
+    "unity_6_5": [*DEFINES, "UNITY_6000_5_OR_NEWER"],
+    "web_player": ["UNITY_2022_3_OR_NEWER", "UNITY_WEBGL"],
+}
+
+IGNORED = {
+    "CS0649",  # a field that only serialization assigns: Unity ignores it too
+    "CS1591",  # a public member without documentation: tests and stand-ins have none
+    "CS1701",  # references older than the runtime
+}
+
+
+def start_runtime(tools: Path) -> None:
+    """Load .NET and Roslyn: once per process, before anything is imported from `System`."""
+    from clr_loader import get_coreclr
+    from pythonnet import set_runtime
+
+    config = Path(tempfile.mkdtemp()) / "tests.runtimeconfig.json"
+    options = {
+        "framework": {"name": "Microsoft.NETCore.App", "version": "8.0.4"},
+        "configProperties": {"System.Globalization.Invariant": True},  # works without libicu
+    }
+    config.write_text(json.dumps({"runtimeOptions": options}))
+    set_runtime(get_coreclr(runtime_config=str(config), dotnet_root=str(tools / "dotnet")))
+    import clr
+
+    sys.path.append(str(tools / "roslyn"))
+    for name in ("Microsoft.CodeAnalysis", "Microsoft.CodeAnalysis.CSharp", "nunit.framework"):
+        clr.AddReference(name)  # pyright: ignore[reportAttributeAccessIssue]: made by pythonnet
+
+
+def compile_assembly(dll: Path, sources: Sequence[Path], references: Sequence[Path], defines: Sequence[str]) -> None:
+    """Write `dll` and its .pdb.
+
+    Raises:
+        SyntaxError: With every error and warning of the compiler.
+    """
+    import Microsoft.CodeAnalysis as roslyn  # pyright: ignore[reportMissingImports]
+    import Microsoft.CodeAnalysis.CSharp as csharp  # pyright: ignore[reportMissingImports]
+    from System import Array, String  # pyright: ignore[reportMissingImports]
+    from System.Collections.Generic import List  # pyright: ignore[reportMissingImports]
+    from System.IO import File  # pyright: ignore[reportMissingImports]
+    from System.Text import Encoding  # pyright: ignore[reportMissingImports]
+
+    dialect = csharp.CSharpParseOptions(csharp.LanguageVersion.CSharp9, roslyn.DocumentationMode.Diagnose)
+    dialect = dialect.WithPreprocessorSymbols(Array[String](list(defines)))
+    trees, metadata = List[roslyn.SyntaxTree](), List[roslyn.MetadataReference]()
+    for source in sources:
+        text = roslyn.Text.SourceText.From(source.read_text("utf-8-sig"), Encoding.UTF8)
+        trees.Add(csharp.CSharpSyntaxTree.ParseText(text, dialect, str(source.resolve())))
+    for reference in references:
+        metadata.Add(roslyn.MetadataReference.CreateFromFile(str(reference)))
+    options = csharp.CSharpCompilationOptions(roslyn.OutputKind.DynamicallyLinkedLibrary)
+    code, symbols = File.Create(str(dll)), File.Create(str(dll.with_suffix(".pdb")))
+    result = csharp.CSharpCompilation.Create(dll.stem, trees, metadata, options).Emit(code, symbols)
+    code.Close()
+    symbols.Close()
+    found = [
+        diagnostic.ToString()
+        for diagnostic in result.Diagnostics
+        if diagnostic.Severity >= roslyn.DiagnosticSeverity.Warning and diagnostic.Id not in IGNORED
+    ]
+    if found:
+        raise SyntaxError("\n".join(found))
+
+
+def compile_client(tools: Path, folder: Path) -> None:
+    """Compile core, component and tests, each against what its .asmdef lets it see; the client with all defines."""
+    standard = sorted((tools / "netstandard2.1").glob("*.dll"))
+    nunit = tools / "roslyn" / "nunit.framework.dll"
+    core, engine = folder / "MotionR1.Core.dll", folder / "UnityEngine.dll"
+    component, tests = folder / "MotionR1.dll", folder / "MotionR1.Tests.dll"
+
+    compile_assembly(core, sources(CLIENT / "Runtime/Core"), standard, DEFINES)
+    compile_assembly(engine, sources(STUBS), standard, DEFINES)
+    compile_assembly(component, sources(CLIENT / "Runtime/Unity"), [*standard, core, engine], DEFINES)
+    for name, defines in OTHER_DEFINES.items():
+        other = folder / name
+        other.mkdir()
+        compile_assembly(other / core.name, sources(CLIENT / "Runtime/Core"), standard, defines)
+        references = [*standard, other / core.name, engine]
+        compile_assembly(other / component.name, sources(CLIENT / "Runtime/Unity"), references, defines)
+    test_sources = sources(CLIENT / "Tests/Editor") + sources(NEED_STUBS)
+    compile_assembly(tests, test_sources, [*standard, core, engine, component, nunit], DEFINES)
+
+
+def sources(folder: Path) -> list[Path]:
+    """Return the C# files below a folder."""
+    return sorted(folder.rglob("*.cs"))
+
+
+def run_tests(folder: Path, names: Sequence[str]) -> bool:
+    """Run the compiled NUnit tests, all or those whose full names are given; true if some passed and none failed."""
+    from NUnit.Framework import Api, Interfaces, Internal  # pyright: ignore[reportMissingImports]
+    from System import Object, String  # pyright: ignore[reportMissingImports]
+    from System.Collections.Generic import Dictionary  # pyright: ignore[reportMissingImports]
+    from System.Reflection import Assembly  # pyright: ignore[reportMissingImports]
+
+    class Printer(Interfaces.ITestListener):
+        __namespace__ = "MotionR1.Build"  # pythonnet needs it to make a .NET type
+
+        def TestStarted(self, _: object) -> None:
+            pass
+
+        TestOutput = SendMessage = TestStarted
+
+        def TestFinished(self, result: object) -> None:
+            test = result.Test  # pyright: ignore[reportAttributeAccessIssue]
+            status = result.ResultState.Status  # pyright: ignore[reportAttributeAccessIssue]
+            if test.IsSuite or status == Interfaces.TestStatus.Passed:
+                return
+            failed = status == Interfaces.TestStatus.Failed
+            trace = f"\n{result.StackTrace}" if failed else ""  # pyright: ignore[reportAttributeAccessIssue]
+            print(f"{str(status).upper()} {test.FullName}: {result.Message}{trace}")  # pyright: ignore[reportAttributeAccessIssue]
+
+    tests = folder / "MotionR1.Tests.dll"
+    for other in set(folder.glob("*.dll")) - {tests}:
+        Assembly.LoadFrom(str(other))
+    runner = Api.NUnitTestAssemblyRunner(Api.DefaultTestAssemblyBuilder())
+    runner.Load(Assembly.LoadFrom(str(tests)), Dictionary[String, Object]())
+    wanted = "".join(f"<test>{name}</test>" for name in names)
+    only = Internal.TestFilter.FromXml(f"<filter><or>{wanted}</or></filter>") if names else Internal.TestFilter.Empty
+    result = runner.Run(Printer(), only)
+    print(f"{result.PassCount} passed, {result.FailCount} failed, {result.SkipCount} skipped")
+    return result.FailCount == 0 and result.PassCount > 0
+
+
+def main() -> int:
+    """Return 0 if all went well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["compile", "test"])
+    parser.add_argument("tools", type=lambda text: Path(text).resolve())
+    parser.add_argument("folder", type=lambda text: Path(text).resolve())
+    parser.add_argument("names", nargs="*", help="full names of tests, without arguments of cases")
+    arguments = parser.parse_args()
+    start_runtime(arguments.tools)
+    if arguments.action == "test":
+        return 0 if run_tests(arguments.folder, arguments.names) else 1
+    try:
+        compile_client(arguments.tools, arguments.folder)
+    except SyntaxError as error:
+        print(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

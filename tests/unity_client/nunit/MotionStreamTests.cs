@@ -1,0 +1,244 @@
+using System;
+using System.Collections.Concurrent;
+using System.Collections.Generic;
+using System.Linq;
+using System.Reflection;
+using System.Threading;
+using System.Threading.Tasks;
+using MotionR1.Core;
+using MotionR1.Core.V1;
+using NUnit.Framework;
+using UnityEngine;
+using Wire = System.Numerics;
+
+namespace MotionR1.Tests
+{
+    /// <summary>The component with a clock and a main thread of ours; these need the stand-ins for
+    /// UnityEngine.</summary>
+    public class MotionStreamTests
+    {
+        const float FrameS = 1 / 60f;
+
+        readonly List<string> _log = new List<string>();
+        readonly List<ScriptedTransport> _transports = new List<ScriptedTransport>();
+        readonly System.Random _random = new System.Random(3);
+        MainThread _main;
+        Rig _rig;
+        MotionStream _stream;
+
+        [SetUp]
+        public void PutACharacterOnStage()
+        {
+            _log.Clear();
+            _transports.Clear();
+            Debug.Errors.Clear();
+            _main = new MainThread();
+            _rig = new Rig(_random);
+            _rig.Root.position = Vector3.zero;
+            _rig.Root.rotation = Quaternion.identity;
+            _rig.AddAnimator();
+            _stream = _rig.Root.gameObject.AddComponent<MotionStream>();
+            _stream.PlanReceived.AddListener(plan => _log.Add($"plan {plan.Text}"));
+            _stream.Finished.AddListener(summary => _log.Add($"finished {summary.NumFrames}"));
+            _stream.Failed.AddListener(error => _log.Add($"failed {error.Code}"));
+            _stream.Underrun.AddListener(() => _log.Add("underrun"));
+        }
+
+        [TearDown]
+        public void ClearTheStage()
+        {
+            Call("OnDisable");
+            _rig.Dispose();
+            _main.Dispose();
+        }
+
+        [Test]
+        public void AWalkIsPlannedWalkedAndFinished()
+        {
+            Answer(Streams.WebBody(Walk(5)));
+            _stream.Seed = 42;
+            Call("OnEnable");
+            Play(() => _log.Contains("finished 20"));
+            Assert.That(_log, Is.EqualTo(new[] { "plan 1. walk", "finished 20" }));
+            // 19 steps of 5 cm ahead.
+            Near.AssertEqual(_rig.Root.position, new Vector3(0, 0, 0.95f));
+            Near.AssertEqual(_rig.Joints[0].position, new Vector3(0, Rig.RestHipsM, 0.95f));
+            Assert.That(_stream.IsPlaying, Is.False);
+            var request = StreamMotionRequest.Parse(_transports[0].Request.Body.AsSpan(GrpcBody.PrefixLength));
+            Assert.That((request.Prompt, request.Seed, request.Reasoning),
+                Is.EqualTo(("a person walks forward", 42UL, Reasoning.On)));
+        }
+
+        [Test]
+        public void AStreamLongerThanTheBufferHoldsBackTheNetwork()
+        {
+            Answer(Streams.WebBody(Walk(50)));
+            Call("OnEnable");
+            Play(() => _log.Contains("finished 200"));
+            Near.AssertEqual(_rig.Root.position, new Vector3(0, 0, 199 * 0.05f));
+            Assert.That(_log, Has.No.Member("underrun"));
+        }
+
+        [Test]
+        public void WhatCameBeforeAFailureIsPlayedAndTheFailureIsSaid()
+        {
+            Answer(Streams.WebBody(Walk(3).Take(5), "grpc-status: 14\r\ngrpc-message: going down\r\n"));
+            Call("OnEnable");
+            Play(() => _log.Contains("failed Unavailable") && _rig.Root.position.z > 0.5f && !_stream.IsPlaying);
+            Near.AssertEqual(_rig.Root.position, new Vector3(0, 0, 11 * 0.05f));
+            Assert.That(_log, Has.No.Member("finished 12"));
+            Assert.That(Debug.Errors.Single(), Does.Contain("going down").And.Contain("a person walks forward"));
+        }
+
+        [Test]
+        public void RunningDryIsSaidOnce()
+        {
+            Answer(Streams.WebBody(Walk(3).Take(5), null)).HangsAtEnd = true;
+            Call("OnEnable");
+            Play(() => _log.Contains("underrun"));
+            for (int i = 0; i < 30; i++) Tick();
+            Assert.That(_log.Count(line => line == "underrun"), Is.EqualTo(1));
+            Assert.That(_stream.IsPlaying, Is.True);
+        }
+
+        [Test]
+        public void AnotherSentenceTakesOverFromWhereTheCharacterStands()
+        {
+            Answer(Streams.WebBody(Walk(3).Take(5), null)).HangsAtEnd = true;
+            Call("OnEnable");
+            Play(() => _stream.IsPlaying && _rig.Root.position.z > 0.2f);
+            float reached = _rig.Root.position.z;
+            Answer(Streams.WebBody(Walk(2)));
+            _stream.Say("a person turns");
+            Play(() => _log.Contains("finished 8"));
+            Assert.That(_transports[0].ResponseDisposed, Is.True);
+            Assert.That(_rig.Root.position.z, Is.InRange(reached + 7 * 0.05f - 1e-4f, 0.55f + 7 * 0.05f + 1e-4f));
+            Assert.That(_log, Has.No.Member("failed Cancelled"));
+        }
+
+        [Test]
+        public void DisablingReleasesTheCallAndTheRig()
+        {
+            Answer(Streams.WebBody(Walk(3).Take(5), null)).HangsAtEnd = true;
+            Call("OnEnable");
+            Play(() => _stream.IsPlaying);
+            Call("OnDisable");
+            Assert.That(_transports[0].ResponseDisposed, Is.True);
+            var before = _rig.Joints[5].localRotation = Quaternion.AngleAxis(33, Vector3.up);
+            for (int i = 0; i < 5; i++) Tick();
+            Near.AssertEqual(_rig.Joints[5].localRotation, before);
+            Assert.That(_log, Is.EqualTo(new[] { "plan 1. walk" }));
+            Assert.That(() => _stream.Say("on"), Throws.InvalidOperationException);
+        }
+
+        [Test]
+        public void ARigThatCannotBeBoundIsAFailureWithItsReason()
+        {
+            _rig.Joints[0].name = "optimized away";
+            Answer(Streams.WebBody(Walk(2)));
+            Call("OnEnable");
+            Play(() => _log.Count > 0);
+            Assert.That(_log, Is.EqualTo(new[] { "failed FailedPrecondition" }));
+            Assert.That(Debug.Errors.Single(), Does.Contain("Optimize Game Objects"));
+        }
+
+        [Test]
+        public void WithoutPlayOnEnableNothingIsCalled()
+        {
+            var transport = Answer(Array.Empty<byte>());
+            _stream.PlayOnEnable = false;
+            Call("OnEnable");
+            Tick();
+            Assert.That(transport.Request, Is.Null);
+        }
+
+        ScriptedTransport Answer(byte[] body)
+        {
+            var transport = new ScriptedTransport(body, 700);
+            _transports.Add(transport);
+            // The component opens one transport and keeps it: what it answers changes from call to call.
+            _stream.OpenTransport = () => new Switchboard(_transports);
+            return transport;
+        }
+
+        void Play(Func<bool> until)
+        {
+            for (int i = 0; i < 2000 && !until(); i++) Tick();
+            Assert.That(until(), Is.True, string.Join(", ", _log));
+        }
+
+        void Tick()
+        {
+            Time.deltaTime = FrameS;
+            Time.realtimeSinceStartupAsDouble += FrameS;
+            _main.Run();
+            Call("LateUpdate");
+        }
+
+        void Call(string message)
+        {
+            const BindingFlags flags = BindingFlags.Instance | BindingFlags.NonPublic;
+            typeof(MotionStream).GetMethod(message, flags).Invoke(_stream, null);
+        }
+
+        // 5 cm ahead a frame, every joint at rest.
+        static List<MotionEvent> Walk(int numCodes)
+        {
+            int numJoints = Rig.Names.Length;
+            var events = Streams.Complete(numCodes);
+            var header = Streams.Header(numJoints);
+            var skeleton = header.Model.Skeleton;
+            skeleton.JointNames.Clear();
+            skeleton.JointNames.AddRange(Rig.Names);
+            skeleton.Parents.Clear();
+            skeleton.Parents.AddRange(Rig.Parents);
+            skeleton.RestRootHeightM = Rig.RestHipsM;
+            events[0] = new MotionEvent { Header = header };
+            events[1].Plan.Text = "1. walk";
+            foreach (var old in events.Where(e => e.Chunk != null))
+            {
+                int first = old.Chunk.FirstFrame;
+                old.Chunk = Streams.Chunk(first, numJoints: numJoints);
+                old.Chunk.RootPositionsM = Streams.Bytes(Enumerable.Range(first, Streams.FramesPerCode)
+                    .SelectMany(frame => new[] { 0, Rig.RestHipsM, 0.05f * frame }).ToArray());
+            }
+            return events;
+        }
+
+        /// <summary>Answers each call with the next script.</summary>
+        sealed class Switchboard : IByteTransport
+        {
+            readonly List<ScriptedTransport> _scripts;
+            int _next;
+
+            public Switchboard(List<ScriptedTransport> scripts) => _scripts = scripts;
+
+            public GrpcProtocol Protocol => GrpcProtocol.Web;
+
+            public Task<IByteResponse> SendAsync(ByteRequest request, CancellationToken cancellation) =>
+                _scripts[_next++].SendAsync(request, cancellation);
+
+            public void Dispose()
+            {
+            }
+        }
+
+        /// <summary>Continues what is awaited when it is told to, on this thread, as Unity does.</summary>
+        sealed class MainThread : SynchronizationContext, IDisposable
+        {
+            readonly ConcurrentQueue<Action> _waiting = new ConcurrentQueue<Action>();
+            readonly SynchronizationContext _before = Current;
+
+            public MainThread() => SetSynchronizationContext(this);
+
+            public override void Post(SendOrPostCallback call, object state) => _waiting.Enqueue(() => call(state));
+
+            public void Run()
+            {
+                for (int i = _waiting.Count; i > 0 && _waiting.TryDequeue(out var call); i--) call();
+            }
+
+            public void Dispose() => SetSynchronizationContext(_before);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+// Stands in for UnityEngine: objects, components and transforms, with parents.
+using System;
+using System.Collections.Generic;
+
+namespace UnityEngine
+{
+    public class Object
+    {
+        bool _destroyed;
+
+        public string name { get; set; } = "";
+
+        public static void DestroyImmediate(Object target) => target._destroyed = true;
+
+        public static bool operator ==(Object a, Object b)
+        {
+            bool noA = a is null || a._destroyed, noB = b is null || b._destroyed;
+            return noA || noB ? noA && noB : ReferenceEquals(a, b);
+        }
+
+        public static bool operator !=(Object a, Object b) => !(a == b);
+
+        public override bool Equals(object other) => other is Object o && this == o;
+
+        public override int GetHashCode() => System.Runtime.CompilerServices.RuntimeHelpers.GetHashCode(this);
+    }
+
+    public class GameObject : Object
+    {
+        readonly List<Component> _components = new List<Component>();
+
+        public GameObject(string name)
+        {
+            this.name = name;
+            transform = AddComponent<Transform>();
+        }
+
+        public Transform transform { get; }
+
+        public T AddComponent<T>() where T : Component, new()
+        {
+            var component = new T { gameObject = this };
+            _components.Add(component);
+            return component;
+        }
+
+        public T GetComponent<T>() where T : class => _components.Find(c => c is T) as T;
+    }
+
+    public class Component : Object
+    {
+        public GameObject gameObject { get; internal set; }
+
+        public Transform transform => gameObject.transform;
+
+        public new string name
+        {
+            get => gameObject.name;
+            set => gameObject.name = value;
+        }
+
+        public T GetComponent<T>() where T : class => gameObject.GetComponent<T>();
+    }
+
+    public class Behaviour : Component
+    {
+        public bool enabled { get; set; } = true;
+
+        public bool isActiveAndEnabled => enabled;
+    }
+
+    public class MonoBehaviour : Behaviour
+    {
+    }
+
+    public class Transform : Component
+    {
+        readonly List<Transform> _children = new List<Transform>();
+
+        public Transform parent { get; private set; }
+
+        public Vector3 localPosition { get; set; }
+
+        // Unity, too, keeps rotations normalized.
+        public Quaternion localRotation
+        {
+            get => _localRotation;
+            set => _localRotation = Quaternion.Normalize(value);
+        }
+        Quaternion _localRotation = Quaternion.identity;
+
+        public Vector3 localScale { get; set; } = Vector3.one;
+
+        public int childCount => _children.Count;
+
+        public Quaternion rotation
+        {
+            get => parent == null ? localRotation : parent.rotation * localRotation;
+            set => localRotation = parent == null ? value : Quaternion.Inverse(parent.rotation) * value;
+        }
+
+        public Vector3 position
+        {
+            get => parent == null ? localPosition : parent.TransformPoint(localPosition);
+            set => localPosition = parent == null ? value : parent.InverseTransformPoint(value);
+        }
+
+        public Transform GetChild(int index) => _children[index];
+
+        public void SetParent(Transform value, bool worldPositionStays)
+        {
+            if (worldPositionStays) throw new NotSupportedException("the stub keeps local positions only");
+            if (parent != null) parent._children.Remove(this);
+            parent = value;
+            if (value != null) value._children.Add(this);
+        }
+
+        public Vector3 TransformPoint(Vector3 point) => position + rotation * Vector3.Scale(localScale, point);
+
+        public Vector3 InverseTransformPoint(Vector3 point)
+        {
+            if (localScale.x != 1 || localScale.y != 1 || localScale.z != 1)
+                throw new NotSupportedException("the stub places no children of scaled parents");
+            return Quaternion.Inverse(rotation) * (point - position);
+        }
+    }
+
+    [AttributeUsage(AttributeTargets.Field)]
+    public sealed class SerializeField : Attribute
+    {
+    }
+
+    [AttributeUsage(AttributeTargets.Field)]
+    public sealed class TooltipAttribute : Attribute
+    {
+        public TooltipAttribute(string tooltip) => this.tooltip = tooltip;
+
+        public string tooltip { get; }
+    }
+
+    [AttributeUsage(AttributeTargets.Field)]
+    public sealed class TextAreaAttribute : Attribute
+    {
+    }
+
+    [AttributeUsage(AttributeTargets.Class)]
+    public sealed class AddComponentMenu : Attribute
+    {
+        public AddComponentMenu(string menuName) => componentMenu = menuName;
+
+        public string componentMenu { get; }
+    }
+
+    [AttributeUsage(AttributeTargets.Class)]
+    public sealed class RequireComponent : Attribute
+    {
+        public RequireComponent(Type requiredComponent) => m_Type0 = requiredComponent;
+
+        public Type m_Type0 { get; }
+    }
+
+    [AttributeUsage(AttributeTargets.Class)]
+    public sealed class DisallowMultipleComponent : Attribute
+    {
+    }
+
+    public static class Time
+    {
+        public static float deltaTime { get; set; }
+
+        public static double realtimeSinceStartupAsDouble { get; set; }
+    }
+
+    public static class Debug
+    {
+        /// <summary>Not Unity's: what was logged, for tests to read.</summary>
+        public static List<string> Errors { get; } = new List<string>();
+
+        public static void LogError(object message, Object context) => Errors.Add(message.ToString());
+
+        public static void LogWarning(object message, Object context)
+        {
+        }
+    }
+}
