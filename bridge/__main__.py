@@ -88,7 +88,7 @@ def _add_bundle(parser: argparse.ArgumentParser, positional: bool) -> None:
         parser.add_argument("--bundle", type=Path, help="folder that python -m export wrote")
     parser.add_argument("--provider", default="auto", help="auto, cpu, cuda or tensorrt (default %(default)s)")
     if parser.prog.split()[-1] != "doctor":
-        parser.add_argument("--threads", type=int, default=0, help="of one step of the model; 0 is one a core")
+        parser.add_argument("--threads", type=int, default=1, help="of one step; 0 is one a core (default %(default)s)")
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +133,8 @@ def _generate(options: argparse.Namespace) -> int:
     from bridge.writers import check_paths, write_clip
 
     check_paths(options.out)
+    if options.address and (options.bundle or options.provider != "auto"):
+        raise ValueError("--address asks a bridge that runs already; --bundle and --provider are for one of your own")
     if not 0 <= options.seed < 2**64:
         raise ValueError(f"--seed must be 0 to 2**64 - 1, got {options.seed}")
     request = motion_pb2.StreamMotionRequest(

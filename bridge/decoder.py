@@ -33,7 +33,7 @@ class Decoder:
         BundleError: The graph's inputs or outputs are not those that the manifest promises.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, provider: str, num_threads: int = 0) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, provider: str, num_threads: int = 1) -> None:
         self._manifest = manifest
         path = folder / manifest.motion_decoder.file
         self._session = open_session(path, provider, num_threads)

@@ -86,8 +86,8 @@ def _examine_onnxruntime(asked: str) -> list[Finding]:
 def _examine_with(name: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(name, look(), ok=True)
-    except (ValueError, OSError, ImportError) as error:
-        return Finding(name, str(error), ok=False)
+    except Exception as error:  # Whatever is broken, the doctor goes on and says so.
+        return Finding(name, str(error) or type(error).__name__, ok=False)
 
 
 def _verify(folder: Path) -> str:

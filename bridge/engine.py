@@ -28,7 +28,7 @@ class Engine:
         BundleError: The graph's inputs or outputs are not those that the manifest promises.
     """
 
-    def __init__(self, folder: Path, graph: LanguageModelGraph, provider: str, num_threads: int = 0) -> None:
+    def __init__(self, folder: Path, graph: LanguageModelGraph, provider: str, num_threads: int = 1) -> None:
         self.graph = graph
         self._session = open_session(folder / graph.file, provider, num_threads)
         self._device = device(provider)

@@ -33,7 +33,7 @@ FAR_LIGHT = 0.72
 _VIEW_AZIMUTH = np.radians(38)
 _VIEW_ELEVATION = np.radians(13)
 _DISTANCE_M = 5.2
-_FOCAL = 3.7
+_FOCAL = 3.5
 """Half a picture's height is 1 at a distance of 1 with a focal length of 1."""
 _LOOK_AT_HEIGHT_M = 0.88
 _FOLLOW_S = 0.6
@@ -119,7 +119,7 @@ def draw(figure: Figure, frame: int, width: int, height: int) -> Image.Image:
             _draw_capsule(canvas, view, capsule, OUTLINE, grow_m=OUTLINE_M)
         for capsule in part:
             _draw_capsule(canvas, view, capsule, _lit(capsule.color, light), grow_m=0.0)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
+    return image.reduce(SUPERSAMPLING)
 
 
 class _View:
@@ -215,9 +215,10 @@ def _draw_shadow(canvas: ImageDraw.ImageDraw, view: _View, capsules: list[_Capsu
         floor = np.array([1, 0, 1])
         flat = replace(capsule, start_m=capsule.start_m * floor, end_m=capsule.end_m * floor)
         for point_m, radius_m in ((flat.start_m, flat.start_radius_m), (flat.end_m, flat.end_radius_m)):
-            angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-            ring = [view.pixel(point_m + radius_m * np.array([np.cos(a), 0, np.sin(a)])) for a in angles]
-            canvas.polygon(ring, fill=SHADOW)
+            x, y = view.pixel(point_m)
+            radius = view.length(radius_m, point_m)
+            flattened = radius * np.sin(_VIEW_ELEVATION)
+            canvas.ellipse((x - radius, y - flattened, x + radius, y + flattened), fill=SHADOW)
         side = np.cross(flat.end_m - flat.start_m, [0, 1, 0])
         if (length := float(np.linalg.norm(side))) > 1e-6:
             side /= length

@@ -97,7 +97,7 @@ def choose(name: str) -> str:
     return chosen
 
 
-def open_session(path: Path, name: str, num_threads: int = 0) -> ort.InferenceSession:
+def open_session(path: Path, name: str, num_threads: int = 1) -> ort.InferenceSession:
     """Open a graph on the provider that was asked for.
 
     Args:

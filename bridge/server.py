@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import queue
 import socket
 import threading
@@ -42,8 +43,8 @@ class ServeConfig:
     provider: str = "auto"
     """Where ONNX Runtime runs: auto, cpu, cuda or tensorrt."""
 
-    num_threads: int = 0
-    """Threads of one step of a graph; 0 is one a core."""
+    num_threads: int = 1
+    """Threads of one step of a graph; 0 is one a core. Streams run side by side, so one each is best for many."""
 
     max_streams: int = 10
     """Streams at once; one more is refused with RESOURCE_EXHAUSTED."""
@@ -81,7 +82,8 @@ def check_port(port: int, option: str) -> None:
     if not 0 <= port <= 65535:
         raise ValueError(f"{option} must be 0 to 65535, got {port}")
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As the servers do: TIME_WAIT is not in use.
+        if os.name == "posix":  # As the servers do, TIME_WAIT is not in use; elsewhere the option means to share.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
             probe.listen()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bridge.decoder import Decoder, join
@@ -18,7 +20,18 @@ from python_core.contract.bundle import Bundle, BundleError, open_bundle
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan, PlanError, parse_plan
 from python_core.contract.quality import QualityReport, measure_quality
-from python_core.contract.vocabulary import MAX_REASONING_TOKENS, Place, ReplyError, ReplyParser
+from python_core.contract.vocabulary import (
+    MAX_REASONING_TOKENS,
+    MOTION_CLOSE,
+    MOTION_OPEN,
+    THINK_CLOSE,
+    THINK_OPEN,
+    TURN_END,
+    Place,
+    ReplyError,
+    ReplyParser,
+    TokenLayout,
+)
 
 TOKENIZER = "tokenizer.json"
 
@@ -79,7 +92,7 @@ class MotionModel:
         ProviderError: The provider is unknown or does not load.
     """
 
-    def __init__(self, folder: Path, provider: str, num_threads: int = 0) -> None:
+    def __init__(self, folder: Path, provider: str, num_threads: int = 1) -> None:
         provider = choose(provider)
         self.bundle: Bundle = open_bundle(folder)
         manifest = self.bundle.manifest
@@ -87,6 +100,7 @@ class MotionModel:
             if file not in manifest.files:
                 raise BundleError(f"{folder}: the manifest has no SHA-256 of {file}; export the bundle again")
         self.tokenizer = _open_tokenizer(folder / TOKENIZER)
+        _check_tokens(folder / TOKENIZER, self.tokenizer, manifest.tokens)
         self.engine = Engine(folder, manifest.language_model, provider, num_threads)
         self.decoder = Decoder(folder, manifest, provider, num_threads)
 
@@ -96,12 +110,26 @@ class MotionModel:
         return self.bundle.manifest.frames_per_code / self.bundle.manifest.frame_rate_hz
 
     def warm_up(self) -> None:
-        """Run each graph once, so that the first request pays for nothing that later ones do not pay for."""
-        layout = self.bundle.manifest.tokens
-        tokens = self.engine.generate([layout.motion_open] * 2, lambda _: layout.first_code, threading.Event())
-        for _ in zip(range(2), tokens, strict=False):
-            pass
-        self.decoder.decode([0], self.decoder.start())
+        """Run each graph once, so that the first request pays for nothing that later ones do not pay for.
+
+        Raises:
+            BundleError: The graphs do not fit the manifest.
+        """
+        manifest = self.bundle.manifest
+        layout = manifest.tokens
+
+        def choose_code(logits: NDArray[np.float32]) -> int:
+            if logits.shape != (layout.vocabulary_size,):
+                raise BundleError(
+                    f"{self.bundle.folder / manifest.language_model.file}: expected logits of "
+                    f"{layout.vocabulary_size} tokens, got {logits.shape}; export the bundle again"
+                )
+            return layout.first_code
+
+        tokens = self.engine.generate([layout.motion_open] * 2, choose_code, threading.Event())
+        next(tokens)
+        next(tokens)
+        self.decoder.decode([layout.num_codes - 1], self.decoder.start())
 
     def perform(self, request: MotionRequest, cancelled: threading.Event) -> Iterator[Event]:
         """Act out a request: the plan if it is asked for, one chunk a code, the summary.
@@ -180,3 +208,19 @@ def _open_tokenizer(path: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # The library raises Exception itself.
         raise BundleError(f"{path}: not a tokenizer ({error}); export the bundle again") from error
+
+
+def _check_tokens(path: Path, tokenizer: Tokenizer, layout: TokenLayout) -> None:
+    """Compare the tokenizer's ids with those that the manifest names."""
+    expected = {
+        THINK_OPEN: layout.think_open,
+        THINK_CLOSE: layout.think_close,
+        MOTION_OPEN: layout.motion_open,
+        MOTION_CLOSE: layout.motion_close,
+        "<Motion_0>": layout.code_id(0),
+        f"<Motion_{layout.num_codes - 1}>": layout.code_id(layout.num_codes - 1),
+        TURN_END: layout.turn_end,
+    }
+    for token, token_id in expected.items():
+        if (actual := tokenizer.token_to_id(token)) != token_id:
+            raise BundleError(f"{path}: {token} is {actual}, the manifest says {token_id}; export the bundle again")

@@ -1,6 +1,6 @@
 """Weights, config and origin, saved and loaded as one.
 
-config.json             the stage's config, the model's shape, where it comes from
+checkpoint.json           the stage's config, the model's shape, where it comes from
 model.safetensors       weights
 training.pt             optimizer, step and random state, to go on after a kill
 """
@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer
 from python_core.vqvae import Vqvae, VqvaeShape
 
 FORMAT_VERSION = 1
+CHECKPOINT = "checkpoint.json"
 
 
 def write_json(path: Path, fields: dict[str, Any]) -> None:
@@ -38,7 +41,7 @@ def save_vqvae(folder: Path, model: Vqvae, normalizer: Normalizer, frame_rate_hz
     }
     save_file(weights | statistics, folder / "model.safetensors")
     write_json(
-        folder / "config.json",
+        folder / CHECKPOINT,
         {
             "format_version": FORMAT_VERSION,
             "kind": "vqvae",
@@ -65,15 +68,45 @@ def load_vqvae(folder: Path) -> tuple[Vqvae, Normalizer, float]:
     return model.eval(), Normalizer(mean, std), float(config["frame_rate_hz"])
 
 
+def save_language_model(
+    folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, num_codes: int, model_id: str, config: Any
+) -> None:
+    """Write a language model with its text tokenizer; the motion tokenizer is put beside it by the caller."""
+    model.save_pretrained(folder / "language_model")
+    tokenizer.save(str(folder / "language_model" / "tokenizer.json"))
+    write_json(
+        folder / CHECKPOINT,
+        {
+            "format_version": FORMAT_VERSION,
+            "kind": "language-model",
+            "model_id": model_id,
+            "num_codes": num_codes,
+            "training": config,
+        },
+    )
+
+
+def load_language_model(folder: Path) -> tuple[PreTrainedModel, Tokenizer, str]:
+    """Read a language model: weights in float32, text tokenizer, model id.
+
+    Raises:
+        ValueError: The folder holds no language model of this format.
+    """
+    config = read_config(folder, "language-model")
+    model = AutoModelForCausalLM.from_pretrained(folder / "language_model", dtype=torch.float32)
+    tokenizer = Tokenizer.from_file(str(folder / "language_model" / "tokenizer.json"))
+    return model.eval(), tokenizer, config["model_id"]
+
+
 def read_config(folder: Path, kind: str) -> dict[str, Any]:
     """The config of a checkpoint.
 
     Raises:
         ValueError: No checkpoint, one of another kind, or of another format version.
     """
-    path = folder / "config.json"
+    path = folder / CHECKPOINT
     if not path.is_file():
-        raise ValueError(f"{folder}: no config.json, so no checkpoint; train one with python -m python_core")
+        raise ValueError(f"{folder}: no {CHECKPOINT}, so no checkpoint; train one with python -m python_core")
     config = json.loads(path.read_text(encoding="utf-8"))
     found = (config.get("kind"), config.get("format_version"))
     if found != (kind, FORMAT_VERSION):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,9 +116,15 @@ def read_motion(path: Path) -> Motion:
     """Read what `write_motion` wrote.
 
     Raises:
-        ValueError: A field is missing, or the joints are not those of the 22-joint body.
+        ValueError: Not an `.npz`, a field is missing, or the joints are not those of the 22-joint body.
     """
-    with np.load(path, allow_pickle=False) as fields:
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path}: not an .npz file ({error})") from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError(f"{path}: not an .npz file but a single array")
+    with archive as fields:
         needed = {"root_positions_m", "joint_rotations", "contacts", "frame_rate_hz", "joint_names"}
         if missing := sorted(needed - set(fields)):
             raise ValueError(f"{path}: not a motion, it lacks {', '.join(missing)}")

@@ -29,6 +29,9 @@ from python_core.vqvae import FRAMES_PER_CODE, Vqvae, VqvaeShape
 
 logger = logging.getLogger(__name__)
 
+ROOT_WEIGHT = 5.0
+"""Weight of the root's 4 features and of the contacts in the loss on features, where they are few among 263."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainVqvaeConfig:
@@ -61,13 +64,13 @@ class TrainVqvaeConfig:
     commitment: float = 0.02
     """Weight of the commitment loss; 0 lets encoder outputs drift from the codes."""
 
-    position: float = 1.0
+    position: float = 0.1
     """Weight of the loss on joint positions, in units of 10 cm."""
 
-    velocity: float = 0.5
+    velocity: float = 0.05
     """Weight of the loss on joint velocities, in units of 1 cm a frame."""
 
-    foot: float = 0.5
+    foot: float = 0.02
     """Weight of the loss on the velocity of feet in contact, in units of 1 cm a frame."""
 
     kinematic_windows: int = 32
@@ -90,9 +93,9 @@ PRESETS = {
     ),
     "nano": TrainVqvaeConfig(
         shape=VqvaeShape(width=256, code_width=128),
-        steps=4_000,
+        steps=4_500,
         batch=32,
-        window_frames=128,
+        window_frames=80,
         warm_up_steps=200,
         learning_rate=4e-4,
         kinematic_windows=16,
@@ -127,7 +130,12 @@ class Reconstruction:
     def __init__(self, prepared: PreparedClips) -> None:
         self.mean, self.std = torch.from_numpy(prepared.normalizer.mean), torch.from_numpy(prepared.normalizer.std)
         self.solver = PoseSolver().float()
-        self.contacts = feature_slices(BODY_22)["foot_contacts"]
+        slices = feature_slices(BODY_22)
+        self.contacts = slices["foot_contacts"]
+        self.weights = torch.ones(self.contacts.stop)
+        for part in ("root_yaw_velocity", "root_velocity", "root_height", "foot_contacts"):
+            self.weights[slices[part]] = ROOT_WEIGHT
+        self.weights /= self.weights.mean()
 
     def joints(self, normalized: Tensor) -> Tensor:
         """Joint positions of normalized features that begin at the origin, [B, F, D] -> [B, F, J, 3]."""
@@ -140,7 +148,7 @@ class Reconstruction:
         """Compare windows [B, F, D], the first `kinematic` of them by their joints too; `mask` [B, F] is 1 where there
         is a frame.
         """
-        features = _masked(functional.smooth_l1_loss(decoded, target, reduction="none").mean(-1), mask)
+        features = _masked((_smooth_l1(decoded - target) * self.weights).mean(-1), mask)
         target, decoded, mask = target[:kinematic], decoded[:kinematic], mask[:kinematic]
         with torch.no_grad():
             wanted = self.joints(target)

@@ -11,10 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
-from bridge.prompt import prompt_ids
 from python_core.contract.bundle import MANIFEST, Manifest, open_bundle, sha256, write_manifest
 
-PROMPT = "a person walks"
 MANY_TOKENS = 20_000
 
 Write = Callable[[Sequence[int]], Path]
@@ -36,17 +34,17 @@ def text_ids(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
 
 
 @pytest.fixture
-def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tokenizer: Tokenizer, tmp_path: Path) -> Write:
-    """Writes a bundle whose model answers PROMPT with these token ids, and repeats the last one ever after."""
+def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tmp_path: Path) -> Write:
+    """Writes a bundle whose model answers every prompt with these token ids, and repeats the last one ever after."""
 
     def write(reply_ids: Sequence[int], logit: float = 100.0) -> Path:
         folder = tmp_path / "scripted"
         shutil.copytree(tiny_bundle, folder)
         (folder / MANIFEST).unlink()
-        prompt = prompt_ids(tokenizer, manifest.prompt_template, manifest.tokens, PROMPT)
-        logits = np.zeros((len(reply_ids), manifest.tokens.vocabulary_size), np.float32)
-        logits[np.arange(len(reply_ids)), reply_ids] = logit
-        onnx.save(_scripted_graph(logits, num_tokens_before=len(prompt)), folder / manifest.language_model.file)
+        wanted = reply_ids[1:]  # The first token of a reply is forced.
+        logits = np.zeros((len(wanted), manifest.tokens.vocabulary_size), np.float32)
+        logits[np.arange(len(wanted)), wanted] = logit
+        onnx.save(_scripted_graph(logits), folder / manifest.language_model.file)
         graph = dataclasses.replace(
             manifest.language_model, num_layers=1, num_kv_heads=1, head_dim=1, max_tokens=MANY_TOKENS
         )
@@ -57,32 +55,32 @@ def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tokenizer: Tokenizer,
     return write
 
 
-def _scripted_graph(logits: np.ndarray, num_tokens_before: int) -> onnx.ModelProto:
-    """After `num_tokens_before` tokens and n more, the logits are row n."""
+def _scripted_graph(logits: np.ndarray) -> onnx.ModelProto:
+    """Row 0 after a prompt, row n after n tokens more. The cache counts them: 0 for the prompt, 1 for the reply."""
     constants = {
         "table": logits[:, None, :],
-        "before": np.array([num_tokens_before], np.int64),
-        "first": np.array([0], np.int64),
-        "last": np.array([len(logits) - 1], np.int64),
-        "shape_tail": np.array([1], np.int64),
-        "shape_head": np.array([1, 1], np.int64),
-        "zero": np.zeros((1, 1, 1, 1), np.float32),
+        "last": np.array(len(logits) - 1, np.int64),
+        "zero": np.array([0], np.int64),
         "one": np.array([1], np.int64),
         "two": np.array([2], np.int64),
+        "single": np.array([1, 1, 1, 1], np.int64),
+        "shape_head": np.array([1, 1], np.int64),
     }
     nodes = [
-        helper.make_node("Shape", ["attention_mask"], ["mask_shape"]),
-        helper.make_node("Slice", ["mask_shape", "one", "two"], ["num_tokens"]),
-        helper.make_node("Sub", ["num_tokens", "before"], ["place"]),
-        helper.make_node("Max", ["place", "first"], ["place_above"]),
-        helper.make_node("Min", ["place_above", "last"], ["row"]),
-        helper.make_node("Gather", ["table", "row"], ["logits"], axis=0),
         helper.make_node("Shape", ["input_ids"], ["ids_shape"]),
         helper.make_node("Slice", ["ids_shape", "one", "two"], ["num_new"]),
-        helper.make_node("Concat", ["shape_head", "num_new", "shape_tail"], ["new_shape"], axis=0),
-        helper.make_node("Expand", ["zero", "new_shape"], ["new"]),
+        helper.make_node("Equal", ["num_new", "one"], ["is_reply"]),
+        helper.make_node("Cast", ["is_reply"], ["counted"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["counted", "single"], ["counted_once"]),
+        helper.make_node("Concat", ["shape_head", "num_new", "one"], ["new_shape"], axis=0),
+        helper.make_node("Expand", ["counted_once", "new_shape"], ["new"]),
         helper.make_node("Concat", ["past_key_values.0.key", "new"], ["present.0.key"], axis=2),
         helper.make_node("Concat", ["past_key_values.0.value", "new"], ["present.0.value"], axis=2),
+        helper.make_node("ReduceSum", ["present.0.key"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Min", ["place", "last"], ["row"]),
+        helper.make_node("Unsqueeze", ["row", "zero"], ["rows"]),
+        helper.make_node("Gather", ["table", "rows"], ["logits"], axis=0),
     ]
     inputs = [
         helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "L"]),

@@ -86,21 +86,17 @@ def test_convert_turns_a_saved_motion_into_other_files(tiny_bridge: Bridge, tmp_
     assert (tmp_path / "again.bvh").read_text() == (tmp_path / "direct.bvh").read_text()
 
 
-def test_demo_writes_nine_files(
-    scripted_bundle: Write,
-    manifest: Manifest,
-    text_ids: TextIds,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_demo_streams_three_sentences_and_writes_nine_files(
+    scripted_bundle: Write, manifest: Manifest, text_ids: TextIds, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    # A prompt of any length is answered with reasoning and motion: the script is at least as long as the prompts.
-    reply = manifest.tokens.reply_ids(text_ids("1. walk, 0.4 s"), [2] * 9)
-    folder = scripted_bundle(reply)
-    status = main(["demo", "--bundle", str(folder), "--out", str(tmp_path / "demo")])
-    captured = capsys.readouterr()
-    # Only the prompt that the script is for is answered well; the first prompt is another one.
-    assert status == 2
-    assert "the model's reply is malformed" in captured.err
+    folder = scripted_bundle(manifest.tokens.reply_ids(text_ids("1. walk forward, 0.4 s"), [2] * 9))
+    assert main(["demo", "--bundle", str(folder), "--out", str(tmp_path / "new" / "demo")]) == 0
+    names = {path.name for path in (tmp_path / "new" / "demo").iterdir()}
+    stems = ("walk_and_turn", "sneak", "squat")
+    assert names == {f"{stem}.{extension}" for stem in stems for extension in ("bvh", "npz", "gif")}
+    told = capsys.readouterr().out
+    for expected in ("a person walks forward and then turns around", "1. walk forward, 0.4 s", "8 frames, 0.4 s"):
+        assert expected in told
 
 
 def test_serve_prints_its_addresses_and_ends_on_sigterm_with_exit_code_0(tiny_bundle: Path):
@@ -189,6 +185,11 @@ def test_a_malformed_reply_is_an_error_and_writes_nothing(
 def test_an_unknown_extension_is_refused_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]):
     told = error_of(capsys, "generate", PROMPT, "--bundle", "nowhere", "--out", "clip.fbx")
     assert "cannot write .fbx; known are .bvh, .npz, .gif, .png" in told
+
+
+def test_a_bundle_for_a_bridge_that_runs_already_is_refused(capsys: pytest.CaptureFixture[str]):
+    told = error_of(capsys, "generate", PROMPT, "--address", "127.0.0.1:1", "--bundle", "b", "--out", "a.bvh")
+    assert "--bundle and --provider are for one of your own" in told
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])

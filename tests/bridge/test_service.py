@@ -311,6 +311,26 @@ def test_stopping_the_server_ends_streams_after_the_grace_period(scripted_bundle
     assert [failure.code for failure in failures] in ([grpc.StatusCode.UNAVAILABLE], [grpc.StatusCode.CANCELLED])
 
 
+def test_stopping_the_server_lets_a_stream_end_within_the_grace_period(scripted_bundle: Write, manifest: Manifest):
+    folder = scripted_bundle(manifest.tokens.reply_ids(None, [1])[:-1])
+    config = ServeConfig(bundle=folder, port=0, web_port=None, max_duration_s=FOREVER_S, grace_s=30)
+    events: list[motion_pb2.MotionEvent] = []
+    began = threading.Event()
+
+    def read(address: str) -> None:
+        with MotionClient(address) as client:
+            for event in client.stream(at_once(max_duration_s=100.0)):
+                events.append(event)
+                began.set()
+
+    with running(config) as server:
+        reader = threading.Thread(target=read, args=[server.grpc_address])
+        reader.start()
+        assert began.wait(10)
+    reader.join(10)
+    assert events[-1].summary.num_codes == 500
+
+
 def test_reflection_lists_the_service(tiny_bridge: Bridge):
     with grpc.insecure_channel(tiny_bridge.grpc_address) as channel:
         ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo

@@ -1,3 +1,4 @@
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from bridge.engine import Cancelled
 from bridge.prompt import PromptError
 from bridge.request import MotionRequest
 from bridge.stream import Chunk, Event, MotionModel, Planned, Stop, Summary
-from python_core.contract.bundle import BundleError, Manifest
+from python_core.contract.bundle import BundleError, Manifest, write_manifest
 from python_core.contract.plan import PlanError
 from python_core.contract.quality import measure_quality
 from python_core.contract.vocabulary import MAX_REASONING_TOKENS
@@ -191,3 +192,21 @@ def test_the_engine_stops_when_the_models_tokens_are_full(model: MotionModel, ma
     max_tokens = manifest.language_model.max_tokens
     prompt = [1] * (max_tokens - 5)
     assert len(list(model.engine.generate(prompt, lambda _: 1, threading.Event()))) == 5
+
+
+def test_a_manifest_that_names_other_token_ids_is_refused(tiny_bundle: Path, manifest: Manifest, tmp_path: Path):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "shifted"))
+    shifted = replace(manifest.tokens, think_open=manifest.tokens.think_close)
+    write_manifest(folder, replace(manifest, tokens=shifted))
+    with pytest.raises(BundleError, match=r"tokenizer\.json: <think> is \d+, the manifest says \d+"):
+        MotionModel(folder, "cpu")
+
+
+def test_a_graph_whose_logits_are_too_few_is_refused_before_serving(
+    tiny_bundle: Path, manifest: Manifest, tmp_path: Path
+):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "short"))
+    more = replace(manifest.tokens, vocabulary_size=manifest.tokens.vocabulary_size + 1)
+    write_manifest(folder, replace(manifest, tokens=more))
+    with pytest.raises(BundleError, match=r"language_model\.onnx: expected logits of \d+ tokens"):
+        MotionModel(folder, "cpu").warm_up()

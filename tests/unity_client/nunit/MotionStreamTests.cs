@@ -117,6 +117,21 @@ namespace MotionR1.Tests
         }
 
         [Test]
+        public void ASentenceThatFailsLeavesOnScreenWhatIsThere()
+        {
+            Answer(Streams.WebBody(Walk(3).Take(5), null)).HangsAtEnd = true;
+            Call("OnEnable");
+            Play(() => _rig.Root.position.z > 0.2f);
+            Answer(Streams.WebBody(Walk(2).Take(1), "grpc-status: 8\r\n"));
+            _stream.Say("a person turns");
+            Play(() => _log.Contains("failed ResourceExhausted") && _rig.Root.position.z > 0.549f);
+            _rig.Joints[5].localRotation = Quaternion.AngleAxis(33, Vector3.up);
+            var before = _rig.Joints[5].localRotation;
+            Tick();
+            Assert.That(Math.Abs(Quaternion.Dot(_rig.Joints[5].localRotation, before)), Is.LessThan(0.999f), "held");
+        }
+
+        [Test]
         public void DisablingReleasesTheCallAndTheRig()
         {
             Answer(Streams.WebBody(Walk(3).Take(5), null)).HangsAtEnd = true;

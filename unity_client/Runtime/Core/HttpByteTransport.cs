@@ -26,6 +26,9 @@ namespace MotionR1.Core
             if (!address.IsAbsoluteUri || !address.Scheme.StartsWith("http", StringComparison.Ordinal))
                 throw new ArgumentException($"expected an address like http://127.0.0.1:50052, got '{address}'");
             Protocol = protocol;
+            // Unity's Mono opens two connections to a server, which would be two characters, and its HttpClientHandler
+            // does not implement MaxConnectionsPerServer. Source: https://github.com/mono/mono/issues/11723
+            if (handler == null) ServicePointManager.FindServicePoint(address).ConnectionLimit = int.MaxValue;
             // A stream lasts as long as it lasts: deadlines are gRPC's business.
             _client = new HttpClient(handler ?? new HttpClientHandler())
             {

@@ -50,11 +50,14 @@ namespace MotionR1
 
         void LateUpdate()
         {
+            _shown?.Advance(Time.deltaTime);
             if (_called != null && _called.Advance(Time.deltaTime) != PlaybackState.Waiting)
-                (_shown, _called) = (_called, null);
-            else
-                _shown?.Advance(Time.deltaTime);
-            if (_shown == null || _shown.IsEmpty) return;
+            {
+                // A call that ended without a frame leaves on screen what is there.
+                if (_called.HasFrames) _shown = _called;
+                _called = null;
+            }
+            if (_shown == null) return;
 
             _shown.Retargeter.Mode = _rootMotion;
             _shown.Retargeter.Apply(_shown.Frame);
@@ -128,7 +131,7 @@ namespace MotionR1
 
             public StreamSummary Summary { get; set; }
 
-            public bool IsEmpty { get; private set; } = true;
+            public bool HasFrames => Buffer != null && Buffer.HasFrames;
 
             public void Open(StreamHeader header, Animator animator)
             {
@@ -146,10 +149,7 @@ namespace MotionR1
 
             public PlaybackState Advance(double deltaS)
             {
-                if (Buffer == null) return PlaybackState.Waiting;
-                var state = Buffer.Advance(deltaS, Frame);
-                IsEmpty &= state == PlaybackState.Waiting || !Buffer.HasFrames;
-                return state;
+                return Buffer == null ? PlaybackState.Waiting : Buffer.Advance(deltaS, Frame);
             }
 
             public bool TakeUnderrun()

@@ -1,0 +1,209 @@
+"""A causal language model that speaks motion: its text tokenizer, its motion tokens, its weights.
+
+Notable choices:
+- motion tokens are ordinary tokens, so nothing strips them from a reply;
+- every new row is initialised by us: the mean of the old rows plus a little noise;
+- with LoRA, the new rows are trained whole beside the adapter, and embedding and head stay tied.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from python_core.contract.vocabulary import (
+    MOTION_CLOSE,
+    MOTION_OPEN,
+    PROMPT_TEMPLATE,
+    THINK_CLOSE,
+    THINK_OPEN,
+    TURN_END,
+    TURN_START,
+    TokenLayout,
+    motion_tokens,
+)
+
+NEW_ROW_NOISE = 0.02
+"""Noise of a new row, as a share of the deviation of the old ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelShape:
+    """A decoder trained from scratch."""
+
+    text_tokens: int = 3072
+    """Size of the text vocabulary, which is learned from the captions and plans."""
+
+    width: int = 256
+    """Width of the residual stream."""
+
+    layers: int = 6
+    """Number of layers."""
+
+    heads: int = 8
+    """Attention heads; each has a key and value head of its own."""
+
+    feed_forward: int = 704
+    """Width of the feed-forward layers."""
+
+    max_tokens: int = 512
+    """Longest prompt and reply together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraShape:
+    """An adapter on all linear layers of a pretrained model."""
+
+    rank: int = 16
+    """Rank of the adapter."""
+
+    dropout: float = 0.05
+    """Dropout before the adapter."""
+
+
+def train_text_tokenizer(texts: Iterable[str], num_tokens: int, num_codes: int) -> Tokenizer:
+    """Learn a byte-level BPE tokenizer from captions and plans; case is dropped. Motion tokens come last."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=num_tokens,
+        special_tokens=[TURN_START, TURN_END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    add_motion_tokens(tokenizer, num_codes)
+    return tokenizer
+
+
+def add_motion_tokens(tokenizer: Tokenizer, num_codes: int) -> None:
+    """Append the motion tokens, as ordinary ones that no normalizer changes.
+
+    Raises:
+        ValueError: The tokenizer has some of them already, so their ids would not be consecutive.
+    """
+    from tokenizers import AddedToken
+
+    tokens = motion_tokens(num_codes)
+    added = tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
+    if added != len(tokens):
+        raise ValueError(f"expected to add {len(tokens)} motion tokens, {len(tokens) - added} were there already")
+
+
+def token_layout(tokenizer: Tokenizer, num_codes: int) -> TokenLayout:
+    """Where the tokens of a reply are.
+
+    Raises:
+        ValueError: The tokenizer lacks one of them.
+    """
+
+    def token_id(token: str) -> int:
+        found = tokenizer.token_to_id(token)
+        if found is None:
+            raise ValueError(f"the tokenizer has no token {token}; add motion tokens first")
+        return found
+
+    first_code, last_code = (token_id(motion_tokens(num_codes)[index]) for index in (-num_codes, -1))
+    assert last_code - first_code == num_codes - 1
+    return TokenLayout(
+        think_open=token_id(THINK_OPEN),
+        think_close=token_id(THINK_CLOSE),
+        motion_open=token_id(MOTION_OPEN),
+        motion_close=token_id(MOTION_CLOSE),
+        first_code=first_code,
+        num_codes=num_codes,
+        turn_end=token_id(TURN_END),
+        vocabulary_size=tokenizer.get_vocab_size(with_added_tokens=True),
+    )
+
+
+def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of plain text, without anything around it."""
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Token ids of a prompt in its template. The pieces are encoded one by one, as the bridge does."""
+    before, after = PROMPT_TEMPLATE.split("{prompt}")
+    return [*text_ids(tokenizer, before), *text_ids(tokenizer, prompt.strip()), *text_ids(tokenizer, after)]
+
+
+def new_language_model(shape: LanguageModelShape, tokenizer: Tokenizer, turn_end: int) -> LlamaForCausalLM:
+    """A Llama-style decoder with random weights and tied embeddings."""
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(with_added_tokens=True),
+        hidden_size=shape.width,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=shape.max_tokens,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=turn_end,
+        pad_token_id=turn_end,
+    )
+    return LlamaForCausalLM(config)
+
+
+def load_backbone(folder: Path) -> tuple[PreTrainedModel, Tokenizer]:
+    """A pretrained causal language model and its tokenizer, from a folder in Hugging Face's layout.
+
+    Raises:
+        ValueError: The folder has no tokenizer.json.
+    """
+    if not (folder / "tokenizer.json").is_file():
+        raise ValueError(f"{folder}: no tokenizer.json; get a backbone with python -m python_core fetch-backbone")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model, Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+@torch.no_grad()
+def add_motion_rows(model: PreTrainedModel, tokenizer: Tokenizer, num_codes: int) -> None:
+    """Give the model rows for the motion tokens, all of them initialised here, also those that fall on padding rows that
+    the pretrained model already has.
+    """
+    layout = token_layout(tokenizer, num_codes)
+    first = layout.think_open
+    old = model.get_input_embeddings().weight[:first]
+    mean, deviation = old.mean(0), old.std(0)
+    if layout.vocabulary_size > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(layout.vocabulary_size, mean_resizing=False)
+    rows = model.get_input_embeddings().weight
+    number = layout.vocabulary_size - first
+    rows[first : layout.vocabulary_size] = mean + NEW_ROW_NOISE * deviation * torch.randn(number, rows.shape[1])
+    head: Any = model.get_output_embeddings()
+    if head.weight is not rows:
+        head.weight[first : layout.vocabulary_size] = head.weight[:first].mean(0) + NEW_ROW_NOISE * head.weight[
+            :first
+        ].std(0) * torch.randn(number, rows.shape[1])
+
+
+def with_lora(model: PreTrainedModel, shape: LoraShape, new_rows: Sequence[int]) -> nn.Module:
+    """Freeze the model, put an adapter on its linear layers and train the new embedding rows whole."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=shape.rank,
+        lora_alpha=2 * shape.rank,
+        lora_dropout=shape.dropout,
+        target_modules="all-linear",
+        trainable_token_indices={"embed_tokens": list(new_rows)},
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def merge_lora(model: nn.Module) -> PreTrainedModel:
+    """The plain model with the adapter's weights in it; embedding and head are still one tensor if they were."""
+    from peft import PeftModel
+
+    assert isinstance(model, PeftModel)
+    return model.merge_and_unload()  # type: ignore[operator]  # PeftModel forwards it to its tuner
