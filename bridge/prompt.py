@@ -1,4 +1,4 @@
-"""A prompt as token ids. Training and serving encode prompts with this function.
+"""A prompt as token ids, exactly as training encodes it.
 
 The template's text before the prompt, the prompt and the text after it are encoded apart, so that no merge of the
 tokenizer crosses their seams and a prompt cannot write the template's markers.

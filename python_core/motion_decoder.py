@@ -19,7 +19,7 @@ class MotionDecoder(nn.Module):
 
     def __init__(self, vqvae: Vqvae, normalizer: Normalizer) -> None:
         super().__init__()
-        self.vqvae, self.solver = vqvae, PoseSolver()
+        self.vqvae, self.solver = vqvae, PoseSolver().float()
         self.register_buffer("mean", torch.from_numpy(normalizer.mean))
         self.register_buffer("std", torch.from_numpy(normalizer.std))
 

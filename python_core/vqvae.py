@@ -136,7 +136,7 @@ class Decoder(nn.Module):
             assert isinstance(blocks, nn.ModuleList)
             for block in blocks:
                 x = run(block, x)
-            x = run(up, x.repeat_interleave(2, dim=-1))
+            x = run(up, x[..., None].expand(-1, -1, -1, 2).flatten(-2))
         x = functional.relu(run(self.mix, x))
         return run(self.last, x).mT, torch.cat(kept, dim=1)
 

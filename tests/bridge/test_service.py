@@ -24,7 +24,7 @@ from bridge.decoder import Decoder
 from bridge.server import ServeConfig, running
 from bridge.service import SERVICE, to_status
 from bridge.stubs import motion_pb2, motion_pb2_grpc
-from python_core.contract.bundle import Manifest
+from python_core.contract.bundle import BundleError, Manifest
 from python_core.contract.skeleton import BODY_22
 
 PROMPT = "a person walks"
@@ -253,6 +253,12 @@ def test_what_nobody_expected_is_logged_and_named_by_its_request_id_only(caplog:
     assert "abc123" in status.message
     assert "secret" not in str(status.proto())
     assert "secret" in caplog.text
+
+
+def test_a_bundle_that_turns_out_broken_is_internal_and_says_what_to_do():
+    status = to_status(BundleError("the motion decoder wrote no motion; export the bundle again"), "abc123")
+    assert status.code is grpc.StatusCode.INTERNAL
+    assert status.message == "the motion decoder wrote no motion; export the bundle again"
 
 
 def test_one_stream_too_many_is_refused_with_a_delay_while_health_stays_serving(endless: str):

@@ -107,7 +107,7 @@ def test_a_refused_request_has_its_status_message_and_details_in_the_headers(tin
     assert bad_request.field_violations[0].field == "prompt"
 
 
-def test_a_status_message_beyond_ascii_is_percent_encoded(tiny_bridge: Bridge, tokenizer: object):
+def test_a_status_message_beyond_ascii_is_percent_encoded(tiny_bridge: Bridge):
     _, headers = call(tiny_bridge.web_address, frame(motion_pb2.StreamMotionRequest(prompt="é<think>")))
     assert headers["grpc-status"] == "3"
     assert headers["grpc-message"].isascii()

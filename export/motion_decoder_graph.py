@@ -1,0 +1,51 @@
+"""The motion decoder as an ONNX graph: codes and state -> root positions, joint rotations, contacts and state."""
+
+import contextlib
+import io
+import logging
+from pathlib import Path
+
+import onnx
+import torch
+
+from export.stored_weights import forget_sources, store_weights_as_float16
+from python_core.contract.bundle import MotionDecoderGraph
+from python_core.motion_decoder import MotionDecoder
+
+logger = logging.getLogger(__name__)
+
+FILE = "motion_decoder.onnx"
+OPSET = 20
+INPUTS = ("codes", "conv_state", "root_state")
+OUTPUTS = ("root_positions_m", "joint_rotations", "contacts", "next_conv_state", "next_root_state")
+
+
+def write_motion_decoder_graph(decoder: MotionDecoder, bundle: Path) -> MotionDecoderGraph:
+    """Write `motion_decoder.onnx` for any number of streams and codes.
+
+    Args:
+        decoder: The decoder, its weights rounded.
+        bundle: Folder to write into.
+    """
+    # Batch and length differ from 1 and from each other here, so that the exporter takes neither for a constant.
+    example = (torch.zeros(2, 3, dtype=torch.int64), decoder.vqvae.zero_state(2), torch.zeros(2, 3))
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("codes")
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        program = torch.onnx.export(
+            decoder,
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            dynamic_shapes=({0: batch, 1: length}, {0: batch}, {0: batch}),
+        )
+    logger.debug("%s", said.getvalue())
+    assert program is not None
+    graph = program.model_proto
+    store_weights_as_float16(graph)
+    forget_sources(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, bundle / FILE)
+    return MotionDecoderGraph(file=FILE, conv_state_size=decoder.vqvae.decoder.state_size)
