@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from bridge.decoder import Decoder, join
 from bridge.engine import Engine
-from bridge.prompt import PromptError, prompt_ids
+from python_core.contract.prompt import PromptError, prompt_ids
 from bridge.providers import choose
 from bridge.request import MotionRequest
 from bridge.sampler import Sampler

@@ -69,7 +69,7 @@ def load_vqvae(folder: Path) -> tuple[Vqvae, Normalizer, float]:
 
 
 def save_language_model(
-    folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, num_codes: int, model_id: str, config: Any
+    folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, num_codes: int, model_id: str, notice: str, config: Any
 ) -> None:
     """Write a language model with its text tokenizer; the motion tokenizer is put beside it by the caller."""
     model.save_pretrained(folder / "language_model")
@@ -81,13 +81,26 @@ def save_language_model(
             "kind": "language-model",
             "model_id": model_id,
             "num_codes": num_codes,
+            "data_notice": notice,
             "training": config,
         },
     )
 
 
-def load_language_model(folder: Path) -> tuple[PreTrainedModel, Tokenizer, str]:
-    """Read a language model: weights in float32, text tokenizer, model id.
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """A language model as it was saved."""
+
+    model: PreTrainedModel
+    """In evaluation mode, weights in float32."""
+    tokenizer: Tokenizer
+    model_id: str
+    data_notice: str
+    """What it was trained on, a source a line."""
+
+
+def load_language_model(folder: Path) -> LanguageModel:
+    """Read a language model with its text tokenizer.
 
     Raises:
         ValueError: The folder holds no language model of this format.
@@ -95,7 +108,7 @@ def load_language_model(folder: Path) -> tuple[PreTrainedModel, Tokenizer, str]:
     config = read_config(folder, "language-model")
     model = AutoModelForCausalLM.from_pretrained(folder / "language_model", dtype=torch.float32)
     tokenizer = Tokenizer.from_file(str(folder / "language_model" / "tokenizer.json"))
-    return model.eval(), tokenizer, config["model_id"]
+    return LanguageModel(model.eval(), tokenizer, config["model_id"], config["data_notice"])
 
 
 def read_config(folder: Path, kind: str) -> dict[str, Any]:

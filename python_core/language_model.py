@@ -19,7 +19,6 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from python_core.contract.vocabulary import (
     MOTION_CLOSE,
     MOTION_OPEN,
-    PROMPT_TEMPLATE,
     THINK_CLOSE,
     THINK_OPEN,
     TURN_END,
@@ -127,12 +126,6 @@ def token_layout(tokenizer: Tokenizer, num_codes: int) -> TokenLayout:
 def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Token ids of plain text, without anything around it."""
     return tokenizer.encode(text, add_special_tokens=False).ids
-
-
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Token ids of a prompt in its template. The pieces are encoded one by one, as the bridge does."""
-    before, after = PROMPT_TEMPLATE.split("{prompt}")
-    return [*text_ids(tokenizer, before), *text_ids(tokenizer, prompt.strip()), *text_ids(tokenizer, after)]
 
 
 def new_language_model(shape: LanguageModelShape, tokenizer: Tokenizer, turn_end: int) -> LlamaForCausalLM:

@@ -29,11 +29,20 @@ the plane more closely and passes on more of its noise when a limb is nearly str
 """
 
 
+# Bones that are solved together, by the joint that turns them and the joint that they end at.
+_SPINE = ((3, 6), (6, 9))
+_SPINE_TWIST = ((2 / 3, 1 / 3), (1 / 3, 2 / 3))
+"""How pelvis and chest share the twist of each."""
+_SWUNG_BY_CHEST = ((12, 15), (13, 16), (14, 17))
+_ANKLES = ((7, 10), (8, 11))
+_LEAVES = (10, 11, 15, 20, 21)
+_X, _MINUS_Y, _PLUS_Y = (1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 1.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Limb:
     """Two bones and the hinge between them."""
 
-    parent: int
     upper: int
     lower: int
     end: int
@@ -41,37 +50,54 @@ class Limb:
     """Axis of the elbow or knee in the T-pose."""
     usual: tuple[float, float, float]
     """Where the first bone usually points. Swings start here, so that the direction opposite to it, which has no
-    shortest arc, is one that limbs do not reach."""
+    shortest arc, is one that limbs do not reach.
+    """
 
 
 LIMBS = (
-    Limb(parent=0, upper=1, lower=4, end=7, hinge=(1.0, 0.0, 0.0), usual=(0.0, -0.85, 0.53)),
-    Limb(parent=0, upper=2, lower=5, end=8, hinge=(1.0, 0.0, 0.0), usual=(0.0, -0.85, 0.53)),
-    Limb(parent=13, upper=16, lower=18, end=20, hinge=(0.0, -1.0, 0.0), usual=(0.7, -0.1, 0.7)),
-    Limb(parent=14, upper=17, lower=19, end=21, hinge=(0.0, 1.0, 0.0), usual=(-0.7, -0.1, 0.7)),
+    Limb(upper=1, lower=4, end=7, hinge=_X, usual=(0.0, -0.85, 0.53)),
+    Limb(upper=2, lower=5, end=8, hinge=_X, usual=(0.0, -0.85, 0.53)),
+    Limb(upper=16, lower=18, end=20, hinge=_MINUS_Y, usual=(0.7, -0.1, 0.7)),
+    Limb(upper=17, lower=19, end=21, hinge=_PLUS_Y, usual=(-0.7, -0.1, 0.7)),
 )
 
 
 class PoseSolver(nn.Module):
-    """Solves the 22-joint body.
+    """Solves the 22-joint body. Joints of a kind are solved together: the graph has few nodes, a stream waits less.
 
     Raises:
         ValueError: The skeleton is not the 22-joint body: which bones are limbs is known for that one only.
     """
 
     offsets: Tensor
+    rest_trunk: Tensor
+    rest_hips: Tensor
+    hinges: Tensor
+    usual: Tensor
+    usual_from_rest: Tensor
+    spine_twist: Tensor
 
     def __init__(self, skeleton: Skeleton = BODY_22) -> None:
         super().__init__()
         if skeleton.joint_names != BODY_22.joint_names:
             raise ValueError(f"the pose solver knows the joints of {BODY_22.name}, got those of {skeleton.name}")
         self.skeleton = skeleton
+        self.parents = list(skeleton.parents)
         rest = torch.from_numpy(skeleton.rest_joints_m).double()
-        pelvis, chest = _pelvis_frame(rest), _chest_frame(rest)
-        self.register_buffer("offsets", torch.from_numpy(skeleton.offsets_m).double(), persistent=False)
-        self.register_buffer("rest_pelvis", pelvis, persistent=False)
-        self.register_buffer("rest_chest", chest, persistent=False)
-        self.register_buffer("rest_hips", (rest[1] + rest[2]) / 2 - rest[0], persistent=False)
+        offsets = torch.from_numpy(skeleton.offsets_m).double()
+        usual = normalize(torch.tensor([limb.usual for limb in LIMBS], dtype=torch.float64))
+        uppers = [limb.lower for limb in LIMBS]
+        buffers = {
+            "offsets": offsets,
+            "rest_trunk": _trunk_frames(rest),
+            "rest_hips": (rest[1] + rest[2]) / 2 - rest[0],
+            "hinges": torch.tensor([limb.hinge for limb in LIMBS], dtype=torch.float64),
+            "usual": usual,
+            "usual_from_rest": shortest_arc(normalize(offsets[uppers]), usual),
+            "spine_twist": torch.tensor(_SPINE_TWIST, dtype=torch.float64),
+        }
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
 
     def forward(self, joints: Tensor) -> tuple[Tensor, Tensor]:
         """Solve poses.
@@ -80,63 +106,67 @@ class PoseSolver(nn.Module):
         pelvis, the hips keep their place and the root gives way, so that feet stay where they are.
 
         Args:
-            joints: Joint positions, metres, [..., J, 3].
+            joints: Joint positions, metres, of the solver's own floating-point type, [..., J, 3].
 
         Returns:
             Root positions [..., 3] and rotations local to the parent joint [..., J, 4], w >= 0.
         """
-        offsets = self.offsets.to(joints.dtype)
-        parents = self.skeleton.parents
-        bones = [joints[..., j, :] - joints[..., max(p, 0), :] for j, p in enumerate(parents)]
-        rest = [offsets[j] for j in range(self.skeleton.num_joints)]
-        turned: dict[int, Tensor] = {}
+        bones = joints - joints[..., [max(parent, 0) for parent in self.parents], :]
+        trunk = matrix_to_quaternion(_trunk_frames(joints) @ self.rest_trunk.mT)
+        pelvis, chest = trunk[..., :1, :], trunk[..., 1:, :]
 
-        turned[0] = matrix_to_quaternion(_pelvis_frame(joints) @ self.rest_pelvis.to(joints.dtype).mT)
-        turned[9] = matrix_to_quaternion(_chest_frame(joints) @ self.rest_chest.to(joints.dtype).mT)
-        # The spine shares the twist between pelvis and chest.
-        across_pelvis = rotate(turned[0], joints.new_tensor([1.0, 0.0, 0.0]))
-        across_chest = rotate(turned[9], joints.new_tensor([1.0, 0.0, 0.0]))
-        for joint, child, share in ((3, 6, 1 / 3), (6, 9, 2 / 3)):
-            across = across_pelvis * (1 - share) + across_chest * share
-            turned[joint] = _bone_and_axis(rest[child], joints.new_tensor([1.0, 0.0, 0.0]), bones[child], across)
-        for joint, child, parent in ((12, 15, 9), (13, 16, 9), (14, 17, 9)):
-            turned[joint] = _swing(turned[parent], rest[child], bones[child])
-        for limb in LIMBS:
-            hinge, usual = joints.new_tensor(limb.hinge), normalize(joints.new_tensor(limb.usual))
-            upper_bone, rest_upper = bones[limb.lower], rest[limb.lower]
-            held = multiply(turned[limb.parent], shortest_arc(normalize(rest_upper), usual))
-            swing = multiply(shortest_arc(rotate(turned[limb.parent], usual), normalize(upper_bone)), held)
-            normal = cross(normalize(upper_bone), normalize(bones[limb.end]))
-            axis = rotate(swing, hinge) + PLANE_WEIGHT * normal
-            turned[limb.upper] = _bone_and_axis(rest_upper, hinge, upper_bone, axis)
-            turned[limb.lower] = _swing(turned[limb.upper], rest[limb.end], bones[limb.end])
-        for ankle, foot, knee in ((7, 10, 4), (8, 11, 5)):
-            turned[ankle] = _swing(turned[knee], rest[foot], bones[foot])
-        for leaf in (10, 11, 15, 20, 21):
-            turned[leaf] = turned[parents[leaf]]
+        ends = [end for _, end in _SPINE]
+        across = self.spine_twist @ rotate(trunk, trunk.new_tensor(_X))
+        spine = _bone_and_axis(self.offsets[ends], trunk.new_tensor(_X).expand(2, 3), bones[..., ends, :], across)
+        swung = _swing(chest, self.offsets, bones, [end for _, end in _SWUNG_BY_CHEST])
 
-        local = [turned[0]] + [multiply(inverse(turned[p]), turned[j]) for j, p in enumerate(parents) if j > 0]
-        rotations = torch.stack(local, dim=-2)
+        lowers, limb_ends = [limb.lower for limb in LIMBS], [limb.end for limb in LIMBS]
+        parents = torch.cat([pelvis, pelvis, swung[..., 1:, :]], dim=-2)
+        upper_bones = normalize(bones[..., lowers, :])
+        held = multiply(parents, self.usual_from_rest)
+        hinges = rotate(multiply(shortest_arc(rotate(parents, self.usual), upper_bones), held), self.hinges)
+        planes = cross(upper_bones, normalize(bones[..., limb_ends, :]))
+        uppers = _bone_and_axis(self.offsets[lowers], self.hinges, upper_bones, hinges + PLANE_WEIGHT * planes)
+        lower_turns = _swing(uppers, self.offsets, bones, limb_ends)
+        ankles = _swing(lower_turns[..., :2, :], self.offsets, bones, [end for _, end in _ANKLES])
+
+        solved = torch.cat([pelvis, spine, chest, swung, uppers, lower_turns, ankles], dim=-2)
+        turned = solved[..., self._places(), :]
+        local = multiply(inverse(turned[..., self.parents[1:], :]), turned[..., 1:, :])
+        rotations = torch.cat([turned[..., :1, :], local], dim=-2)
         rotations = torch.where(rotations[..., 3:] < 0, -rotations, rotations)
         hips = (joints[..., 1, :] + joints[..., 2, :]) / 2
-        return hips - rotate(turned[0], self.rest_hips.to(joints.dtype)), rotations
+        return hips - rotate(turned[..., 0, :], self.rest_hips), rotations
+
+    def _places(self) -> list[int]:
+        """For each joint, where its rotation is among those that were solved; a leaf turns with its parent."""
+        order = [
+            0,
+            *(joint for joint, _ in _SPINE),
+            9,
+            *(joint for joint, _ in _SWUNG_BY_CHEST),
+            *(limb.upper for limb in LIMBS),
+            *(limb.lower for limb in LIMBS),
+            *(joint for joint, _ in _ANKLES),
+        ]
+        return [order.index(self.parents[j] if j in _LEAVES else j) for j in range(len(self.parents))]
 
 
-def _pelvis_frame(joints: Tensor) -> Tensor:
-    left, right = joints[..., 1, :], joints[..., 2, :]
-    return frame(left - right, joints[..., 3, :] - (left + right) / 2)
+def _trunk_frames(joints: Tensor) -> Tensor:
+    """Frames of pelvis and chest, [..., J, 3] -> [..., 2, 3, 3]."""
+    hips = (joints[..., 1, :] + joints[..., 2, :]) / 2
+    across = joints[..., [1, 13], :] - joints[..., [2, 14], :]
+    up = torch.stack([joints[..., 3, :] - hips, joints[..., 12, :] - joints[..., 9, :]], dim=-2)
+    return frame(across, up)
 
 
-def _chest_frame(joints: Tensor) -> Tensor:
-    return frame(joints[..., 13, :] - joints[..., 14, :], joints[..., 12, :] - joints[..., 9, :])
+def _swing(parents: Tensor, offsets: Tensor, bones: Tensor, ends: list[int]) -> Tensor:
+    """Turn the bones that end at `ends` from where their parents hold them by the shortest arc."""
+    held = rotate(parents, normalize(offsets[ends]))
+    return multiply(shortest_arc(held, normalize(bones[..., ends, :])), parents)
 
 
-def _swing(parent: Tensor, rest_bone: Tensor, bone: Tensor) -> Tensor:
-    """Turn a bone from where its parent holds it by the shortest arc."""
-    return multiply(shortest_arc(rotate(parent, normalize(rest_bone)), normalize(bone)), parent)
-
-
-def _bone_and_axis(rest_bone: Tensor, rest_axis: Tensor, bone: Tensor, axis: Tensor) -> Tensor:
-    """Turn a bone exactly to its direction and an axis as near to its own as that allows."""
-    start, end = frame(rest_bone, rest_axis), frame(bone, axis)
+def _bone_and_axis(rest_bones: Tensor, rest_axes: Tensor, bones: Tensor, axes: Tensor) -> Tensor:
+    """Turn bones exactly to their directions and axes as near to their own as that allows."""
+    start, end = frame(rest_bones, rest_axes), frame(bones, axes)
     return matrix_to_quaternion(end @ start.mT)

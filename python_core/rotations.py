@@ -15,22 +15,15 @@ def normalize(vectors: Tensor) -> Tensor:
 
 def cross(left: Tensor, right: Tensor) -> Tensor:
     """Cross product, [..., 3]; `torch.linalg.cross` does not export."""
-    (x1, y1, z1), (x2, y2, z2) = left.unbind(-1), right.unbind(-1)
-    return torch.stack([y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2], dim=-1)
+    yzx, zxy = [1, 2, 0], [2, 0, 1]
+    return left[..., yzx] * right[..., zxy] - left[..., zxy] * right[..., yzx]
 
 
 def multiply(left: Tensor, right: Tensor) -> Tensor:
     """Quaternion product: the rotation `right`, then `left`, [..., 4]."""
-    (x1, y1, z1, w1), (x2, y2, z2, w2) = left.unbind(-1), right.unbind(-1)
-    return torch.stack(
-        [
-            w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
-            w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
-            w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
-            w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
-        ],
-        dim=-1,
-    )
+    v1, w1 = left[..., :3], left[..., 3:]
+    v2, w2 = right[..., :3], right[..., 3:]
+    return torch.cat([w1 * v2 + w2 * v1 + cross(v1, v2), w1 * w2 - (v1 * v2).sum(-1, keepdim=True)], dim=-1)
 
 
 def inverse(rotations: Tensor) -> Tensor:
@@ -41,7 +34,6 @@ def inverse(rotations: Tensor) -> Tensor:
 def rotate(rotations: Tensor, vectors: Tensor) -> Tensor:
     """Turn vectors, [..., 3], by unit quaternions, [..., 4]."""
     axis, w = rotations[..., :3], rotations[..., 3:]
-    axis, vectors = torch.broadcast_tensors(axis, vectors)
     turn = 2 * cross(axis, vectors)
     return vectors + w * turn + cross(axis, turn)
 
@@ -57,7 +49,6 @@ def shortest_arc(start: Tensor, end: Tensor) -> Tensor:
 
     For opposite vectors, which have none, it is a half turn about no fixed axis: callers keep away from them.
     """
-    start, end = torch.broadcast_tensors(start, end)
     w = 1 + (start * end).sum(-1, keepdim=True)
     return normalize(torch.cat([cross(start, end), w], dim=-1))
 

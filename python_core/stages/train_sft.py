@@ -7,7 +7,7 @@ Only the reply is scored. Clips are encoded from each of the first 4 frames on, 
 import json
 import logging
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 from python_core.checkpoint import load_vqvae, save_language_model
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
-from python_core.contract.vocabulary import TokenLayout
+from python_core.contract.prompt import prompt_ids
+from python_core.contract.vocabulary import PROMPT_TEMPLATE, TokenLayout
 from python_core.language_model import (
     LanguageModelShape,
     LoraShape,
@@ -30,7 +31,6 @@ from python_core.language_model import (
     load_backbone,
     merge_lora,
     new_language_model,
-    prompt_ids,
     text_ids,
     token_layout,
     train_text_tokenizer,
@@ -180,7 +180,7 @@ def run(config: TrainSftConfig) -> None:
     saved = any((config.out / "training").glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=saved or None)
     final = merge_lora(trained) if trained is not model else model
-    save_language_model(config.out, final, tokenizer, num_codes, config.model_id, config)
+    save_language_model(config.out, final, tokenizer, num_codes, config.model_id, data_notice(prepared), config)
     shutil.copytree(config.vqvae, config.out / "vqvae", dirs_exist_ok=True, ignore=_not_the_checkpoint)
     logger.info("checkpoint in %s", config.out)
 
@@ -231,8 +231,14 @@ class Samples(Dataset[dict[str, list[int]]]):
             reasoning = text_ids(self.tokenizer, record.plan) if planned else None
             reply = [*self.layout.reply_ids(reasoning, codes), self.layout.turn_end]
         caption = record.caption.rstrip(".") if random.random() < 0.5 else record.caption
-        prompt = prompt_ids(self.tokenizer, caption)
+        prompt = prompt_ids(self.tokenizer, PROMPT_TEMPLATE, self.layout, caption)
         return {"input_ids": prompt + reply, "labels": [IGNORED] * len(prompt) + reply}
+
+
+def data_notice(prepared: PreparedClips) -> str:
+    """What the weights were trained on: clips and licence of each source, a line each."""
+    counts = Counter((clip.source, clip.licence) for clip in prepared.split("train"))
+    return "\n".join(f"{source}: {count} clips; {licence}" for (source, licence), count in sorted(counts.items()))
 
 
 class MetricsFile(TrainerCallback):

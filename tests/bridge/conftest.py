@@ -11,21 +11,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
-from python_core.contract.bundle import MANIFEST, Manifest, open_bundle, sha256, write_manifest
+from python_core.contract.bundle import MANIFEST, Manifest, sha256, write_manifest
 
 MANY_TOKENS = 20_000
 
 Write = Callable[[Sequence[int]], Path]
-
-
-@pytest.fixture(scope="session")
-def manifest(tiny_bundle: Path) -> Manifest:
-    return open_bundle(tiny_bundle).manifest
-
-
-@pytest.fixture(scope="session")
-def tokenizer(tiny_bundle: Path) -> Tokenizer:
-    return Tokenizer.from_file(str(tiny_bundle / "tokenizer.json"))
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ import pytest
 
 from bridge.decoder import join
 from bridge.engine import Cancelled
-from bridge.prompt import PromptError
 from bridge.request import MotionRequest
 from bridge.stream import Chunk, Event, MotionModel, Planned, Stop, Summary
 from python_core.contract.bundle import BundleError, Manifest, write_manifest
 from python_core.contract.plan import PlanError
+from python_core.contract.prompt import PromptError
 from python_core.contract.quality import measure_quality
 from python_core.contract.vocabulary import MAX_REASONING_TOKENS
 

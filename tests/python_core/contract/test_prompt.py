@@ -1,9 +1,8 @@
 import pytest
 from tokenizers import Tokenizer
 
-from bridge.prompt import PromptError, prompt_ids
-from python_core import language_model
 from python_core.contract.bundle import Manifest
+from python_core.contract.prompt import PromptError, prompt_ids
 from python_core.contract.vocabulary import PROMPT_TEMPLATE
 
 
@@ -38,8 +37,3 @@ def test_text_that_only_looks_like_markup_is_text(tokenizer: Tokenizer, manifest
 def test_a_template_without_a_place_for_the_prompt_is_refused(tokenizer: Tokenizer, manifest: Manifest):
     with pytest.raises(ValueError, match=r"holds \{prompt\} once"):
         prompt_ids(tokenizer, "user", manifest.tokens, "walk")
-
-
-def test_training_encodes_prompts_as_the_bridge_does(tokenizer: Tokenizer, manifest: Manifest):
-    for prompt in ("a person walks", " a man, 3 times;\nthen jumps ", "größer 走る"):
-        assert language_model.prompt_ids(tokenizer, prompt) == encode(tokenizer, manifest, prompt)

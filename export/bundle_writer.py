@@ -1,0 +1,152 @@
+"""Checkpoint -> bundle: two graphs, tokenizer, card, parity, and the manifest last."""
+
+import dataclasses
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from export.language_model_graph import write_language_model_graph
+from export.motion_decoder_graph import write_motion_decoder_graph
+from export.parity import check_parity
+from export.stored_weights import round_to_float16
+from python_core.checkpoint import load_language_model, load_vqvae
+from python_core.contract.bundle import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Manifest,
+    Parity,
+    SamplingDefaults,
+    sha256,
+    write_manifest,
+)
+from python_core.contract.skeleton import BODY_22
+from python_core.contract.vocabulary import PROMPT_TEMPLATE
+from python_core.language_model import token_layout
+from python_core.motion_decoder import MotionDecoder
+from python_core.vqvae import FRAMES_PER_CODE
+
+logger = logging.getLogger(__name__)
+
+TOKENIZER, CARD = "tokenizer.json", "MODEL_CARD.md"
+TOLERATED = Parity(
+    provider="",
+    max_logit_difference=0.0,
+    max_logit_difference_tolerance=1e-3,
+    argmax_agreement=0.0,
+    argmax_agreement_tolerance=1.0,
+    num_positions=0,
+    max_root_difference_m=0.0,
+    max_root_difference_tolerance_m=1e-4,
+    max_rotation_difference_deg=0.0,
+    max_rotation_difference_tolerance_deg=0.01,
+    num_frames=0,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What goes into a bundle besides the weights."""
+
+    provider: str = "cpu"
+    """Where the bridge will run it; the graphs of this version are for cpu and cuda."""
+
+    temperature: float = 0.8
+    """Sampling temperature when a request does not say."""
+
+    top_p: float = 0.9
+    """Nucleus when a request does not say."""
+
+    licence: str = "see data_notice"
+    """Licence of the weights, an SPDX expression or a name."""
+
+    card: Path | None = None
+    """A model card to put into the bundle; None writes one that says what is known."""
+
+    num_positions: int = 500
+    """Token positions on which torch and the session are compared."""
+
+
+def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manifest:
+    """Write a bundle.
+
+    Raises:
+        ValueError: The checkpoint cannot be read, the provider is not one that these graphs are for, or the folder
+            holds something that is not a bundle.
+        ParityError: The graphs do not compute what the checkpoint computes; no manifest is written.
+    """
+    if config.provider not in ("cpu", "cuda"):
+        raise ValueError(
+            f"provider must be cpu or cuda, got {config.provider!r}; graphs for tensorrt are not written yet"
+        )
+    _clear(bundle)
+    with _progress() as progress:
+        task = progress.add_task("reading the checkpoint")
+        language_model = load_language_model(checkpoint)
+        vqvae, normalizer, frame_rate_hz = load_vqvae(checkpoint / "vqvae")
+        round_to_float16(language_model.model)
+        round_to_float16(vqvae)
+        reference = MotionDecoder(vqvae, normalizer).eval()
+        tokens = token_layout(language_model.tokenizer, vqvae.shape.num_codes)
+
+        progress.update(task, description="language model graph")
+        weights = checkpoint / "language_model"
+        language_model_graph = write_language_model_graph(language_model.model, weights, bundle)
+        progress.update(task, description="motion decoder graph")
+        motion_decoder_graph = write_motion_decoder_graph(reference, bundle)
+        shutil.copyfile(weights / TOKENIZER, bundle / TOKENIZER)
+        (bundle / CARD).write_text(_card(config, language_model.model_id, language_model.data_notice), encoding="utf-8")
+
+        progress.update(task, description="parity")
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            model_id=language_model.model_id,
+            files={},
+            skeleton=BODY_22,
+            frame_rate_hz=frame_rate_hz,
+            frames_per_code=FRAMES_PER_CODE,
+            prompt_template=PROMPT_TEMPLATE,
+            tokens=tokens,
+            language_model=language_model_graph,
+            motion_decoder=motion_decoder_graph,
+            sampling=SamplingDefaults(temperature=config.temperature, top_p=config.top_p),
+            parity=TOLERATED,
+            licence=config.licence,
+            data_notice=language_model.data_notice,
+        )
+        parity = check_parity(
+            language_model.model,
+            language_model.tokenizer,
+            reference,
+            bundle,
+            manifest,
+            config.provider,
+            config.num_positions,
+        )
+        files = {path.name: sha256(path) for path in sorted(bundle.iterdir())}
+        manifest = dataclasses.replace(manifest, files=files, parity=parity)
+        write_manifest(bundle, manifest)
+    return manifest
+
+
+def _clear(bundle: Path) -> None:
+    """Make an empty folder of one that is new, empty or an old bundle."""
+    bundle.mkdir(parents=True, exist_ok=True)
+    known = {MANIFEST, "language_model.onnx", "motion_decoder.onnx", TOKENIZER, CARD}
+    if strange := sorted(path.name for path in bundle.iterdir() if path.name not in known):
+        raise ValueError(f"{bundle}: holds {', '.join(strange)}; export into a new or empty folder, or an old bundle's")
+    # The manifest goes first: without it, nobody takes what is left for a bundle.
+    for name in (MANIFEST, *sorted(known - {MANIFEST})):
+        (bundle / name).unlink(missing_ok=True)
+
+
+def _card(config: ExportConfig, model_id: str, data_notice: str) -> str:
+    if config.card is not None:
+        return config.card.read_text(encoding="utf-8")
+    return f"# {model_id}\n\nLicence of the weights: {config.licence}\n\n## Trained on\n\n{data_notice}\n"
+
+
+def _progress() -> Progress:
+    return Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())

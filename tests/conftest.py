@@ -1,0 +1,163 @@
+"""Tiny real clips, checkpoints and bundles, made with the real code, once a session."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from export.bundle_writer import ExportConfig, export_bundle
+from python_core.contract.bundle import Manifest, open_bundle
+from python_core.contract.motion import Motion
+from python_core.contract.skeleton import BODY_22
+from python_core.stages import build_reasoning, prepare, train_sft, train_vqvae
+
+FRAME_RATE_HZ = 20.0
+NUM_FRAMES = 64
+CAPTIONS = {
+    "walk": ("a person walks forward.", "someone walks straight ahead."),
+    "circle": ("a person walks in a circle to the left.", "someone walks around in a circle."),
+    "squat": ("a person does a squat.", "someone squats down and stands up again."),
+    "wave": ("a person waves the right hand.", "someone waves with the right arm."),
+}
+
+
+def turn(axis: tuple[float, float, float], angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quaternions that turn about an axis by angles in radians, [F] -> [F, 4]."""
+    return np.concatenate([np.sin(angles / 2)[:, None] * axis, np.cos(angles / 2)[:, None]], axis=1)
+
+
+def make_motion(kind: str, num_frames: int = NUM_FRAMES) -> Motion:
+    """A motion that is known by formula: `walk`, `circle`, `squat` or `wave`, at 20 frames a second."""
+    time_s = np.arange(num_frames) / FRAME_RATE_HZ
+    rotations = np.tile(np.array([0.0, 0.0, 0.0, 1.0]), (num_frames, 22, 1))
+    root_m = np.zeros((num_frames, 3))
+    root_m[:, 1] = BODY_22.rest_root_height_m
+    # Arms hang.
+    rotations[:, 16] = turn((0, 0, 1), np.full(num_frames, -1.3))
+    rotations[:, 17] = turn((0, 0, 1), np.full(num_frames, 1.3))
+    swing = 0.5 * np.sin(2 * np.pi * time_s)
+    if kind in ("walk", "circle"):
+        rotations[:, 1], rotations[:, 2] = turn((1, 0, 0), -swing), turn((1, 0, 0), swing)
+        rotations[:, 4], rotations[:, 5] = (turn((1, 0, 0), 0.4 + 0.3 * sign * swing) for sign in (1, -1))
+    if kind == "walk":
+        root_m[:, 2] = 1.2 * time_s
+    elif kind == "circle":
+        yaw = 2 * np.pi * np.arange(num_frames) / num_frames
+        rotations[:, 0] = turn((0, 1, 0), yaw)
+        # A circle to the left, of 1 m radius; facing along it.
+        root_m[:, 0], root_m[:, 2] = 1 - np.cos(yaw), np.sin(yaw)
+    elif kind == "squat":
+        bend = 0.6 * (1 - np.cos(2 * np.pi * time_s / time_s[-1]))
+        for side in (1, 2):
+            rotations[:, side] = turn((1, 0, 0), -bend)
+            rotations[:, side + 3] = turn((1, 0, 0), 2 * bend)
+            rotations[:, side + 6] = turn((1, 0, 0), -bend)
+        root_m[:, 1] -= (0.3919 + 0.4290) * (1 - np.cos(bend))
+    elif kind == "wave":
+        rotations[:, 17] = turn((0, 0, 1), np.full(num_frames, -0.9))
+        rotations[:, 19] = turn((0, 1, 0), 0.8 + swing)
+    contacts = np.ones((num_frames, 4), dtype=np.bool_)
+    return Motion(root_m.astype(np.float32), rotations.astype(np.float32), contacts, FRAME_RATE_HZ)
+
+
+@pytest.fixture(scope="session")
+def clips_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight clips in the HumanML3D layout: four kinds at two lengths, one of each in val."""
+    folder = tmp_path_factory.mktemp("humanml3d")
+    for name in ("new_joints", "texts"):
+        (folder / name).mkdir()
+    splits: dict[str, list[str]] = {"train": [], "val": []}
+    for number, (kind, captions) in enumerate(CAPTIONS.items()):
+        for split, num_frames in (("train", NUM_FRAMES), ("val", NUM_FRAMES - 12)):
+            clip_id = f"{number:05}{len(splits[split])}{split[0]}"
+            np.save(folder / "new_joints" / f"{clip_id}.npy", make_motion(kind, num_frames).joint_positions_m())
+            lines = [f"{caption}#{caption}#0.0#0.0" for caption in captions]
+            (folder / "texts" / f"{clip_id}.txt").write_text("\n".join(lines) + "\n")
+            splits[split].append(clip_id)
+    for split, clip_ids in splits.items():
+        (folder / f"{split}.txt").write_text("\n".join(clip_ids) + "\n")
+    rows = [f"{clip_id},made,CC0-1.0" for clip_ids in splits.values() for clip_id in clip_ids]
+    (folder / "licences.csv").write_text("\n".join(["id,source,licence", *rows]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared_folder(clips_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("prepared")
+    prepare.run(replace(prepare.PRESETS["tiny"], clips=clips_folder, out=out))
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_vqvae(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("vqvae")
+    train_vqvae.run(replace(train_vqvae.PRESETS["tiny"], prepared=prepared_folder, out=out))
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_plans(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("plans") / "plans.jsonl"
+    build_reasoning.run(replace(build_reasoning.PRESETS["tiny"], prepared=prepared_folder, out=out))
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(
+    prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("sft")
+    preset = train_sft.PRESETS["tiny"]
+    train_sft.run(replace(preset, prepared=prepared_folder, vqvae=tiny_vqvae, plans=tiny_plans, out=out))
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a model that has learned its few captions by heart. Tests copy it before they change it."""
+    out = tmp_path_factory.mktemp("bundle")
+    export_bundle(tiny_checkpoint, out, ExportConfig(licence="CC0-1.0", num_positions=100))
+    return out
+
+
+@pytest.fixture(scope="session")
+def manifest(tiny_bundle: Path) -> Manifest:
+    return open_bundle(tiny_bundle).manifest
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_bundle: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(tiny_bundle / "tokenizer.json"))
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a bridge listens."""
+
+    grpc_address: str
+    """HOST:PORT"""
+    web_address: str
+    """http://HOST:PORT"""
+
+
+@pytest.fixture(scope="session")
+def tiny_bridge(tiny_bundle: Path) -> Iterator[Addresses]:
+    """A bridge that serves the tiny bundle, as a process of its own."""
+    command = [sys.executable, "-m", "bridge", "serve", str(tiny_bundle), "--port", "0", "--web-port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"gRPC ([\d.]+:\d+), gRPC-Web (http://[\d.]+:\d+)", line)
+            assert found, f"the bridge did not start: {line!r}"
+            yield Addresses(*found.groups())
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
