@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from python_core.checkpoint import load_vqvae, save_language_model
@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 IGNORED = -100
 """Label of a token that is not scored."""
+LENGTH_BUCKETS = 8
+"""Clips are sorted into this many by their length; a batch comes from one, so little of it is padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +116,8 @@ PRESETS = {
         model_id="motion-r1-nano",
         backbone=None,
         lora=None,
-        steps=6_000,
-        batch=48,
+        steps=5_000,
+        batch=32,
         learning_rate=1e-3,
         weight_decay=0.1,
     ),
@@ -150,7 +152,7 @@ def run(config: TrainSftConfig) -> None:
     trained: Any = model
     if config.lora is not None and config.backbone is not None:
         trained = with_lora(model, config.lora, range(layout.think_open, layout.vocabulary_size))
-    trainer = Trainer(
+    trainer = InOrder(
         model=trained,
         args=TrainingArguments(
             output_dir=str(config.out / "training"),
@@ -186,8 +188,8 @@ def run(config: TrainSftConfig) -> None:
 
 
 class Samples(Dataset[dict[str, list[int]]]):
-    """Prompts and replies as token ids. Sample `i` is the same whenever it is asked for, so a run that goes on after a
-    kill sees what it would have seen.
+    """Prompts and replies as token ids, in batches of clips of like length. Sample `i` is the same whenever it is asked
+    for, so a run that goes on after a kill sees what it would have seen.
     """
 
     def __init__(
@@ -211,18 +213,22 @@ class Samples(Dataset[dict[str, list[int]]]):
         if missing := [clip.clip_id for clip in self.clips if clip.clip_id not in by_clip]:
             raise ValueError(f"{config.plans}: no plan for {len(missing)} clips, {missing[0]} first; build them again")
         self.by_clip = by_clip
+        by_length = np.argsort([clip.num_rows for clip in self.clips], kind="stable")
+        self.buckets = np.array_split(by_length, min(LENGTH_BUCKETS, len(self.clips)))
 
     def __len__(self) -> int:
         return self.config.steps * self.config.batch
 
     def __getitem__(self, index: int) -> dict[str, list[int]]:
-        random = np.random.default_rng([self.config.seed, index])
-        if self.text and random.random() < self.config.text_share:
+        of_batch = np.random.default_rng([self.config.seed, 0, index // self.config.batch])
+        random = np.random.default_rng([self.config.seed, 1, index])
+        if self.text and of_batch.random() < self.config.text_share:
             record = self.text[random.integers(len(self.text))]
             layout = self.layout
             reply = [layout.think_open, *text_ids(self.tokenizer, record.plan), layout.think_close]
         else:
-            clip = self.clips[random.integers(len(self.clips))]
+            bucket = self.buckets[of_batch.integers(len(self.buckets))]
+            clip = self.clips[bucket[random.integers(len(bucket))]]
             records = self.by_clip[clip.clip_id]
             record = records[random.integers(len(records))]
             readings = self.codes[clip.clip_id]
@@ -239,6 +245,13 @@ def data_notice(prepared: PreparedClips) -> str:
     """What the weights were trained on: clips and licence of each source, a line each."""
     counts = Counter((clip.source, clip.licence) for clip in prepared.split("train"))
     return "\n".join(f"{source}: {count} clips; {licence}" for (source, licence), count in sorted(counts.items()))
+
+
+class InOrder(Trainer):
+    """Takes the samples as they come; their order is random already."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]  # Samples has a length
 
 
 class MetricsFile(TrainerCallback):

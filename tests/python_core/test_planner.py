@@ -3,7 +3,7 @@ import pytest
 from python_core.contract.plan import BODY_PARTS, MAX_BEATS, format_plan, parse_plan
 from python_core.planner import BEAT_UNIT_S, MAX_WORDS, Planner
 
-# captions as people write them, most from HumanML3D (MIT); with a clip of 4 seconds each
+# captions as people write them, most in the style of HumanML3D; with a clip of 4 seconds each
 CAPTIONS = {
     "a person walks forward, turns around and then sits down on a chair while waving with the left hand": (
         "1. walk forward, 2.0 s 2. turn around, 1.0 s "

@@ -1,0 +1,66 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from python_core.checkpoint import load_vqvae
+from python_core.clips.prepared import read_prepared
+from python_core.stages import train_vqvae
+from python_core.stages.train_vqvae import PRESETS, Reconstruction
+
+
+def test_a_killed_run_goes_on_with_the_same_numbers(prepared_folder: Path, tmp_path: Path):
+    config = replace(PRESETS["tiny"], prepared=prepared_folder, steps=8, save_every=4, warm_up_steps=2)
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    train_vqvae.run(replace(config, out=straight))
+    # A run that is killed right after it has saved step 4.
+    original, train_vqvae.save_vqvae = train_vqvae.save_vqvae, _kill
+    try:
+        train_vqvae.run(replace(config, out=stopped))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        train_vqvae.save_vqvae = original
+    train_vqvae.run(replace(config, out=stopped))
+    expected, actual = (load_file(folder / "model.safetensors") for folder in (straight, stopped))
+    assert expected.keys() == actual.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, actual[name]), name
+
+
+def _kill(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_training_lowers_the_loss_and_the_checkpoint_reads_back(prepared_folder: Path, tiny_vqvae: Path):
+    lines = [json.loads(line) for line in (tiny_vqvae / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["split"] == "val"
+    assert lines[-1]["mpjpe_mm"] < 400
+    model, normalizer, frame_rate_hz = load_vqvae(tiny_vqvae)
+    prepared = read_prepared(prepared_folder)
+    assert frame_rate_hz == 20
+    assert (normalizer.mean == prepared.normalizer.mean).all()
+    assert model.shape == PRESETS["tiny"].shape
+
+
+def test_a_perfect_reconstruction_loses_nothing_but_the_feet_that_slide(prepared_folder: Path):
+    prepared = read_prepared(prepared_folder)
+    rows = torch.from_numpy(prepared.normalizer.normalize(prepared.features(prepared.clips[0])))[None, :40]
+    losses = Reconstruction(prepared).losses(rows, rows.clone(), torch.ones(1, 40), torch.tensor(0.0), 1)
+    assert losses.features.item() == 0
+    assert losses.position.item() == 0
+    assert losses.velocity.item() == 0
+
+
+def test_padding_is_not_counted(prepared_folder: Path):
+    prepared = read_prepared(prepared_folder)
+    rows = torch.from_numpy(prepared.normalizer.normalize(prepared.features(prepared.clips[0])))[None, :40]
+    mask = torch.ones(1, 40)
+    mask[:, 20:] = 0
+    noisy = rows.clone()
+    noisy[:, 20:] += 5
+    losses = Reconstruction(prepared).losses(rows, noisy, mask, torch.tensor(0.0), 1)
+    assert losses.features.item() == 0
+    assert losses.position.item() == 0

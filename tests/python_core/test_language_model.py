@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from python_core.contract.vocabulary import motion_tokens
+from python_core.language_model import (
+    LoraShape,
+    add_motion_rows,
+    add_motion_tokens,
+    load_backbone,
+    merge_lora,
+    text_ids,
+    token_layout,
+    train_text_tokenizer,
+    with_lora,
+)
+
+TEXTS = ("a person walks forward.", "1. walk forward, 2.0 s 2. turn around, 1.4 s", "someone squats")
+NUM_CODES = 8
+
+
+@pytest.fixture
+def text_tokenizer() -> Tokenizer:
+    return train_text_tokenizer(TEXTS, 300, NUM_CODES)
+
+
+@pytest.fixture
+def backbone() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=310,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config)
+
+
+def test_text_round_trips_in_lower_case_and_motion_tokens_are_one_token_each(text_tokenizer: Tokenizer):
+    assert text_tokenizer.decode(text_ids(text_tokenizer, "A person WALKS, über 3.5 s!")) == "a person walks, über 3.5 s!"
+    for token in motion_tokens(NUM_CODES):
+        ids = text_ids(text_tokenizer, f"walk{token}.")
+        assert text_tokenizer.token_to_id(token) in ids
+        # Ordinary tokens: decoding keeps them.
+        assert token in text_tokenizer.decode(ids)
+
+
+def test_codes_have_consecutive_ids_at_the_end_of_the_vocabulary(text_tokenizer: Tokenizer):
+    layout = token_layout(text_tokenizer, NUM_CODES)
+    assert layout.first_code + NUM_CODES == layout.vocabulary_size
+    assert [text_tokenizer.id_to_token(layout.code_id(code)) for code in (0, 7)] == ["<Motion_0>", "<Motion_7>"]
+
+
+def test_motion_tokens_are_added_once(text_tokenizer: Tokenizer):
+    with pytest.raises(ValueError, match="were there already"):
+        add_motion_tokens(text_tokenizer, NUM_CODES)
+
+
+def test_every_new_row_is_near_the_mean_of_the_old_ones_also_on_padding_rows(
+    text_tokenizer: Tokenizer, backbone: LlamaForCausalLM
+):
+    layout = token_layout(text_tokenizer, NUM_CODES)
+    first = layout.think_open
+    with torch.no_grad():
+        backbone.get_input_embeddings().weight[first:] = 100.0
+    old = backbone.get_input_embeddings().weight[:first].clone()
+    add_motion_rows(backbone, text_tokenizer, NUM_CODES)
+    rows = backbone.get_input_embeddings().weight
+    assert torch.equal(rows[:first], old)
+    distances = (rows[first : layout.vocabulary_size] - old.mean(0)).abs().amax(1)
+    assert (distances < 6 * 0.02 * old.std(0).max()).all()
+    assert (distances > 0).all()
+    assert backbone.get_output_embeddings().weight is rows
+
+
+def test_lora_trains_the_new_rows_keeps_the_tie_and_merges_to_the_same_logits(
+    text_tokenizer: Tokenizer, backbone: LlamaForCausalLM
+):
+    layout = token_layout(text_tokenizer, NUM_CODES)
+    add_motion_rows(backbone, text_tokenizer, NUM_CODES)
+    new_rows = range(layout.think_open, layout.vocabulary_size)
+    before = backbone.get_input_embeddings().weight.detach().clone()
+    model = with_lora(backbone, LoraShape(rank=2, dropout=0.0), new_rows)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    ids = torch.tensor([[1, 2, layout.think_open, layout.first_code, layout.first_code + 3]])
+    for _ in range(3):
+        loss = model(input_ids=ids, labels=ids).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    trained = model.eval()(input_ids=ids).logits
+    merged = merge_lora(model)
+    assert merged(input_ids=ids).logits.detach().numpy() == pytest.approx(trained.detach().numpy(), abs=1e-5)
+    rows = merged.get_input_embeddings().weight
+    assert merged.get_output_embeddings().weight is rows
+    changed = (rows - before).abs().amax(1) > 1e-4
+    assert changed[layout.first_code] and changed[layout.first_code + 3]
+    assert not changed[: layout.think_open].any()
+
+
+def test_a_folder_without_a_tokenizer_is_no_backbone(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"no tokenizer\.json; get a backbone"):
+        load_backbone(tmp_path)
