@@ -210,15 +210,20 @@ def _checked(joints_m: NDArray[np.float32]) -> Tensor:
 def _heading(joints: Tensor) -> Tensor:
     """Smoothed yaw of each frame, [F]: across hips and shoulders."""
     across = (joints[:, 1] - joints[:, 2]) + (joints[:, 16] - joints[:, 17])
-    turned = inverse(_to_heading(-across))
-    return 2 * torch.atan2(turned[:, 1], turned[:, 3])
+    forward = _forward(-across)
+    return torch.atan2(forward[:, 0], forward[:, 2])
 
 
 def _to_heading(across: Tensor) -> Tensor:
     """Rotations that turn the smoothed forward direction to +Z; `across` points to the right, [F, 3] -> [F, 4]."""
+    forward = _forward(across)
+    return shortest_arc(normalize(forward), forward.new_tensor([0.0, 0.0, 1.0]))
+
+
+def _forward(across: Tensor) -> Tensor:
+    """Smoothed forward direction, not of unit length; `across` points to the right, [F, 3]."""
     forward = np.cross([0.0, 1.0, 0.0], normalize(across).numpy())
-    smooth = torch.from_numpy(gaussian_filter1d(forward, HEADING_SMOOTHING_FRAMES, axis=0, mode="nearest"))
-    return shortest_arc(normalize(smooth), smooth.new_tensor([0.0, 0.0, 1.0]))
+    return torch.from_numpy(gaussian_filter1d(forward, HEADING_SMOOTHING_FRAMES, axis=0, mode="nearest"))
 
 
 def _rows(

@@ -12,13 +12,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from python_core.contract.skeleton import Skeleton
 from python_core.contract.vocabulary import TokenLayout
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
 
 
 class BundleError(ValueError):
@@ -119,8 +120,8 @@ def open_bundle(folder: Path) -> Bundle:
     """Read the manifest and check every file.
 
     Raises:
-        BundleError: There is no bundle, it has another format version, a field is missing or unknown, or a file is
-            missing or differs from what was exported.
+        BundleError: There is no bundle, it has another format version, a field is missing, unknown or of another
+            type, or a file is missing or differs from what was exported.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -136,6 +137,9 @@ def open_bundle(folder: Path) -> Bundle:
             f"{path}: format_version {version}, this bridge reads {FORMAT_VERSION}; export it again or update the bridge"
         )
     manifest = _read_manifest(path, fields)
+    needed = {manifest.language_model.file, manifest.motion_decoder.file, TOKENIZER}
+    if missing := sorted(needed - manifest.files.keys()):
+        raise BundleError(f"{path}: files lacks {', '.join(missing)}; export the bundle again")
     for name, expected in manifest.files.items():
         if Path(name).name != name:
             raise BundleError(f"{path}: {name!r} is not a file name; a bundle's files lie beside its manifest")
@@ -178,10 +182,20 @@ def _read_fields(path: Path, name: str, kind: type, fields: Any) -> Any:
         raise BundleError(f"{path}: {name} lacks {', '.join(missing)}; export the bundle again")
     if unknown := sorted(fields.keys() - expected):
         raise BundleError(f"{path}: {name} has unknown fields {', '.join(unknown)}; update the bridge")
+    values = {key: _as_tuple(value) for key, value in fields.items()}
     try:
-        return kind(**{key: _as_tuple(value) for key, value in fields.items()})
+        for field in dataclasses.fields(kind):
+            _check_type(field, values[field.name])
+        return kind(**values)
     except (TypeError, ValueError) as error:
         raise BundleError(f"{path}: {name} is not valid ({error}); export the bundle again") from error
+
+
+def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
+    # An outer type is enough to tell a manifest from something else; JSON writes a whole float as an int.
+    expected = get_origin(field.type) or field.type
+    if not isinstance(value, (int, float) if expected is float else expected):
+        raise TypeError(f"{field.name} must be {expected.__name__}, got {value!r}")
 
 
 def _as_tuple(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """A motion: where the root is and how each joint is turned, frame by frame."""
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -18,7 +19,7 @@ class Motion:
 
     Raises:
         ValueError: Shapes that do not fit each other or the skeleton, numbers that are not finite, quaternions that
-            are not of unit length, a frame rate that is not positive.
+            are not of unit length, a frame rate that is not positive and finite.
     """
 
     root_positions_m: NDArray[np.float32]
@@ -42,8 +43,8 @@ class Motion:
                 raise ValueError(f"motion: {field} must be {shape}, got {getattr(self, field).shape}")
         if num_frames == 0:
             raise ValueError("motion: no frames; a motion has at least one")
-        if not self.frame_rate_hz > 0:
-            raise ValueError(f"motion: frame_rate_hz must be positive, got {self.frame_rate_hz}")
+        if not 0 < self.frame_rate_hz < np.inf:
+            raise ValueError(f"motion: frame_rate_hz must be positive and finite, got {self.frame_rate_hz}")
         if not (np.isfinite(self.root_positions_m).all() and np.isfinite(self.joint_rotations).all()):
             raise ValueError("motion: root_positions_m or joint_rotations hold numbers that are not finite")
         error = np.abs(np.linalg.norm(self.joint_rotations, axis=-1) - 1).max()
@@ -116,24 +117,32 @@ def read_motion(path: Path) -> Motion:
     """Read what `write_motion` wrote.
 
     Raises:
-        ValueError: Not an `.npz`, a field is missing, or the joints are not those of the 22-joint body.
+        ValueError: Not an `.npz`, damaged, a field is missing, or the joints or bones are not those of the 22-joint
+            body.
     """
     try:
-        archive = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, BadZipFile) as error:
+        # Opened here, because numpy leaves a file that is no archive open.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            fields = dict(archive)
+    except (ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not an .npz file ({error})") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"{path}: not an .npz file but a single array")
-    with archive as fields:
-        needed = {"root_positions_m", "joint_rotations", "contacts", "frame_rate_hz", "joint_names"}
-        if missing := sorted(needed - set(fields)):
-            raise ValueError(f"{path}: not a motion, it lacks {', '.join(missing)}")
-        names = tuple(fields["joint_names"].tolist())
-        if names != BODY_22.joint_names:
-            raise ValueError(f"{path}: joints {names} are not those of {BODY_22.name}, {BODY_22.joint_names}")
+    needed = {"root_positions_m", "joint_rotations", "contacts", "frame_rate_hz", "joint_names", "rest_offsets_m"}
+    if missing := sorted(needed - set(fields)):
+        raise ValueError(f"{path}: not a motion, it lacks {', '.join(missing)}")
+    names = tuple(fields["joint_names"].tolist())
+    if names != BODY_22.joint_names:
+        raise ValueError(f"{path}: joints {names} are not those of {BODY_22.name}, {BODY_22.joint_names}")
+    if not np.array_equal(fields["rest_offsets_m"], BODY_22.offsets_m):
+        raise ValueError(f"{path}: rest_offsets_m are not those of {BODY_22.name}; retarget the motion to it")
+    try:
         return Motion(
             root_positions_m=fields["root_positions_m"].astype(np.float32),
             joint_rotations=fields["joint_rotations"].astype(np.float32),
             contacts=fields["contacts"].astype(np.bool_),
             frame_rate_hz=float(fields["frame_rate_hz"]),
         )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -14,7 +14,7 @@ BODY_PARTS = (
     "both legs", "left foot", "right foot",
 )  # fmt: skip
 
-_BEAT = re.compile(r"(\d+)\. (.+?)(?: \(([^()]*)\))?, (\d+\.\d) s(?: (?=\d+\. )|$)")
+_BEAT = re.compile(r"(\d+)\. (.+?)(?: \(([^()]+)\))?, (\d+\.\d) s(?: (?=\d+\. )|$)")
 _FORBIDDEN = re.compile(r"[<>()\n]|\d+\. |, \d+\.\d s")
 
 
@@ -87,7 +87,7 @@ def parse_plan(text: str) -> Plan:
         if match is None:
             raise PlanError(f"expected '{len(beats) + 1}. what is done, 1.0 s', got {text[end:]!r}")
         number, words, parts, duration = match.groups()
-        if int(number) != len(beats) + 1:
+        if number != str(len(beats) + 1):
             raise PlanError(f"expected beat {len(beats) + 1}, got beat {number} in {text!r}")
         beats.append(Beat(words, float(duration), tuple(parts.split(", ")) if parts else ()))
         end = match.end()

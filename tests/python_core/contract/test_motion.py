@@ -118,7 +118,7 @@ REFUSED: dict[str, tuple[Callable[[Motion], dict[str, Any]], str]] = {
         lambda m: {name: getattr(m, name)[:0] for name in ("root_positions_m", "joint_rotations", "contacts")},
         "no frames",
     ),
-    "no rate": (lambda m: {"frame_rate_hz": 0.0}, "frame_rate_hz must be positive, got 0.0"),
+    "no rate": (lambda m: {"frame_rate_hz": 0.0}, "frame_rate_hz must be positive and finite, got 0.0"),
     "negative rate": (lambda m: {"frame_rate_hz": -20.0}, "frame_rate_hz must be positive"),
     "rate not a number": (lambda m: {"frame_rate_hz": float("nan")}, "frame_rate_hz must be positive"),
     "endless rate": (lambda m: {"frame_rate_hz": float("inf")}, "frame_rate_hz must be positive"),
@@ -190,7 +190,7 @@ def test_a_file_with_a_single_array_is_refused(tmp_path: Path):
     path = tmp_path / "a.npz"
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match=r"a\.npz: not an \.npz file but a single array"):
+    with pytest.raises(ValueError, match=r"a\.npz: not an \.npz file \(a single array\)"):
         read_motion(path)
 
 

@@ -12,7 +12,7 @@ from python_core.contract.vocabulary import (
 )
 
 NUM_CODES = 4
-# 0 to 4 and 13 are words.
+# 0, 1, 3, 4 and 13 are words.
 LAYOUT = TokenLayout(
     think_open=5,
     think_close=6,
@@ -90,7 +90,7 @@ BAD = {
     "second motion": ([MO, C0, MC, MO], 3, "the end of the turn", MO),
     "negative": ([TO, -1], 1, "reasoning or </think>", -1),
     "beyond the vocabulary": ([TO, 14], 1, "reasoning or </think>", 14),
-    "just below the codes": ([MO, C0, 4], 2, "a code or </Motion>", 4),
+    "thinking ends in motion": ([MO, C0, TC], 2, "a code or </Motion>", TC),
     "just above the codes": ([MO, 13], 1, "a code or </Motion>", 13),
 }
 

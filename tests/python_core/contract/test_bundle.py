@@ -1,0 +1,228 @@
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from python_core.contract.bundle import (
+    FORMAT_VERSION,
+    BundleError,
+    LanguageModelGraph,
+    Manifest,
+    MotionDecoderGraph,
+    Parity,
+    SamplingDefaults,
+    open_bundle,
+    sha256,
+    write_manifest,
+)
+from python_core.contract.skeleton import BODY_22
+from python_core.contract.vocabulary import PROMPT_TEMPLATE, TokenLayout
+
+CONTENTS = {
+    "language_model.onnx": b"words to codes",
+    "motion_decoder.onnx": b"codes to motion",
+    "tokenizer.json": b"{}",
+    "MODEL_CARD.md": "# Für wen\n".encode(),
+}
+
+
+def made_manifest() -> Manifest:
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        model_id="made",
+        files={name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()},
+        skeleton=BODY_22,
+        frame_rate_hz=20.0,
+        frames_per_code=4,
+        prompt_template=PROMPT_TEMPLATE,
+        tokens=TokenLayout(
+            think_open=5,
+            think_close=6,
+            motion_open=7,
+            motion_close=8,
+            first_code=9,
+            num_codes=4,
+            turn_end=2,
+            vocabulary_size=14,
+        ),
+        language_model=LanguageModelGraph(
+            file="language_model.onnx", num_layers=2, num_kv_heads=1, head_dim=16, max_tokens=256
+        ),
+        motion_decoder=MotionDecoderGraph(file="motion_decoder.onnx", conv_state_size=640),
+        sampling=SamplingDefaults(temperature=1.0, top_p=0.9),
+        parity=Parity(
+            provider="cpu",
+            max_logit_difference=1e-5,
+            max_logit_difference_tolerance=1e-3,
+            argmax_agreement=1.0,
+            argmax_agreement_tolerance=0.999,
+            num_positions=1000,
+            max_root_difference_m=1e-6,
+            max_root_difference_tolerance_m=1e-4,
+            max_rotation_difference_deg=1e-3,
+            max_rotation_difference_tolerance_deg=0.1,
+            num_frames=400,
+        ),
+        licence="CC0-1.0",
+        data_notice="Zwei Sätze, made.",
+    )
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    for name, content in CONTENTS.items():
+        (tmp_path / name).write_bytes(content)
+    write_manifest(tmp_path, made_manifest())
+    return tmp_path
+
+
+def change(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = bundle / "manifest.json"
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    edit(fields)
+    path.write_text(json.dumps(fields), encoding="utf-8")
+
+
+def refusal(bundle: Path) -> str:
+    with pytest.raises(BundleError) as caught:
+        open_bundle(bundle)
+    return str(caught.value)
+
+
+def test_a_manifest_comes_back_from_its_file(bundle: Path):
+    opened = open_bundle(bundle)
+    assert opened.manifest == made_manifest()
+    assert opened.folder == bundle
+    assert opened.revision == sha256(bundle / "manifest.json")
+
+
+def test_the_revision_changes_with_the_manifest(bundle: Path):
+    before = open_bundle(bundle).revision
+    write_manifest(bundle, replace(made_manifest(), model_id="other"))
+    assert open_bundle(bundle).revision != before
+
+
+def test_sha256_is_that_of_the_standard(tmp_path: Path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "abc") == expected
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+@pytest.mark.parametrize("place", [0, -1])
+def test_one_changed_byte_is_found(bundle: Path, name: str, place: int):
+    content = bytearray(CONTENTS[name])
+    content[place] ^= 1
+    (bundle / name).write_bytes(content)
+    message = refusal(bundle)
+    assert message.startswith(f"{bundle / name}: SHA-256 is {hashlib.sha256(content).hexdigest()}")
+    assert "copy the bundle again or export it again" in message
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_a_missing_file_is_named(bundle: Path, name: str):
+    (bundle / name).unlink()
+    assert refusal(bundle) == f"{bundle / name}: missing; copy the whole bundle or export it again"
+
+
+def test_without_a_manifest_there_is_no_bundle(bundle: Path):
+    (bundle / "manifest.json").unlink()
+    assert refusal(bundle) == (
+        f"{bundle}: no manifest.json, so no complete bundle; make one with python -m export"
+    )
+
+
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, FORMAT_VERSION - 1, str(FORMAT_VERSION), None])
+def test_another_format_version_is_refused_before_anything_else_is_read(bundle: Path, version: object):
+    change(bundle, lambda fields: (fields.clear(), fields.update(format_version=version)))
+    assert refusal(bundle) == (
+        f"{bundle / 'manifest.json'}: format_version {version}, this bridge reads {FORMAT_VERSION}; "
+        "export it again or update the bridge"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00"])
+def test_a_manifest_that_is_not_json_is_refused(bundle: Path, content: bytes):
+    (bundle / "manifest.json").write_bytes(content)
+    message = refusal(bundle)
+    assert message.startswith(f"{bundle / 'manifest.json'}: not JSON (")
+    assert message.endswith("export the bundle again")
+
+
+def test_a_manifest_that_is_no_object_is_refused(bundle: Path):
+    (bundle / "manifest.json").write_text("[1]")
+    assert "format_version None" in refusal(bundle)
+
+
+# What is done to the manifest, and what the error says after its path.
+CHANGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "missing field": (lambda f: f.pop("licence"), "manifest lacks licence; export the bundle again"),
+    "two missing fields": (
+        lambda f: (f.pop("tokens"), f.pop("parity")),
+        "manifest lacks parity, tokens; export the bundle again",
+    ),
+    "missing inner field": (lambda f: f["tokens"].pop("turn_end"), "tokens lacks turn_end; export the bundle again"),
+    "unknown field": (lambda f: f.update(mood="good"), "manifest has unknown fields mood; update the bridge"),
+    "unknown inner field": (
+        lambda f: f["motion_decoder"].update(fps=20),
+        "motion_decoder has unknown fields fps; update the bridge",
+    ),
+    "a part that is no object": (
+        lambda f: f.update(sampling=[1.0, 0.9]),
+        "sampling must be an object, got [1.0, 0.9]; export the bundle again",
+    ),
+    "a skeleton that is none": (
+        lambda f: f["skeleton"].update(parents=f["skeleton"]["parents"][:-1]),
+        "skeleton is not valid (skeleton body22: names, parents, offsets and mirror differ in number",
+    ),
+    "files in a list": (
+        lambda f: f.update(files=list(CONTENTS)),
+        "manifest is not valid (files must be dict",
+    ),
+    "a rate in words": (
+        lambda f: f.update(frame_rate_hz="fast"),
+        "manifest is not valid (frame_rate_hz must be float, got 'fast')",
+    ),
+    "a count in words": (
+        lambda f: f["tokens"].update(num_codes="4"),
+        "tokens is not valid (num_codes must be int, got '4')",
+    ),
+    "a name in a folder": (
+        lambda f: f["files"].update({"weights/a.bin": "0"}),
+        "'weights/a.bin' is not a file name; a bundle's files lie beside its manifest",
+    ),
+    "a name above": (
+        lambda f: f["files"].update({"../secret": "0"}),
+        "'../secret' is not a file name; a bundle's files lie beside its manifest",
+    ),
+    "an absolute name": (
+        lambda f: f["files"].update({"/etc/hostname": "0"}),
+        "'/etc/hostname' is not a file name; a bundle's files lie beside its manifest",
+    ),
+    "a graph that is not listed": (
+        lambda f: f["files"].pop("motion_decoder.onnx"),
+        "files lacks motion_decoder.onnx; export the bundle again",
+    ),
+    "a tokenizer that is not listed": (
+        lambda f: f["files"].pop("tokenizer.json"),
+        "files lacks tokenizer.json; export the bundle again",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_manifest_that_does_not_fit_is_refused_with_file_reason_and_remedy(bundle: Path, name: str):
+    edit, expected = CHANGED[name]
+    change(bundle, edit)
+    message = refusal(bundle)
+    assert message.startswith(f"{bundle / 'manifest.json'}: {expected}"), message
+    assert "export the bundle again" in message or "update the bridge" in message or "beside" in message
+
+
+def test_files_that_the_manifest_does_not_name_are_left_alone(bundle: Path):
+    (bundle / "notes.txt").write_text("mine")
+    assert open_bundle(bundle).manifest == made_manifest()
