@@ -15,12 +15,12 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from bridge import wire
-from python_core.contract.prompt import PromptError
 from bridge.request import MAX_PROMPT_CODE_POINTS, Limits, RequestError, Violation, read_request
 from bridge.stream import Chunk, Event, MotionModel, Planned
 from bridge.stubs import motion_pb2
 from python_core.contract.bundle import BundleError
 from python_core.contract.plan import PlanError
+from python_core.contract.prompt import PromptError
 from python_core.contract.vocabulary import ReplyError
 
 logger = logging.getLogger(__name__)

@@ -12,13 +12,13 @@ from tokenizers import Tokenizer
 
 from bridge.decoder import Decoder, join
 from bridge.engine import Engine
-from python_core.contract.prompt import PromptError, prompt_ids
 from bridge.providers import choose
 from bridge.request import MotionRequest
 from bridge.sampler import Sampler
-from python_core.contract.bundle import Bundle, BundleError, open_bundle
+from python_core.contract.bundle import TOKENIZER, Bundle, BundleError, open_bundle
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan, PlanError, parse_plan
+from python_core.contract.prompt import PromptError, prompt_ids
 from python_core.contract.quality import QualityReport, measure_quality
 from python_core.contract.vocabulary import (
     MAX_REASONING_TOKENS,
@@ -32,8 +32,6 @@ from python_core.contract.vocabulary import (
     ReplyParser,
     TokenLayout,
 )
-
-TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)

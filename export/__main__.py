@@ -7,9 +7,13 @@ from pathlib import Path
 
 def main(arguments: list[str]) -> int:
     """Export one checkpoint; 2 for what the caller got wrong or what parity refused."""
-    import tyro
+    try:
+        import tyro
 
-    from export.bundle_writer import ExportConfig, export_bundle
+        from export.bundle_writer import ExportConfig, export_bundle
+    except ImportError as error:
+        print(f"export: {error}; install what export needs: pip install 'motion-r1[export]'", file=sys.stderr)
+        return 2
 
     def command(
         checkpoint: tyro.conf.Positional[Path], bundle: tyro.conf.Positional[Path], config: ExportConfig

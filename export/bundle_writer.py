@@ -16,6 +16,7 @@ from python_core.checkpoint import load_language_model, load_vqvae
 from python_core.contract.bundle import (
     FORMAT_VERSION,
     MANIFEST,
+    TOKENIZER,
     Manifest,
     Parity,
     SamplingDefaults,
@@ -30,7 +31,7 @@ from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
 
-TOKENIZER, CARD = "tokenizer.json", "MODEL_CARD.md"
+CARD = "MODEL_CARD.md"
 TOLERATED = Parity(
     provider="",
     max_logit_difference=0.0,
@@ -63,7 +64,9 @@ class ExportConfig:
     """Licence of the weights, an SPDX expression or a name."""
 
     card: Path | None = None
-    """A model card to put into the bundle; None writes one that says what is known."""
+    """A model card to put into the bundle, for example the one of the bundle that is written over; None writes one that
+    says what is known.
+    """
 
     num_positions: int = 500
     """Token positions on which torch and the session are compared."""
@@ -81,6 +84,7 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
         raise ValueError(
             f"provider must be cpu or cuda, got {config.provider!r}; graphs for tensorrt are not written yet"
         )
+    card = config.card.read_text(encoding="utf-8") if config.card is not None else None
     _clear(bundle)
     with _progress() as progress:
         task = progress.add_task("reading the checkpoint")
@@ -97,7 +101,8 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
         progress.update(task, description="motion decoder graph")
         motion_decoder_graph = write_motion_decoder_graph(reference, bundle)
         shutil.copyfile(weights / TOKENIZER, bundle / TOKENIZER)
-        (bundle / CARD).write_text(_card(config, language_model.model_id, language_model.data_notice), encoding="utf-8")
+        card = card or _card(config, language_model.model_id, language_model.data_notice)
+        (bundle / CARD).write_text(card, encoding="utf-8")
 
         progress.update(task, description="parity")
         manifest = Manifest(
@@ -143,8 +148,6 @@ def _clear(bundle: Path) -> None:
 
 
 def _card(config: ExportConfig, model_id: str, data_notice: str) -> str:
-    if config.card is not None:
-        return config.card.read_text(encoding="utf-8")
     return f"# {model_id}\n\nLicence of the weights: {config.licence}\n\n## Trained on\n\n{data_notice}\n"
 
 

@@ -29,7 +29,7 @@ def write_motion_decoder_graph(decoder: MotionDecoder, bundle: Path) -> MotionDe
     """
     # Batch and length differ from 1 and from each other here, so that the exporter takes neither for a constant.
     example = (torch.zeros(2, 3, dtype=torch.int64), decoder.vqvae.zero_state(2), torch.zeros(2, 3))
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("codes")
+    any_size = torch.export.Dim.DYNAMIC
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         program = torch.onnx.export(
@@ -39,7 +39,7 @@ def write_motion_decoder_graph(decoder: MotionDecoder, bundle: Path) -> MotionDe
             opset_version=OPSET,
             input_names=INPUTS,
             output_names=OUTPUTS,
-            dynamic_shapes=({0: batch, 1: length}, {0: batch}, {0: batch}),
+            dynamic_shapes=({0: any_size, 1: any_size}, {0: any_size}, {0: any_size}),
         )
     logger.debug("%s", said.getvalue())
     assert program is not None

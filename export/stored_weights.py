@@ -1,4 +1,4 @@
-"""How weights lie in a graph's file: large ones in float16 with a cast behind them, which a session unfolds as it loads.
+"""How weights lie in a graph's file: large ones in float16, with a cast behind them that a session unfolds as it loads.
 
 Half the download, and the same float32 computation as torch with the rounded weights.
 """

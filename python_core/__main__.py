@@ -20,7 +20,11 @@ def main(arguments: list[str]) -> int:
         print(f"usage: python -m python_core STAGE PRESET [--field value]\n\nstages:\n{lines}")
         return 0 if arguments[:1] in (["--help"], ["-h"]) else 2
     name, *rest = arguments
-    stage = importlib.import_module(f"python_core.stages.{name.replace('-', '_')}")
+    try:
+        stage = importlib.import_module(f"python_core.stages.{name.replace('-', '_')}")
+    except ImportError as error:
+        print(f"{name}: {error}; install what training needs: pip install 'motion-r1[train]'", file=sys.stderr)
+        return 2
     preset = rest.pop(0) if rest and not rest[0].startswith("-") else "small"
     if preset not in stage.PRESETS:
         print(f"{name}: no preset {preset!r}; there are {', '.join(stage.PRESETS)}", file=sys.stderr)

@@ -39,7 +39,8 @@ def save_vqvae(folder: Path, model: Vqvae, normalizer: Normalizer, frame_rate_hz
         "statistics.mean": torch.from_numpy(normalizer.mean),
         "statistics.std": torch.from_numpy(normalizer.std),
     }
-    save_file(weights | statistics, folder / "model.safetensors")
+    save_file(weights | statistics, folder / "model.partial")
+    (folder / "model.partial").replace(folder / "model.safetensors")
     write_json(
         folder / CHECKPOINT,
         {

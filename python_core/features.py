@@ -10,14 +10,15 @@
 
 `exact` features come from the pose solver's local rotations, invert exactly and call a foot in contact as `quality`
 does. `published` features are what HumanML3D's own scripts write, so that published weights and numbers can be used:
-their heading takes the hips with the wrong sign, row 0 holds a jump of the heading, the heading's step has the wrong sign
-where it crosses half a turn, and their rotations are shortest arcs from a pose with hanging arms, chained anew from the
-root in every limb.
+their heading takes the hips with the wrong sign, row 0 holds a jump of the heading, the heading's step has the wrong
+sign where it crosses half a turn, and their rotations are shortest arcs from a pose with hanging arms, chained anew
+from the root in every limb.
 
 Source: Guo et al. 2022, Generating Diverse and Natural 3D Human Motions from Text, and its code.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def num_features(skeleton: Skeleton) -> int:
 
 
 def canonical_joints(joints_m: NDArray[np.float32], skeleton: Skeleton = BODY_22) -> NDArray[np.float32]:
-    """Put a clip on our skeleton, [F, J, 3]: its bone lengths and rigid pelvis and chest, the lowest joint of the clip on
+    """Put a clip on our skeleton, [F, J, 3]: its bone lengths and rigid pelvis and chest, the clip's lowest joint on
     the floor, the first frame's root at x = z = 0, its heading towards +Z.
 
     After this the pose solver and forward kinematics give the joints back.
@@ -127,7 +128,7 @@ def published_features(joints_m: NDArray[np.float32]) -> NDArray[np.float32]:
     rest = {joint: joints.new_tensor(bone) for bone, members in _PUBLISHED_REST_BONES.items() for joint in members}
     for chain in _PUBLISHED_CHAINS:
         turned = to_heading
-        for start, end in zip(chain, chain[1:], strict=False):
+        for start, end in pairwise(chain):
             arc = shortest_arc(rest[end], normalize(joints[:, end] - joints[:, start]))
             rotations[:, end] = multiply(inverse(turned), arc)
             turned = arc
@@ -181,8 +182,8 @@ def origin(batch: int, like: Tensor) -> RootState:
 
 @dataclass(frozen=True)
 class Normalizer:
-    """Statistics of the training split. The deviation is one number for each named part, its mean over the part, so that
-    quiet dimensions of a part are not blown up.
+    """Statistics of the training split. The deviation is one number for each named part, its mean over the part, so
+    that quiet dimensions of a part are not blown up.
     """
 
     mean: NDArray[np.float32]

@@ -9,11 +9,10 @@ Notable choices:
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from torch import nn
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from python_core.contract.vocabulary import (
@@ -88,8 +87,6 @@ def add_motion_tokens(tokenizer: Tokenizer, num_codes: int) -> None:
     Raises:
         ValueError: The tokenizer has some of them already, so their ids would not be consecutive.
     """
-    from tokenizers import AddedToken
-
     tokens = motion_tokens(num_codes)
     added = tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
     if added != len(tokens):
@@ -139,7 +136,6 @@ def new_language_model(shape: LanguageModelShape, tokenizer: Tokenizer, turn_end
         num_key_value_heads=shape.heads,
         max_position_embeddings=shape.max_tokens,
         tie_word_embeddings=True,
-        bos_token_id=None,
         eos_token_id=turn_end,
         pad_token_id=turn_end,
     )
@@ -160,23 +156,24 @@ def load_backbone(folder: Path) -> tuple[PreTrainedModel, Tokenizer]:
 
 @torch.no_grad()
 def add_motion_rows(model: PreTrainedModel, tokenizer: Tokenizer, num_codes: int) -> None:
-    """Give the model rows for the motion tokens, all of them initialised here, also those that fall on padding rows that
-    the pretrained model already has.
+    """Give the model rows for the motion tokens, all of them initialised here, also those that fall on padding rows
+    that the pretrained model already has.
     """
     layout = token_layout(tokenizer, num_codes)
-    first = layout.think_open
-    old = model.get_input_embeddings().weight[:first]
-    mean, deviation = old.mean(0), old.std(0)
-    if layout.vocabulary_size > model.get_input_embeddings().weight.shape[0]:
-        model.resize_token_embeddings(layout.vocabulary_size, mean_resizing=False)
-    rows = model.get_input_embeddings().weight
-    number = layout.vocabulary_size - first
-    rows[first : layout.vocabulary_size] = mean + NEW_ROW_NOISE * deviation * torch.randn(number, rows.shape[1])
-    head: Any = model.get_output_embeddings()
-    if head.weight is not rows:
-        head.weight[first : layout.vocabulary_size] = head.weight[:first].mean(0) + NEW_ROW_NOISE * head.weight[
-            :first
-        ].std(0) * torch.randn(number, rows.shape[1])
+    first, end = layout.think_open, layout.vocabulary_size
+    if end > _rows(model.get_input_embeddings()).shape[0]:
+        model.resize_token_embeddings(end, mean_resizing=False)
+    embeddings, head = _rows(model.get_input_embeddings()), _rows(model.get_output_embeddings())
+    for rows in [embeddings] if head is embeddings else [embeddings, head]:
+        old = rows[:first]
+        noise = torch.randn(end - first, rows.shape[1], dtype=rows.dtype)
+        rows[first:end] = old.mean(0) + NEW_ROW_NOISE * old.std(0) * noise
+
+
+def _rows(layer: nn.Module | None) -> Tensor:
+    """The weights of an embedding or a head, a row a token, [V, width]."""
+    assert layer is not None
+    return layer.get_parameter("weight")
 
 
 def with_lora(model: PreTrainedModel, shape: LoraShape, new_rows: Sequence[int]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Codes and state -> root positions, joint rotations, contacts and state: all of it that leaves Python, as one module."""
+"""Codes and state -> root positions, joint rotations, contacts and state: all that leaves Python, as one module."""
 
 import numpy as np
 import torch

@@ -2,8 +2,8 @@
 
 Pelvis and chest turn as their own joints do. A limb's first bone swings by the shortest arc from where its parent holds
 it, then twists so that the hinge of its elbow or knee turns towards the normal of the limb's plane. A straight limb has
-no plane: the nearer it is to straight, the more its hinge stays where the swing has left it. Each frame stands alone, so a stream
-and a whole clip give the same numbers. Plain torch, exported as part of the motion decoder.
+no plane: the nearer it is to straight, the more its hinge stays where the swing has left it. Each frame stands alone,
+so a stream and a whole clip give the same numbers. Plain torch, exported as part of the motion decoder.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,11 @@ from python_core.rotations import (
     shortest_arc,
 )
 
+FOLDED = 0.1
+"""1 + the cosine of the bend below which a limb counts as folded altogether."""
 PLANE_WEIGHT = 0.75
-"""How much the plane of a limb bent by 90 degrees counts, against where the swing alone leaves the hinge. Higher follows
-the plane more closely and passes on more of its noise when a limb is nearly straight.
+"""How much the plane of a limb bent by 90 degrees counts, against where the swing alone leaves the hinge. Higher
+follows the plane more closely and passes on more of its noise when a limb is nearly straight.
 """
 
 
@@ -125,7 +127,10 @@ class PoseSolver(nn.Module):
         upper_bones = normalize(bones[..., lowers, :])
         held = multiply(parents, self.usual_from_rest)
         hinges = rotate(multiply(shortest_arc(rotate(parents, self.usual), upper_bones), held), self.hinges)
-        planes = cross(upper_bones, normalize(bones[..., limb_ends, :]))
+        lower_bones = normalize(bones[..., limb_ends, :])
+        # The sine of the bend, over 1 + its cosine, is the tangent of half the bend: it grows until a limb is folded.
+        unfolded = (1 + (upper_bones * lower_bones).sum(-1, keepdim=True)).clamp(min=FOLDED)
+        planes = cross(upper_bones, lower_bones) / unfolded
         uppers = _bone_and_axis(self.offsets[lowers], self.hinges, upper_bones, hinges + PLANE_WEIGHT * planes)
         lower_turns = _swing(uppers, self.offsets, bones, limb_ends)
         ankles = _swing(lower_turns[..., :2, :], self.offsets, bones, [end for _, end in _ANKLES])

@@ -11,6 +11,7 @@ Source: Guo et al. 2022, HumanML3D.
 
 import csv
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from python_core.contract.skeleton import BODY_22
 from python_core.features import features_to_joints, mirror_joints, num_features, origin
 
 FRAME_RATE_HZ = 20.0
-_SWAPS = {"left": "right", "clockwise": "counterclockwise"}
+_SIDES = re.compile(r"\b(?:left|right|clockwise|(?:counter|anti)[ -]?clockwise)(?=\b|ward)", re.IGNORECASE)
+_SWAPS = {"left": "right", "right": "left", "clockwise": "counterclockwise"}
 
 
 class ClipError(ValueError):
@@ -66,7 +68,7 @@ def read_split(folder: Path, split: str) -> list[str]:
     path = folder / f"{split}.txt"
     if not path.is_file():
         raise ClipError(f"{path}: missing; a HumanML3D folder lists the ids of a split in {split}.txt")
-    return path.read_text(encoding="utf-8").split()
+    return _read_text(path).split()
 
 
 def read_clips(folder: Path, clip_ids: list[str]) -> Iterator[Clip]:
@@ -92,7 +94,7 @@ def read_captions(path: Path) -> tuple[Caption, ...]:
     if not path.is_file():
         raise ClipError(f"{path}: missing; each clip has its captions there")
     captions = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         fields = line.strip().split("#")
@@ -102,6 +104,8 @@ def read_captions(path: Path) -> tuple[Caption, ...]:
             start_s, end_s = (0.0 if math.isnan(float(value)) else float(value) for value in fields[2:])
         except ValueError as error:
             raise ClipError(f"{path}:{number}: start and end must be seconds, got {fields[2:]}") from error
+        if not (start_s == end_s == 0 or 0 <= start_s < end_s < math.inf):
+            raise ClipError(f"{path}:{number}: the end must come after the start, got {fields[2:]}")
         captions.append(Caption(" ".join(fields[0].split()), start_s, end_s))
     if not captions:
         raise ClipError(f"{path}: no caption in it")
@@ -130,23 +134,24 @@ def mirror_clip(clip: Clip) -> Clip:
 
 
 def mirror_text(text: str) -> str:
-    """Exchange left and right, clockwise and counterclockwise."""
-    pairs = _SWAPS | {after: before for before, after in _SWAPS.items()}
-    words = []
-    for word in text.split(" "):
-        core = word.strip(".,;:!?'\"()")
-        words.append(word.replace(core, pairs[core]) if core in pairs else word)
-    return " ".join(words)
+    """Exchange left and right, clockwise and counterclockwise, alone or as part of a word such as leftward."""
+
+    def other(match: re.Match[str]) -> str:
+        word = match.group()
+        swapped = _SWAPS.get(word.lower(), "clockwise")
+        return swapped.capitalize() if word[0].isupper() else swapped
+
+    return _SIDES.sub(other, text)
 
 
 def _read_joints(folder: Path, clip_id: str) -> NDArray[np.float32]:
     path = folder / "new_joints" / f"{clip_id}.npy"
     if path.is_file():
-        joints_m = np.load(path, allow_pickle=False).astype(np.float32)
+        joints_m = _read_array(path)
         if joints_m.ndim != 3 or joints_m.shape[1:] != (BODY_22.num_joints, 3):
             raise ClipError(f"{path}: expected [F, {BODY_22.num_joints}, 3], got {list(joints_m.shape)}")
     elif (path := folder / "new_joint_vecs" / f"{clip_id}.npy").is_file():
-        rows = np.load(path, allow_pickle=False).astype(np.float32)
+        rows = _read_array(path)
         if rows.ndim != 2 or rows.shape[1] != num_features(BODY_22):
             raise ClipError(f"{path}: expected [F, {num_features(BODY_22)}], got {list(rows.shape)}")
         features = torch.from_numpy(rows)[None]
@@ -158,9 +163,32 @@ def _read_joints(folder: Path, clip_id: str) -> NDArray[np.float32]:
     return joints_m
 
 
+def _read_array(path: Path) -> NDArray[np.float32]:
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False).astype(np.float32)
+    except (ValueError, EOFError) as error:
+        raise ClipError(f"{path}: not an .npy file of numbers ({error}); download it again") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ClipError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
+
+
 def _read_licences(folder: Path) -> dict[str, tuple[str, str]]:
     path = folder / "licences.csv"
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["id"]: (row["source"], row["licence"]) for row in csv.DictReader(file)}
+    rows = csv.reader(_read_text(path).splitlines())
+    expected = ["id", "source", "licence"]
+    if (header := next(rows, [])) != expected:
+        raise ClipError(f"{path}:1: expected {','.join(expected)}, got {','.join(header)}")
+    origins = {}
+    for row in rows:
+        if len(row) != len(expected):
+            raise ClipError(f"{path}:{rows.line_num}: expected {','.join(expected)}, got {','.join(row)}")
+        origins[row[0]] = (row[1], row[2])
+    return origins

@@ -64,6 +64,8 @@ def write_prepared(
 ) -> None:
     """Write what `read_prepared` reads."""
     folder.mkdir(parents=True, exist_ok=True)
+    # Until all is written again, a folder from before is not complete.
+    (folder / SUMMARY).unlink(missing_ok=True)
     rows = np.concatenate(list(features))
     train = np.concatenate([np.arange(c.first_row, c.first_row + c.num_rows) for c in clips if c.split == "train"])
     normalizer = Normalizer.of(rows[train])
@@ -92,6 +94,8 @@ def read_prepared(folder: Path) -> PreparedClips:
     lines = (folder / "clips.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     clips = tuple(PreparedClip(**record | {"captions": tuple(record["captions"])}) for record in records)
+    if len(clips) != summary["num_clips"]:
+        raise ValueError(f"{folder}: {len(clips)} clips in clips.jsonl, {summary['num_clips']} expected; prepare again")
     with np.load(folder / "statistics.npz") as statistics:
         normalizer = Normalizer(statistics["mean"], statistics["std"])
     rows = np.load(folder / "features.npy", mmap_mode="r")

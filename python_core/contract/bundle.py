@@ -134,7 +134,8 @@ def open_bundle(folder: Path) -> Bundle:
     version = fields.get("format_version") if isinstance(fields, dict) else None
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"{path}: format_version {version}, this bridge reads {FORMAT_VERSION}; export it again or update the bridge"
+            f"{path}: format_version {version}, this bridge reads {FORMAT_VERSION}; "
+            "export it again or update the bridge"
         )
     manifest = _read_manifest(path, fields)
     needed = {manifest.language_model.file, manifest.motion_decoder.file, TOKENIZER}
@@ -194,6 +195,7 @@ def _read_fields(path: Path, name: str, kind: type, fields: Any) -> Any:
 def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
     # An outer type is enough to tell a manifest from something else; JSON writes a whole float as an int.
     expected = get_origin(field.type) or field.type
+    assert isinstance(expected, type)
     if not isinstance(value, (int, float) if expected is float else expected):
         raise TypeError(f"{field.name} must be {expected.__name__}, got {value!r}")
 

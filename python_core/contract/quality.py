@@ -1,4 +1,4 @@
-"""Measures of one motion, used by rewards, by the bridge's reports and by tests alike. Nothing here changes a motion."""
+"""Measures of one motion, used by rewards, by the bridge's reports and by tests. Nothing here changes a motion."""
 
 from dataclasses import dataclass
 

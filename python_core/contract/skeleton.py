@@ -69,8 +69,8 @@ class Skeleton:
         return self.joint_names.index(name)
 
 
-# Lengths are the means of the left and right bones of the public HumanML3D `new_joints` skeleton; limbs lie on the axes,
-# the angles inside pelvis and chest are those that its joints keep in motion.
+# Lengths are the means of the left and right bones of the public HumanML3D `new_joints` skeleton; limbs lie on the
+# axes, the angles inside pelvis and chest are those that its joints keep in motion.
 BODY_22 = Skeleton(
     name="body22",
     joint_names=(

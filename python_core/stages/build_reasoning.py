@@ -57,7 +57,7 @@ def run(config: BuildReasoningConfig) -> None:
     from python_core.planner import Planner
 
     prepared = read_prepared(config.prepared)
-    sentences = [
+    sentences: list[tuple[str | None, str, float]] = [
         (clip.clip_id, caption, clip.num_rows / prepared.frame_rate_hz)
         for clip in prepared.split("train")
         for caption in clip.captions

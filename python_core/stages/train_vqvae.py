@@ -1,7 +1,7 @@
 """Stage `train-vqvae`: features -> codes.
 
-Losses: smooth L1 on features; the same on joint positions by forward kinematics of the solved pose, on their velocities,
-and on the speed of feet that stand; commitment.
+Losses: smooth L1 on features; the same on joint positions by forward kinematics of the solved pose, on their
+velocities, and on the speed of feet that stand; commitment.
 """
 
 import json
@@ -29,6 +29,7 @@ from python_core.vqvae import FRAMES_PER_CODE, Vqvae, VqvaeShape
 
 logger = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
 ROOT_WEIGHT = 5.0
 """Weight of the root's 4 features and of the contacts in the loss on features, where they are few among 263."""
 
@@ -127,12 +128,13 @@ class Losses:
 class Reconstruction:
     """What is compared between source and decoded features: joints on our skeleton, in the world."""
 
-    def __init__(self, prepared: PreparedClips) -> None:
-        self.mean, self.std = torch.from_numpy(prepared.normalizer.mean), torch.from_numpy(prepared.normalizer.std)
-        self.solver = PoseSolver().float()
+    def __init__(self, prepared: PreparedClips, device: torch.device = CPU) -> None:
+        statistics = prepared.normalizer
+        self.mean, self.std = (torch.from_numpy(value).to(device) for value in (statistics.mean, statistics.std))
+        self.solver = PoseSolver().float().to(device)
         slices = feature_slices(BODY_22)
         self.contacts = slices["foot_contacts"]
-        self.weights = torch.ones(self.contacts.stop)
+        self.weights = torch.ones(self.contacts.stop, device=device)
         for part in ("root_yaw_velocity", "root_velocity", "root_height", "foot_contacts"):
             self.weights[slices[part]] = ROOT_WEIGHT
         self.weights /= self.weights.mean()
@@ -142,7 +144,7 @@ class Reconstruction:
         features = normalized * self.std + self.mean
         joints, _ = features_to_joints(features, origin(len(features), features))
         root, rotations = self.solver(joints)
-        return forward_kinematics(root, rotations, self.solver.offsets.float(), BODY_22.parents)
+        return forward_kinematics(root, rotations, self.solver.offsets, BODY_22.parents)
 
     def losses(self, target: Tensor, decoded: Tensor, mask: Tensor, commitment: Tensor, kinematic: int) -> Losses:
         """Compare windows [B, F, D], the first `kinematic` of them by their joints too; `mask` [B, F] is 1 where there
@@ -180,12 +182,13 @@ def run(config: TrainVqvaeConfig) -> None:
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
     config.out.mkdir(parents=True, exist_ok=True)
-    model = Vqvae(config.shape)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = Vqvae(config.shape).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate(config, step))
-    windows = Windows(prepared, config.window_frames)
-    reconstruction = Reconstruction(prepared)
+    windows = Windows(prepared, config.window_frames, device)
+    reconstruction = Reconstruction(prepared, device)
     step = 0
     if (state := load_training(config.out / "training.pt")) is not None:
         model.load_state_dict(state["model"])
@@ -198,6 +201,7 @@ def run(config: TrainVqvaeConfig) -> None:
             target, mask = windows.draw(config.batch)
             model.codebook.start(model.encoder(target)[_code_mask(mask)])
 
+    _forget_after(config.out / "metrics.jsonl", step)
     with (config.out / "metrics.jsonl").open("a") as metrics, _progress() as progress:
         task = progress.add_task("train-vqvae", total=config.steps, completed=step)
         started = time.monotonic()
@@ -228,7 +232,9 @@ def run(config: TrainVqvaeConfig) -> None:
                 )
                 save_vqvae(config.out, model, prepared.normalizer, prepared.frame_rate_hz, config)
         splits = {clip.split for clip in prepared.clips}
-        record = {"step": step} | measure(model.eval(), prepared, "val" if "val" in splits else "train", config.out)
+        record = {"step": step} | measure(
+            model.cpu().eval(), prepared, "val" if "val" in splits else "train", config.out
+        )
         metrics.write(json.dumps(record) + "\n")
         logger.info("%s", record)
 
@@ -278,8 +284,8 @@ def measure(model: Vqvae, prepared: PreparedClips, split: str, out: Path) -> dic
 class Windows:
     """Draws windows of the train split, each clip in proportion to its length."""
 
-    def __init__(self, prepared: PreparedClips, frames: int) -> None:
-        self.prepared, self.frames = prepared, frames
+    def __init__(self, prepared: PreparedClips, frames: int, device: torch.device = CPU) -> None:
+        self.prepared, self.frames, self.device = prepared, frames, device
         self.clips: list[PreparedClip] = prepared.split("train")
         self.weights = torch.tensor([float(clip.num_rows) for clip in self.clips])
         self.mean, self.std = prepared.normalizer.mean, prepared.normalizer.std
@@ -295,14 +301,14 @@ class Windows:
             rows = np.array(self.prepared.features(clip)[first : first + length])
             features[row, :length] = torch.from_numpy((rows - self.mean) / self.std)
             mask[row, :length] = 1
-        return features, mask
+        return features.to(self.device), mask.to(self.device)
 
 
 def _step(
     model: Vqvae, config: TrainVqvaeConfig, windows: Windows, reconstruction: Reconstruction
 ) -> tuple[Losses, Tensor]:
     target, mask = windows.draw(config.batch)
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+    with torch.autocast(target.device.type, torch.bfloat16, enabled=config.bf16):
         encoded = model.encoder(target)
     encoded = encoded.float()
     with torch.no_grad():
@@ -310,7 +316,7 @@ def _step(
         quantized = model.codebook.vectors[codes]
     kept = _code_mask(mask)
     commitment = functional.mse_loss(encoded[kept], quantized[kept])
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+    with torch.autocast(target.device.type, torch.bfloat16, enabled=config.bf16):
         decoded, _ = model.decoder(encoded + (quantized - encoded).detach(), model.zero_state(len(target)))
     model.codebook.update(encoded[kept].detach(), codes[kept])
     losses = reconstruction.losses(target, decoded.float(), mask, commitment, config.kinematic_windows)
@@ -322,6 +328,13 @@ def _step(
         + config.commitment * losses.commitment
     )
     return losses, loss
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the measures of steps that a killed run made after its last checkpoint; they come again."""
+    if path.is_file():
+        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        path.write_text("".join(f"{line}\n" for line in kept))
 
 
 def _code_mask(mask: Tensor) -> Tensor:

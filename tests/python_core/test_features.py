@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ SLICES = feature_slices(BODY_22)
 Joints = NDArray[np.float32]
 
 
-def turned(joints_m: Joints, yaw: float | NDArray[np.float64]) -> Joints:
+def turned(joints_m: Joints, yaw: float | NDArray[np.floating]) -> Joints:
     """Turn each frame about +Y, from +Z towards +X."""
     sine, cosine = (np.broadcast_to(f(yaw), len(joints_m))[:, None] for f in (np.sin, np.cos))
     x, y, z = np.moveaxis(joints_m.astype(np.float64), -1, 0)
@@ -72,8 +73,8 @@ def test_walking_a_circle_turns_by_minus_twice_the_row_and_steps_by_the_chord(
     extract: Callable[[Joints], NDArray[np.float32]],
 ):
     # Smoothing reaches 80 frames from the ends; between them a steady turn stays as it is.
-    rows = extract(walking_a_circle(400, frames_a_round=100, radius_m=2.0))[85:-85]
-    step = 2 * np.pi / 100
+    rows = extract(walking_a_circle(400, frames_a_round=101, radius_m=2.0))[85:-85]
+    step = 2 * np.pi / 101
     chord_m = 2 * 2.0 * np.sin(step / 2)
     yaw_velocity = rows[:, SLICES["root_yaw_velocity"]][:, 0]
     # The published sign is wrong where the heading crosses half a turn.
@@ -94,12 +95,9 @@ def test_walking_whole_circles_returns_to_where_it_started():
     assert np.linalg.norm((back_m[40] - back_m[0])[0]) == pytest.approx(2.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("clip_id", ["000000t", "000011t", "000021v", "000030t", "000031v"])
+@pytest.mark.parametrize("clip_id", ["000000t", "000011t", "000022v", "000033t"])
 def test_joints_come_back_from_exact_features(clips_folder: Path, clip_id: str):
-    try:
-        joints_m = canonical_joints(clip(clips_folder, clip_id))
-    except FileNotFoundError:
-        pytest.skip("not among the made clips")
+    joints_m = canonical_joints(clip(clips_folder, clip_id))
     np.testing.assert_allclose(to_joints(exact_features(joints_m, 20)), joints_m[:-1], atol=1e-5)
 
 
@@ -312,7 +310,7 @@ def test_published_rotations_chain_anew_from_the_heading_in_every_limb_and_give_
     to_heading = quaternion_to_matrix(yaw_rotation(torch.tensor(-yaw, dtype=torch.float64))).numpy()
     for chain in CHAINS:
         world = to_heading
-        for start, end in zip(chain, chain[1:], strict=False):
+        for start, end in pairwise(chain):
             world = world @ local[end - 1]
             bone = joints_m[1, end] - joints_m[1, start]
             bone = bone / np.linalg.norm(bone)
@@ -322,7 +320,7 @@ def test_published_rotations_chain_anew_from_the_heading_in_every_limb_and_give_
             assert np.trace(world) == pytest.approx(1 + 2 * (reference @ bone), abs=1e-5)
 
 
-@pytest.mark.parametrize("clip_id", ["000000t", "000020t", "000030t"])
+@pytest.mark.parametrize("clip_id", ["000000t", "000022t", "000033v"])
 def test_joints_come_back_from_published_features_that_do_not_cross_half_a_turn(clips_folder: Path, clip_id: str):
     joints_m = canonical_joints(clip(clips_folder, clip_id))
     np.testing.assert_allclose(to_joints(published_features(joints_m)), joints_m[:-1], atol=1e-5)
@@ -330,8 +328,8 @@ def test_joints_come_back_from_published_features_that_do_not_cross_half_a_turn(
 
 def test_joints_come_back_from_published_features_of_a_turning_clip_with_a_jump_in_row_0():
     joints_m = walking_a_circle(120, frames_a_round=300, radius_m=1.0)
-    joints_m = joints_m - joints_m[0, :1] * np.array([1, 0, 1], dtype=np.float32)
-    assert abs(published_features(joints_m)[0, 0]) > 0.1
+    joints_m -= joints_m[0, :1] * np.array([1, 0, 1], dtype=np.float32)
+    assert abs(published_features(joints_m)[0, 0]) > 0.05
     np.testing.assert_allclose(to_joints(published_features(joints_m)), joints_m[:-1], atol=1e-5)
 
 

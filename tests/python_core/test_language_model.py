@@ -42,8 +42,13 @@ def backbone() -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
+def embeddings(model: LlamaForCausalLM) -> torch.Tensor:
+    return model.model.embed_tokens.weight
+
+
 def test_text_round_trips_in_lower_case_and_motion_tokens_are_one_token_each(text_tokenizer: Tokenizer):
-    assert text_tokenizer.decode(text_ids(text_tokenizer, "A person WALKS, über 3.5 s!")) == "a person walks, über 3.5 s!"
+    text = "A person WALKS, über 3.5 s!"
+    assert text_tokenizer.decode(text_ids(text_tokenizer, text)) == text.lower()
     for token in motion_tokens(NUM_CODES):
         ids = text_ids(text_tokenizer, f"walk{token}.")
         assert text_tokenizer.token_to_id(token) in ids
@@ -68,15 +73,15 @@ def test_every_new_row_is_near_the_mean_of_the_old_ones_also_on_padding_rows(
     layout = token_layout(text_tokenizer, NUM_CODES)
     first = layout.think_open
     with torch.no_grad():
-        backbone.get_input_embeddings().weight[first:] = 100.0
-    old = backbone.get_input_embeddings().weight[:first].clone()
+        embeddings(backbone)[first:] = 100.0
+    old = embeddings(backbone)[:first].clone()
     add_motion_rows(backbone, text_tokenizer, NUM_CODES)
-    rows = backbone.get_input_embeddings().weight
+    rows = embeddings(backbone)
     assert torch.equal(rows[:first], old)
     distances = (rows[first : layout.vocabulary_size] - old.mean(0)).abs().amax(1)
     assert (distances < 6 * 0.02 * old.std(0).max()).all()
     assert (distances > 0).all()
-    assert backbone.get_output_embeddings().weight is rows
+    assert backbone.lm_head.weight is rows
 
 
 def test_lora_trains_the_new_rows_keeps_the_tie_and_merges_to_the_same_logits(
@@ -85,7 +90,7 @@ def test_lora_trains_the_new_rows_keeps_the_tie_and_merges_to_the_same_logits(
     layout = token_layout(text_tokenizer, NUM_CODES)
     add_motion_rows(backbone, text_tokenizer, NUM_CODES)
     new_rows = range(layout.think_open, layout.vocabulary_size)
-    before = backbone.get_input_embeddings().weight.detach().clone()
+    before = embeddings(backbone).detach().clone()
     model = with_lora(backbone, LoraShape(rank=2, dropout=0.0), new_rows)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
     ids = torch.tensor([[1, 2, layout.think_open, layout.first_code, layout.first_code + 3]])
@@ -96,11 +101,12 @@ def test_lora_trains_the_new_rows_keeps_the_tie_and_merges_to_the_same_logits(
         optimizer.step()
     trained = model.eval()(input_ids=ids).logits
     merged = merge_lora(model)
+    assert isinstance(merged, LlamaForCausalLM)
     assert merged(input_ids=ids).logits.detach().numpy() == pytest.approx(trained.detach().numpy(), abs=1e-5)
-    rows = merged.get_input_embeddings().weight
-    assert merged.get_output_embeddings().weight is rows
+    rows = embeddings(merged)
+    assert merged.lm_head.weight is rows
     changed = (rows - before).abs().amax(1) > 1e-4
-    assert changed[layout.first_code] and changed[layout.first_code + 3]
+    assert changed[[layout.first_code, layout.first_code + 3]].all()
     assert not changed[: layout.think_open].any()
 
 

@@ -130,7 +130,9 @@ def test_torch_and_the_contract_multiply_and_rotate_alike():
     left, right = random_rotations(), random_rotations().flip(0)
     np.testing.assert_allclose(multiply(left, right).numpy(), contract.multiply(left.numpy(), right.numpy()))
     vectors = right[:, :3]
-    np.testing.assert_allclose(rotate(left, vectors).numpy(), contract.rotate(left.numpy(), vectors.numpy()), atol=1e-12)
+    np.testing.assert_allclose(
+        rotate(left, vectors).numpy(), contract.rotate(left.numpy(), vectors.numpy()), atol=1e-12
+    )
     np.testing.assert_allclose(
         rotations.cross(left[:, :3], vectors).numpy(), np.cross(left[:, :3].numpy(), vectors.numpy()), atol=1e-12
     )

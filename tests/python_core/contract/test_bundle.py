@@ -131,9 +131,7 @@ def test_a_missing_file_is_named(bundle: Path, name: str):
 
 def test_without_a_manifest_there_is_no_bundle(bundle: Path):
     (bundle / "manifest.json").unlink()
-    assert refusal(bundle) == (
-        f"{bundle}: no manifest.json, so no complete bundle; make one with python -m export"
-    )
+    assert refusal(bundle) == (f"{bundle}: no manifest.json, so no complete bundle; make one with python -m export")
 
 
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, FORMAT_VERSION - 1, str(FORMAT_VERSION), None])

@@ -37,7 +37,7 @@ def test_a_left_elbow_bent_by_90_degrees_forward_brings_the_wrist_in_front_of_it
     joints_m = motion.joint_positions_m()[0]
     elbow_m, wrist_m = BODY_22.rest_joints_m[18], joints_m[20]
     np.testing.assert_allclose(joints_m[18], elbow_m, atol=1e-6)
-    np.testing.assert_allclose(wrist_m, elbow_m + [0, 0, 0.2680], atol=1e-6)
+    np.testing.assert_allclose(wrist_m, elbow_m + np.array([0, 0, 0.2680]), atol=1e-6)
     np.testing.assert_allclose(joints_m[21], BODY_22.rest_joints_m[21], atol=1e-6)
 
 
@@ -48,8 +48,8 @@ def test_a_shoulder_turns_what_hangs_on_it_and_its_rotation_comes_before_the_elb
     motion.joint_rotations[0, 18] = [0, -HALF, 0, HALF]
     joints_m = motion.joint_positions_m()[0]
     shoulder_m = BODY_22.rest_joints_m[16]
-    np.testing.assert_allclose(joints_m[18], shoulder_m + [0, -0.2600, 0], atol=1e-6)
-    np.testing.assert_allclose(joints_m[20], shoulder_m + [0, -0.2600, 0.2680], atol=1e-6)
+    np.testing.assert_allclose(joints_m[18], shoulder_m + np.array([0, -0.2600, 0]), atol=1e-6)
+    np.testing.assert_allclose(joints_m[20], shoulder_m + np.array([0, -0.2600, 0.2680]), atol=1e-6)
 
 
 def test_the_root_turns_and_moves_everything():
@@ -150,7 +150,9 @@ def written(path: Path, **changes: object) -> Path:
     write_motion(path, random_motion())
     with np.load(path) as archive:
         fields = dict(archive) | changes
-    np.savez(path, allow_pickle=False, **{name: np.asarray(value) for name, value in fields.items() if value is not None})
+    np.savez(
+        path, allow_pickle=False, **{name: np.asarray(value) for name, value in fields.items() if value is not None}
+    )
     return path
 
 

@@ -97,5 +97,5 @@ def test_reasoning_that_is_not_a_plan_is_refused_and_the_error_says_where(text: 
 
 @pytest.mark.parametrize("duration_s", [float("nan"), float("inf"), 0.04, 60.06, -1.0])
 def test_a_beat_that_would_not_be_read_back_is_refused(duration_s: float):
-    with pytest.raises(PlanError, match="0.1 to 60 seconds"):
+    with pytest.raises(PlanError, match=r"0\.1 to 60 seconds"):
         Beat("walk", duration_s)

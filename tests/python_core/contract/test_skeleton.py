@@ -62,7 +62,9 @@ def test_lists_of_different_lengths_are_refused():
         replace(BODY_22, joint_names=BODY_22.joint_names[:-1])
 
 
-@pytest.mark.parametrize("parents", [(0, *BODY_22.parents[1:]), (-1, 2, *BODY_22.parents[2:]), (-1, -1, *BODY_22.parents[2:])])
+@pytest.mark.parametrize(
+    "parents", [(0, *BODY_22.parents[1:]), (-1, 2, *BODY_22.parents[2:]), (-1, -1, *BODY_22.parents[2:])]
+)
 def test_a_parent_that_does_not_come_before_its_child_is_refused(parents: tuple[int, ...]):
     with pytest.raises(ValueError, match="the root comes first and parents before children"):
         replace(BODY_22, parents=parents)
