@@ -11,18 +11,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from bridge.request import MotionRequest
 from bridge.stream import Chunk, MotionModel, Planned, Summary
-from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
-from python_core.contract.motion import Motion
+from python_core.clips.prepared import read_prepared
 from python_core.contract.plan import PlanError
 from python_core.contract.quality import QualityReport, measure_quality
-from python_core.contract.skeleton import BODY_22
 from python_core.contract.vocabulary import ReplyError
-from python_core.features import feature_slices, features_to_joints, origin
-from python_core.pose_solver import PoseSolver
+from python_core.features import features_to_motion
 
 
 def main() -> None:
@@ -65,7 +61,7 @@ def main() -> None:
                     lasted_s.append(event.duration_s)
         except (PlanError, ReplyError) as error:
             malformed.append(str(error)[:100])
-        sources.append(measure_quality(_source(prepared, clip)))
+        sources.append(measure_quality(features_to_motion(prepared.features(clip), prepared.frame_rate_hz)))
     print(
         json.dumps(
             {
@@ -82,14 +78,6 @@ def main() -> None:
             indent=2,
         )
     )
-
-
-def _source(prepared: PreparedClips, clip: PreparedClip) -> Motion:
-    rows = np.array(prepared.features(clip))
-    features = torch.from_numpy(rows)[None]
-    root, rotations = PoseSolver().float()(features_to_joints(features, origin(1, features))[0][0])
-    contacts = rows[:, feature_slices(BODY_22)["foot_contacts"]] > 0.5
-    return Motion(root.numpy(), rotations.numpy(), contacts, prepared.frame_rate_hz)
 
 
 def _means(reports: list[QualityReport]) -> dict[str, float]:

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from bridge.engine import check_names
 from bridge.providers import open_session
 from python_core.contract.bundle import BundleError, Manifest
-from python_core.contract.motion import Motion
+from python_core.contract.motion import CONTACT_THRESHOLD, Motion
 
-CONTACT_THRESHOLD = 0.5
 _OUTPUTS = ("root_positions_m", "joint_rotations", "contacts", "next_conv_state", "next_root_state")
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
+from python_core.contract.motion import CONTACT_THRESHOLD, Motion
 from python_core.contract.quality import CONTACT_HEIGHT_M, SLIDE_SPEED_M_S
 from python_core.contract.skeleton import BODY_22, Skeleton
 from python_core.pose_solver import PoseSolver
@@ -173,6 +174,14 @@ def features_to_joints(features: Tensor, state: RootState, skeleton: Skeleton = 
     local = torch.cat([root[:, :, None], others], dim=2)
     joints = rotate(yaw_rotation(yaw)[:, :, None], local) + place[:, :, None]
     return joints, RootState(place_after[:, -1, ::2], yaw_after[:, -1])
+
+
+def features_to_motion(rows: NDArray[np.float32], frame_rate_hz: float) -> Motion:
+    """The motion of exact features that begins at x = z = 0 and faces +Z, [F, D]."""
+    features = torch.from_numpy(np.array(rows))[None]
+    root, rotations = PoseSolver().float()(features_to_joints(features, origin(1, features))[0][0])
+    contacts = rows[:, feature_slices(BODY_22)["foot_contacts"]] > CONTACT_THRESHOLD
+    return Motion(root.numpy(), rotations.numpy(), np.asarray(contacts), frame_rate_hz)
 
 
 def origin(batch: int, like: Tensor) -> RootState:

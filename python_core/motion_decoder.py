@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from python_core.contract.motion import Motion
+from python_core.contract.motion import CONTACT_THRESHOLD, Motion
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, RootState, feature_slices, features_to_joints
 from python_core.pose_solver import PoseSolver
@@ -48,4 +48,4 @@ class MotionDecoder(nn.Module):
         root, rotations, contacts, _, _ = self(
             torch.tensor([codes]), self.vqvae.zero_state(1), torch.zeros(1, 3, device=self.mean.device)
         )
-        return Motion(root[0].numpy(), rotations[0].numpy(), np.asarray(contacts[0] > 0.5), frame_rate_hz)
+        return Motion(root[0].numpy(), rotations[0].numpy(), np.asarray(contacts[0] > CONTACT_THRESHOLD), frame_rate_hz)

@@ -69,7 +69,7 @@ class Parity:
     max_logit_difference: float
     max_logit_difference_tolerance: float
     argmax_agreement: float
-    argmax_agreement_tolerance: float
+    min_argmax_agreement: float
     num_positions: int
     max_root_difference_m: float
     max_root_difference_tolerance_m: float

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from python_core.contract.skeleton import BODY_22, Skeleton
 
 UNIT_TOLERANCE = 1e-3
+CONTACT_THRESHOLD = 0.5
+"""A foot is on the ground where the model's contact is above this."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from python_core.checkpoint import load_training, save_training, save_vqvae
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
-from python_core.contract.motion import write_motion
+from python_core.contract.motion import CONTACT_THRESHOLD, write_motion
 from python_core.contract.quality import measure_quality
 from python_core.contract.skeleton import BODY_22
-from python_core.features import feature_slices, features_to_joints, origin
+from python_core.features import feature_slices, features_to_joints, features_to_motion, origin
 from python_core.motion_decoder import MotionDecoder
 from python_core.pose_solver import PoseSolver
 from python_core.rotations import forward_kinematics
@@ -154,7 +154,7 @@ class Reconstruction:
         target, decoded, mask = target[:kinematic], decoded[:kinematic], mask[:kinematic]
         with torch.no_grad():
             wanted = self.joints(target)
-            contacts = (target * self.std + self.mean)[..., self.contacts] > 0.5
+            contacts = (target * self.std + self.mean)[..., self.contacts] > CONTACT_THRESHOLD
         got = self.joints(decoded)
         both = mask[:, 1:] * mask[:, :-1]
         steps = (got[:, 1:] - got[:, :-1]) - (wanted[:, 1:] - wanted[:, :-1])
@@ -248,7 +248,6 @@ def measure(model: Vqvae, prepared: PreparedClips, split: str, out: Path) -> dic
         source clips, metres a second; share of codes in use.
     """
     decoder = MotionDecoder(model, prepared.normalizer)
-    solver = PoseSolver().float()
     mpjpe, drift, skate, source_skate = [], [], [], []
     used: set[int] = set()
     (out / "reconstructions").mkdir(exist_ok=True)
@@ -258,10 +257,7 @@ def measure(model: Vqvae, prepared: PreparedClips, split: str, out: Path) -> dic
         codes = model.encode(torch.from_numpy(prepared.normalizer.normalize(rows))[None])[0].tolist()
         used.update(codes)
         decoded = decoder.motion(codes, prepared.frame_rate_hz)
-        features = torch.from_numpy(rows)[None]
-        root, rotations = solver(features_to_joints(features, origin(1, features))[0][0])
-        contacts = rows[:, feature_slices(BODY_22)["foot_contacts"]] > 0.5
-        source = type(decoded)(root.numpy(), rotations.numpy(), contacts, prepared.frame_rate_hz)
+        source = features_to_motion(rows, prepared.frame_rate_hz)
         got, wanted = decoded.joint_positions_m(), source.joint_positions_m()
         ground = np.array([1, 0, 1], dtype=np.float32)
         mpjpe.append(np.linalg.norm((got - got[:, :1] * ground) - (wanted - wanted[:, :1] * ground), axis=-1).mean())

@@ -59,7 +59,7 @@ def made_manifest() -> Manifest:
             max_logit_difference=1e-5,
             max_logit_difference_tolerance=1e-3,
             argmax_agreement=1.0,
-            argmax_agreement_tolerance=0.999,
+            min_argmax_agreement=0.999,
             num_positions=1000,
             max_root_difference_m=1e-6,
             max_root_difference_tolerance_m=1e-4,

@@ -33,7 +33,9 @@ def test_the_small_preset_fetches_smollm2_trains_an_adapter_and_saves_a_plain_mo
     assert [len(text_ids(saved.tokenizer, token)) for token in ("<think>", "</Motion>", "<Motion_31>")] == [1, 1, 1]
     embeddings = saved.model.get_input_embeddings().get_parameter("weight")
     assert embeddings.shape[0] == layout.vocabulary_size == 49_152 + 4 + 32
-    assert saved.model.get_output_embeddings().weight is embeddings
+    head = saved.model.get_output_embeddings()
+    assert head is not None
+    assert head.weight is embeddings
     # Words are as they were, codes have been trained.
     backbone, _ = train_sft.load_backbone(tmp_path / "backbone")
     before = backbone.get_input_embeddings().get_parameter("weight")
