@@ -1,9 +1,11 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from bridge.decoder import Decoder, join
 from export import bundle_writer, parity
@@ -11,7 +13,9 @@ from export.bundle_writer import ExportConfig, export_bundle
 from export.parity import ParityError, check_parity
 from export.stored_weights import round_to_float16
 from python_core.checkpoint import load_language_model, load_vqvae
-from python_core.contract.bundle import MANIFEST, open_bundle
+from python_core.contract.bundle import MANIFEST, LanguageModelGraph, Manifest, MotionDecoderGraph, open_bundle
+from python_core.contract.skeleton import BODY_22
+from python_core.features import feature_slices
 from python_core.motion_decoder import MotionDecoder
 
 
@@ -42,24 +46,30 @@ def test_codes_one_by_one_are_the_whole_clip(tiny_bundle: Path):
 
 
 def test_a_decoder_that_differs_fails_the_export_and_no_manifest_is_written(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, tiny_bundle: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    write = bundle_writer.write_motion_decoder_graph
+    def write_language_model_again(_model: object, _checkpoint: object, bundle: Path) -> LanguageModelGraph:
+        shutil.copy(tiny_bundle / manifest.language_model.file, bundle)
+        return manifest.language_model
 
-    def write_slightly_wrong(decoder: MotionDecoder, bundle: Path):
-        graph = write(decoder, bundle)
-        model = onnx.load(bundle / graph.file)
+    def write_decoder_that_is_1_cm_off(decoder: MotionDecoder, bundle: Path) -> MotionDecoderGraph:
+        model = onnx.load(tiny_bundle / manifest.motion_decoder.file)
+        changed = 0
         for tensor in model.graph.initializer:
-            if tensor.name == "mean":
-                values = onnx.numpy_helper.to_array(tensor).copy()
-                values[3] += 0.001
-                tensor.CopyFrom(onnx.numpy_helper.from_array(values, "mean"))
-        onnx.save(model, bundle / graph.file)
-        return graph
+            values = numpy_helper.to_array(tensor).copy()
+            if values.shape == decoder.mean.shape and np.array_equal(values, decoder.mean.numpy()):
+                values[feature_slices(BODY_22)["joint_positions"]] += 0.01
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+                changed += 1
+        assert changed == 1
+        onnx.save(model, bundle / manifest.motion_decoder.file)
+        return manifest.motion_decoder
 
-    monkeypatch.setattr(bundle_writer, "write_motion_decoder_graph", write_slightly_wrong)
-    with pytest.raises(ParityError, match=r"roots differ by metres 0\.001"):
+    monkeypatch.setattr(bundle_writer, "write_language_model_graph", write_language_model_again)
+    monkeypatch.setattr(bundle_writer, "write_motion_decoder_graph", write_decoder_that_is_1_cm_off)
+    with pytest.raises(ParityError, match=r"roots differ by metres 0\.0"):
         export_bundle(tiny_checkpoint, tmp_path / "bundle", ExportConfig(num_positions=20))
+    assert (tmp_path / "bundle" / manifest.motion_decoder.file).exists()
     assert not (tmp_path / "bundle" / MANIFEST).exists()
 
 
