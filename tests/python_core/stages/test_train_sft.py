@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from python_core.checkpoint import load_language_model, load_vqvae
 from python_core.clips.prepared import read_prepared
 from python_core.contract.plan import parse_plan
-from python_core.contract.vocabulary import TokenLayout, parse_reply
-from python_core.language_model import token_layout
+from python_core.contract.vocabulary import TURN_END, TURN_START, TokenLayout, parse_reply
+from python_core.language_model import LoraShape, token_layout
 from python_core.stages import train_sft
 from python_core.stages.build_reasoning import PlanRecord, read_plans
 from python_core.stages.train_sft import IGNORED, PRESETS, MetricsFile, Samples, _encode, _pad
@@ -70,12 +71,45 @@ def test_training_lowers_the_loss_and_notes_where_the_data_comes_from(tiny_check
     assert load_language_model(tiny_checkpoint).data_notice == "made: 8 clips; CC0-1.0"
 
 
+@pytest.fixture(scope="module")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretrained model as it comes from elsewhere: in Hugging Face's layout, without motion tokens."""
+    folder = tmp_path_factory.mktemp("backbone")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(special_tokens=[TURN_START, TURN_END], initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([], trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(0)
+    size = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(size).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
 def test_a_killed_run_goes_on_with_the_same_numbers(
-    prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pretrained: bool,
+    tiny_backbone: Path,
+    prepared_folder: Path,
+    tiny_vqvae: Path,
+    tiny_plans: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     config = replace(
         PRESETS["tiny"], prepared=prepared_folder, vqvae=tiny_vqvae, plans=tiny_plans, steps=8, save_every=4
     )
+    if pretrained:
+        config = replace(config, backbone=tiny_backbone, lora=LoraShape(rank=2))
     train_sft.run(replace(config, out=tmp_path / "straight"))
     with monkeypatch.context() as patch:
         patch.setattr(MetricsFile, "on_save", _kill)
@@ -83,6 +117,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
             train_sft.run(replace(config, out=tmp_path / "stopped"))
     train_sft.run(replace(config, out=tmp_path / "stopped"))
     expected, actual = (load_language_model(tmp_path / name).model.state_dict() for name in ("straight", "stopped"))
+    assert expected.keys() == actual.keys()
     for name, value in expected.items():
         assert torch.equal(value, actual[name]), name
 
