@@ -1,0 +1,63 @@
+"""What the model in the box does with the demo's sentences. Thresholds hold for all of 20 seeds with room to spare."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from bridge.decoder import join
+from bridge.demo import PROMPTS
+from bridge.request import MotionRequest
+from bridge.server import DEFAULT_BUNDLE
+from bridge.stream import Chunk, MotionModel, Planned, Summary
+from python_core.contract.motion import Motion
+from python_core.contract.plan import Plan
+
+HEAD, FEET = 15, (10, 11)
+
+
+@pytest.fixture(scope="module")
+def model() -> MotionModel:
+    return MotionModel(DEFAULT_BUNDLE, "cpu")
+
+
+def act(model: MotionModel, prompt: str, seed: int) -> tuple[Plan, Motion]:
+    sampling = model.bundle.manifest.sampling
+    request = MotionRequest(
+        prompt=prompt, seed=seed, reasoning=True, max_codes=50, temperature=sampling.temperature, top_p=sampling.top_p
+    )
+    events = list(model.perform(request, threading.Event()))
+    assert isinstance(events[0], Planned)
+    assert isinstance(events[-1], Summary)
+    return events[0].plan, join([event.motion for event in events if isinstance(event, Chunk)])
+
+
+@pytest.mark.parametrize("prompt", PROMPTS.values())
+def test_the_character_stays_upright_on_the_floor_and_its_bones_keep_their_lengths(model: MotionModel, prompt: str):
+    _, motion = act(model, prompt, seed=0)
+    joints_m = motion.joint_positions_m()
+    assert (joints_m[:, HEAD, 1] > joints_m[:, 0, 1] + 0.3).all()
+    assert np.abs(joints_m[:, FEET, 1].min(axis=1)).max() < 0.15
+    lengths_m = np.linalg.norm(joints_m[:, 1:] - joints_m[:, motion.skeleton.parents[1:]], axis=-1)
+    rest_m = np.linalg.norm(motion.skeleton.offsets_m[1:], axis=-1)
+    assert np.abs(lengths_m - rest_m).max() < 1e-5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_walk_goes_the_way_the_character_faces(model: MotionModel, seed: int):
+    plan, motion = act(model, PROMPTS["walk_and_turn"], seed)
+    assert [beat.text for beat in plan.beats] == ["walk forward", "turn around"]
+    assert motion.root_positions_m[:, 2].max() > 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_squat_goes_down(model: MotionModel, seed: int):
+    plan, motion = act(model, PROMPTS["squat"], seed)
+    assert "squat" in plan.beats[0].text
+    assert motion.root_positions_m[:, 1].min() < 0.7 < 0.85 < motion.root_positions_m[0, 1]
+
+
+def test_the_same_seed_gives_the_same_frames_and_another_does_not(model: MotionModel):
+    once, again, other = (act(model, PROMPTS["sneak"], seed)[1] for seed in (7, 7, 8))
+    assert np.array_equal(once.joint_rotations, again.joint_rotations)
+    assert once.num_frames != other.num_frames or not np.array_equal(once.joint_rotations, other.joint_rotations)
