@@ -209,6 +209,7 @@ def _receive(address: str, request: "StreamMotionRequest") -> "Received":
 def _print_received(received: "Received", files: Sequence[Path]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from bridge.stubs import motion_pb2
     from python_core.contract.plan import format_plan
@@ -217,8 +218,9 @@ def _print_received(received: "Received", files: Sequence[Path]) -> None:
     quality = summary.quality
     beats = format_plan(clip.plan) if clip.plan else "none, moved at once"
     stop = motion_pb2.StopReason.Name(summary.stop_reason).removeprefix("STOP_REASON_").lower().replace("_", " ")
-    table = Table(title=clip.prompt, title_justify="left", title_style="bold", show_header=False)
-    table.add_row("plan", beats)
+    # Prompts, plans and file names are text: square brackets in them are no markup.
+    table = Table(title=Text(clip.prompt), title_justify="left", title_style="bold", show_header=False)
+    table.add_row("plan", Text(beats))
     table.add_row("first frame", f"{1000 * received.first_frame_s:.0f} ms")
     table.add_row("motion", f"{summary.num_frames} frames, {summary.duration_s:.1f} s, ended by {stop}")
     table.add_row("seed, revision", f"{received.header.seed}, {received.header.model.revision[:12]}")
@@ -226,7 +228,7 @@ def _print_received(received: "Received", files: Sequence[Path]) -> None:
     table.add_row("penetration", f"{100 * quality.penetration_m:.1f} cm")
     table.add_row("jerk", f"{quality.jerk_m_s3:.0f} m/s3")
     table.add_row("loop gap", f"{100 * quality.loop_gap_m:.1f} cm")
-    table.add_row("files", "\n".join(str(path) for path in files))
+    table.add_row("files", Text("\n".join(str(path) for path in files)))
     Console().print(table)
 
 

@@ -56,7 +56,7 @@ def _examine_package(module: str, package: str) -> Finding:
     try:
         importlib.import_module(module)
         return Finding(package, importlib.metadata.version(package), ok=True)
-    except ImportError as error:
+    except Exception as error:  # Whatever a broken package raises is what is to be told.
         return Finding(package, f"does not import ({error}); {INSTALL}", ok=False)
 
 

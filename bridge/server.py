@@ -1,14 +1,15 @@
 """Runs the bridge: gRPC on one port, gRPC-Web on another, both on the loopback interface."""
 
 import asyncio
+import contextlib
 import errno
 import logging
+import math
 import os
 import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,12 +125,21 @@ async def serve(config: ServeConfig, started: Callable[[Running], None], stoppin
     check_port(config.port, "--port")
     if config.web_port is not None:
         check_port(config.web_port, "--web-port")
+    if config.web_port == config.port != 0:
+        raise ValueError(f"--port and --web-port must differ, both are {config.port}")
     if config.max_streams < 1:
         raise ValueError(f"--max-streams must be 1 or more, got {config.max_streams}")
+    if config.num_threads < 0:
+        raise ValueError(f"--threads must be 0 (one a core) or more, got {config.num_threads}")
+    if not 0 <= config.grace_s < math.inf:
+        raise ValueError(f"--grace-s must be a number of seconds, 0 or more, got {config.grace_s:g}")
     check_bundle_exists(config.bundle)
     model = await asyncio.to_thread(_load, config)
-    if config.max_duration_s < model.code_duration_s:
-        raise ValueError(f"--max-duration-s must be {model.code_duration_s:g} or more, got {config.max_duration_s:g}")
+    if not model.code_duration_s <= config.max_duration_s < math.inf:
+        raise ValueError(
+            f"--max-duration-s must be a number of seconds, {model.code_duration_s:g} or more, "
+            f"got {config.max_duration_s:g}"
+        )
     service = MotionService(model, config.max_duration_s, config.max_streams)
     server = grpc.aio.server(options=OPTIONS)
     health = await add_services(server, service)
@@ -157,7 +167,7 @@ async def serve(config: ServeConfig, started: Callable[[Running], None], stoppin
         service.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(config: ServeConfig) -> Iterator[Running]:
     """Run a server in a thread of this process for as long as the context lasts.
 
@@ -180,14 +190,14 @@ def running(config: ServeConfig) -> Iterator[Running]:
 
     thread = threading.Thread(target=run, name="server")
     thread.start()
-    started = outcome.get()
-    if isinstance(started, BaseException):
-        thread.join()
-        raise started
     try:
+        started = outcome.get()
+        if isinstance(started, BaseException):
+            raise started
         yield started
     finally:
-        loop.call_soon_threadsafe(stopping.set)
+        with contextlib.suppress(RuntimeError):  # The loop is closed already: the server did not start.
+            loop.call_soon_threadsafe(stopping.set)
         thread.join()
 
 

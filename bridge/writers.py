@@ -1,5 +1,6 @@
 """Files that a clip can become, chosen by their extension."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def check_paths(paths: Iterable[Path]) -> None:
     """Refuse files that cannot be written, before anything is generated.
 
     Raises:
-        ValueError: An extension is unknown, or a folder does not exist.
+        ValueError: An extension is unknown, a folder does not exist, or a file cannot be written.
     """
     for path in paths:
         if path.suffix.lower() not in WRITERS:
@@ -29,6 +30,8 @@ def check_paths(paths: Iterable[Path]) -> None:
             )
         if not path.parent.is_dir():
             raise ValueError(f"{path}: the folder {path.parent} does not exist; make it first")
+        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise ValueError(f"{path}: cannot be written; choose another file")
 
 
 def write_clip(path: Path, clip: Clip) -> None:
@@ -38,4 +41,7 @@ def write_clip(path: Path, clip: Clip) -> None:
         ValueError: The extension is unknown, or the folder does not exist.
     """
     check_paths([path])
-    WRITERS[path.suffix.lower()](path, clip)
+    try:
+        WRITERS[path.suffix.lower()](path, clip)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror}); choose another file") from error

@@ -3,11 +3,13 @@
 import dataclasses
 import logging
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from export import language_model_graph, motion_decoder_graph
 from export.language_model_graph import write_language_model_graph
 from export.motion_decoder_graph import write_motion_decoder_graph
 from export.parity import check_parity
@@ -78,14 +80,22 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
     Raises:
         ValueError: The checkpoint cannot be read, the provider is not one that these graphs are for, or the folder
             holds something that is not a bundle.
-        ParityError: The graphs do not compute what the checkpoint computes; no manifest is written.
+        ParityError: The graphs do not compute what the checkpoint computes. An old bundle stays as it was.
     """
     if config.provider not in ("cpu", "cuda"):
         raise ValueError(
             f"provider must be cpu or cuda, got {config.provider!r}; graphs for tensorrt are not written yet"
         )
     card = config.card.read_text(encoding="utf-8") if config.card is not None else None
-    _clear(bundle)
+    _check_target(bundle)
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".export-") as folder:
+        manifest = _build(checkpoint, Path(folder), config, card)
+        _put_in_place(Path(folder), bundle)
+    return manifest
+
+
+def _build(checkpoint: Path, bundle: Path, config: ExportConfig, card: str | None) -> Manifest:
     with _progress() as progress:
         task = progress.add_task("reading the checkpoint")
         language_model = load_language_model(checkpoint)
@@ -97,9 +107,9 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
 
         progress.update(task, description="language model graph")
         weights = checkpoint / "language_model"
-        language_model_graph = write_language_model_graph(language_model.model, weights, bundle)
+        lm_graph = write_language_model_graph(language_model.model, weights, bundle)
         progress.update(task, description="motion decoder graph")
-        motion_decoder_graph = write_motion_decoder_graph(reference, bundle)
+        decoder_graph = write_motion_decoder_graph(reference, bundle)
         shutil.copyfile(weights / TOKENIZER, bundle / TOKENIZER)
         card = card or _card(config, language_model.model_id, language_model.data_notice)
         (bundle / CARD).write_text(card, encoding="utf-8")
@@ -114,8 +124,8 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
             frames_per_code=FRAMES_PER_CODE,
             prompt_template=PROMPT_TEMPLATE,
             tokens=tokens,
-            language_model=language_model_graph,
-            motion_decoder=motion_decoder_graph,
+            language_model=lm_graph,
+            motion_decoder=decoder_graph,
             sampling=SamplingDefaults(temperature=config.temperature, top_p=config.top_p),
             parity=TOLERATED,
             licence=config.licence,
@@ -136,15 +146,21 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
     return manifest
 
 
-def _clear(bundle: Path) -> None:
-    """Make an empty folder of one that is new, empty or an old bundle."""
-    bundle.mkdir(parents=True, exist_ok=True)
-    known = {MANIFEST, "language_model.onnx", "motion_decoder.onnx", TOKENIZER, CARD}
-    if strange := sorted(path.name for path in bundle.iterdir() if path.name not in known):
+def _check_target(bundle: Path) -> None:
+    """Refuse a folder that is neither new nor empty nor an old bundle."""
+    known = {MANIFEST, language_model_graph.FILE, motion_decoder_graph.FILE, TOKENIZER, CARD}
+    found = bundle.iterdir() if bundle.is_dir() else ()
+    if strange := sorted(path.name for path in found if path.name not in known):
         raise ValueError(f"{bundle}: holds {', '.join(strange)}; export into a new or empty folder, or an old bundle's")
-    # The manifest goes first: without it, nobody takes what is left for a bundle.
-    for name in (MANIFEST, *sorted(known - {MANIFEST})):
-        (bundle / name).unlink(missing_ok=True)
+
+
+def _put_in_place(built: Path, bundle: Path) -> None:
+    """Replace a bundle by one that is complete."""
+    bundle.mkdir(exist_ok=True)
+    # Without its manifest, nobody takes what is there meanwhile for a bundle.
+    (bundle / MANIFEST).unlink(missing_ok=True)
+    for path in sorted(built.iterdir(), key=lambda path: path.name == MANIFEST):
+        path.replace(bundle / path.name)
 
 
 def _card(config: ExportConfig, model_id: str, data_notice: str) -> str:

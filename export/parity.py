@@ -17,7 +17,7 @@ from bridge.sampler import Sampler
 from python_core.contract.bundle import Manifest, Parity
 from python_core.contract.motion import Motion
 from python_core.contract.prompt import prompt_ids
-from python_core.contract.vocabulary import Place, ReplyError, ReplyParser
+from python_core.contract.vocabulary import Place, ReplyParser
 from python_core.motion_decoder import MotionDecoder
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def measure_language_model(
         replies.append(codes)
         positions += len(written)
         seed += 1
-    return float(max(differences)), np.concatenate(agreements), replies
+    return float(np.max(differences)), np.concatenate(agreements), replies
 
 
 def measure_motion_decoder(
@@ -79,7 +79,7 @@ def measure_motion_decoder(
         distances.append(np.linalg.norm(got.root_positions_m - expected.root_positions_m, axis=-1).max())
         angles.append(_angles_deg(got.joint_rotations, expected.joint_rotations).max())
         frames += got.num_frames
-    return float(max(distances)), float(max(angles)), frames
+    return float(np.max(distances)), float(np.max(angles)), frames
 
 
 def check_parity(
@@ -144,10 +144,7 @@ def _write_reply(
     written: list[int] = []
     for token_id in engine.generate(prompt, choose, threading.Event()):
         written.append(token_id)
-        try:
-            parser.feed(token_id)
-        except ReplyError:
-            break
+        parser.feed(token_id)
         if parser.place is Place.DONE:
             break
     return written, np.stack(rows), parser.codes

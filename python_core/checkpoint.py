@@ -7,6 +7,7 @@ training.pt             optimizer, step and random state, to go on after a kill
 
 import dataclasses
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from python_core.contract.bundle import sha256
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer
 from python_core.vqvae import Vqvae, VqvaeShape
@@ -128,19 +130,63 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     return config
 
 
+def start_run(folder: Path, config: Any, inputs: list[Path]) -> None:
+    """Note what a run in this folder is made of, or compare a run that goes on with what was noted.
+
+    Args:
+        folder: Where the run writes.
+        config: Its config; how long it runs and how often it saves may change.
+        inputs: Files that it reads.
+
+    Raises:
+        ValueError: The folder holds a run of something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fields = json.loads(json.dumps(dataclasses.asdict(config), default=_plain))
+    paths = {field for field, value in vars(config).items() if isinstance(value, Path)}
+    made_of = {field: value for field, value in fields.items() if field not in paths | {"steps", "save_every"}}
+    made_of |= {path.name: sha256(path) for path in inputs}
+    path = folder / "run.json"
+    if path.is_file():
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        names = noted.keys() | made_of.keys()
+        if changed := sorted(name for name in names if noted.get(name) != made_of.get(name)):
+            raise ValueError(
+                f"{folder}: holds a run with another {', '.join(changed)}; choose another --out, or remove that folder"
+            )
+    write_json(path, made_of)
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop the lines of a metrics file that a killed run wrote after its last checkpoint; those steps come again."""
+    if path.is_file():
+        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        path.write_text("".join(f"{line}\n" for line in kept))
+
+
 def save_training(path: Path, state: dict[str, Any]) -> None:
     """Write what a killed run needs to go on with the same numbers; the old file stays until the new one is whole."""
     temporary = path.with_suffix(".partial")
-    torch.save(state | {"random": torch.get_rng_state()}, temporary)
+    random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+    torch.save(state | {"random": random}, temporary)
     temporary.replace(path)
 
 
 def load_training(path: Path) -> dict[str, Any] | None:
-    """What `save_training` wrote, with the random state restored; None before the first time."""
+    """What `save_training` wrote, with the random state restored; None before the first time.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     if not path.is_file():
         return None
-    state = torch.load(path, weights_only=True)
-    torch.set_rng_state(state.pop("random"))
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        random = state.pop("random")
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: damaged ({error}); remove it to start again") from error
+    torch.set_rng_state(random["cpu"])
+    torch.cuda.set_rng_state_all(random["cuda"])
     return state
 
 

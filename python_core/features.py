@@ -8,11 +8,11 @@
     joint_velocities    3 J       step of each joint, metres a frame, in the heading of frame t
     foot_contacts       4         left ankle, left foot, right ankle, right foot
 
-`exact` features come from the pose solver's local rotations, invert exactly and call a foot in contact as `quality`
-does. `published` features are what HumanML3D's own scripts write, so that published weights and numbers can be used:
-their heading takes the hips with the wrong sign, row 0 holds a jump of the heading, the heading's step has the wrong
-sign where it crosses half a turn, and their rotations are shortest arcs from a pose with hanging arms, chained anew
-from the root in every limb.
+`exact` features hold the pose solver's local rotations, invert exactly and take height and speed of contact from
+`quality`. `published` features are what HumanML3D's own scripts write, so that published weights and numbers can be
+used: their heading takes the hips with the wrong sign, row 0 holds a jump of the heading, the heading's step has the
+wrong sign where it crosses half a turn, and their rotations are shortest arcs from a pose with hanging arms, chained
+anew from the root in every limb.
 
 Source: Guo et al. 2022, Generating Diverse and Natural 3D Human Motions from Text, and its code.
 """

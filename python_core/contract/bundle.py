@@ -19,6 +19,8 @@ from python_core.contract.vocabulary import TokenLayout
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+DIGEST = "manifest_sha256"
+"""Field of the manifest: SHA-256 of the manifest without it."""
 TOKENIZER = "tokenizer.json"
 
 
@@ -99,6 +101,12 @@ class Manifest:
     licence: str
     data_notice: str
 
+    def __post_init__(self) -> None:
+        if self.prompt_template.count("{prompt}") != 1:
+            raise ValueError(f"prompt_template must hold {{prompt}} once, got {self.prompt_template!r}")
+        if not (0 < self.frame_rate_hz < float("inf") and self.frames_per_code > 0):
+            raise ValueError(f"no motion has {self.frame_rate_hz} frames a second, {self.frames_per_code} a code")
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -112,8 +120,8 @@ class Bundle:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, after all other files of the bundle."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    fields = dataclasses.asdict(manifest)
+    (folder / MANIFEST).write_bytes(_manifest_bytes(fields | {DIGEST: _digest(fields)}))
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -137,6 +145,9 @@ def open_bundle(folder: Path) -> Bundle:
             f"{path}: format_version {version}, this bridge reads {FORMAT_VERSION}; "
             "export it again or update the bridge"
         )
+    digest = fields.pop(DIGEST, None)
+    if digest != _digest(fields) or raw != _manifest_bytes(fields | {DIGEST: digest}):
+        raise BundleError(f"{path}: changed or damaged since it was written; copy the bundle again or export it again")
     manifest = _read_manifest(path, fields)
     needed = {manifest.language_model.file, manifest.motion_decoder.file, TOKENIZER}
     if missing := sorted(needed - manifest.files.keys()):
@@ -152,6 +163,14 @@ def open_bundle(folder: Path) -> Bundle:
                 "the file was changed or damaged: copy the bundle again or export it again"
             )
     return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
+
+
+def _manifest_bytes(fields: dict[str, Any]) -> bytes:
+    return (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(_manifest_bytes(fields)).hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -45,15 +45,17 @@ def run(config: PrepareConfig) -> None:
 
     Raises:
         ClipError: The folder is not in the layout, or a file does not hold what the layout says.
+        ValueError: A source to leave out is none of the clips' sources, no clip is left, or frame rates differ.
     """
     prepared: list[PreparedClip] = []
     features = []
     skipped: Counter[str] = Counter()
-    frame_rates_hz = set()
+    frame_rates_hz, sources = set(), set()
     for split in config.splits:
         clip_ids = read_split(config.clips, split)
         clips = read_clips(config.clips, clip_ids)
         for clip in track(clips, f"prepare {split}", total=len(clip_ids)):
+            sources.add(clip.source)
             if clip.source in config.exclude_sources:
                 skipped[f"source {clip.source} excluded"] += 1
                 continue
@@ -77,6 +79,11 @@ def run(config: PrepareConfig) -> None:
                 )
                 features.append(rows)
                 frame_rates_hz.add(part.frame_rate_hz)
+    if unknown := sorted(set(config.exclude_sources) - sources):
+        raise ValueError(
+            f"{config.clips}: exclude_sources names {', '.join(unknown)}, which no clip comes from; "
+            f"licences.csv knows {', '.join(sorted(sources))}"
+        )
     if not prepared:
         raise ValueError(f"{config.clips}: no clips are left of {config.splits}; left out: {dict(skipped)}")
     if len(frame_rates_hz) != 1:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from python_core.checkpoint import load_vqvae, save_language_model
+from python_core.checkpoint import forget_after, load_vqvae, save_language_model, start_run
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, TokenLayout
@@ -145,6 +145,8 @@ def run(config: TrainSftConfig) -> None:
     torch.manual_seed(config.seed)
     prepared, plans = read_prepared(config.prepared), read_plans(config.plans)
     num_codes = load_vqvae(config.vqvae)[0].shape.num_codes
+    inputs = [config.prepared / "clips.jsonl", config.vqvae / "model.safetensors", config.plans]
+    start_run(config.out, config, inputs)
     model, tokenizer = _start(config, plans, num_codes)
     layout = token_layout(tokenizer, num_codes)
     train = Samples(prepared, _encode(prepared, "train", config.vqvae), plans, tokenizer, layout, config)
@@ -258,6 +260,9 @@ class MetricsFile(TrainerCallback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        forget_after(self.path, state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import functional
 
-from python_core.checkpoint import load_training, save_training, save_vqvae
+from python_core.checkpoint import forget_after, load_training, save_training, save_vqvae, start_run
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
 from python_core.contract.motion import CONTACT_THRESHOLD, write_motion
 from python_core.contract.quality import measure_quality
@@ -181,7 +181,7 @@ def run(config: TrainVqvaeConfig) -> None:
     """
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
-    config.out.mkdir(parents=True, exist_ok=True)
+    start_run(config.out, config, [config.prepared / name for name in ("clips.jsonl", "statistics.npz")])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = Vqvae(config.shape).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -201,7 +201,7 @@ def run(config: TrainVqvaeConfig) -> None:
             target, mask = windows.draw(config.batch)
             model.codebook.start(model.encoder(target)[_code_mask(mask)])
 
-    _forget_after(config.out / "metrics.jsonl", step)
+    forget_after(config.out / "metrics.jsonl", step)
     with (config.out / "metrics.jsonl").open("a") as metrics, _progress() as progress:
         task = progress.add_task("train-vqvae", total=config.steps, completed=step)
         started = time.monotonic()
@@ -324,13 +324,6 @@ def _step(
         + config.commitment * losses.commitment
     )
     return losses, loss
-
-
-def _forget_after(path: Path, step: int) -> None:
-    """Drop the measures of steps that a killed run made after its last checkpoint; they come again."""
-    if path.is_file():
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in kept))
 
 
 def _code_mask(mask: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from bridge.__main__ import main
 from bridge.doctor import examine
-from python_core.contract.bundle import Manifest
+from python_core.contract.bundle import BundleError, Manifest, open_bundle
 from python_core.contract.motion import read_motion
 
 PROMPT = "a person walks"
@@ -141,7 +141,7 @@ def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path, capsys: pytest
     assert "no manifest.json" in error_of(capsys, "generate", PROMPT, "--bundle", tmp_path, "--out", tmp_path / "a.bvh")
 
 
-@pytest.mark.parametrize("file", ["language_model.onnx", "motion_decoder.onnx", "tokenizer.json"])
+@pytest.mark.parametrize("file", ["language_model.onnx", "motion_decoder.onnx", "tokenizer.json", "MODEL_CARD.md"])
 def test_one_changed_byte_in_any_file_is_an_error_that_names_it(
     copied_bundle: Path, capsys: pytest.CaptureFixture[str], file: str
 ):
@@ -151,6 +151,41 @@ def test_one_changed_byte_in_any_file_is_an_error_that_names_it(
     told = error_of(capsys, "serve", copied_bundle, *FREE_PORTS)
     assert f"{file}: SHA-256 is" in told
     assert "changed or damaged" in told
+
+
+def test_one_changed_byte_anywhere_in_the_manifest_is_an_error(copied_bundle: Path):
+    path = copied_bundle / "manifest.json"
+    original = path.read_bytes()
+    for position in range(0, len(original), 7):
+        data = bytearray(original)
+        data[position] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(BundleError, match=r"manifest\.json"):
+            open_bundle(copied_bundle)
+
+
+def test_square_brackets_in_a_prompt_are_text(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = ["--bundle", str(tiny_bundle), "--reasoning", "off", "--out", str(tmp_path / "a.npz")]
+    assert main(["generate", "walk [/b] [red]fast[/red]", *arguments]) == 0
+    assert "walk [/b] [red]fast[/red]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--max-duration-s", "inf"), ("--max-duration-s", "nan"), ("--threads", "-1"), ("--grace-s", "nan")],
+)
+def test_a_limit_that_is_none_is_an_error_that_names_it(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+):
+    assert f"{option} must be" in error_of(capsys, "serve", tiny_bundle, *FREE_PORTS, option, value)
+
+
+def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_generated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "folder.bvh").mkdir()
+    told = error_of(capsys, "generate", PROMPT, "--bundle", tmp_path, "--out", tmp_path / "folder.bvh")
+    assert "folder.bvh: cannot be written" in told
 
 
 def test_a_missing_file_is_an_error_that_names_it(copied_bundle: Path, capsys: pytest.CaptureFixture[str]):
@@ -241,3 +276,17 @@ def test_doctor_without_a_bundle_says_how_to_get_one(tmp_path: Path):
     assert not findings["bundle"].ok
     assert "python -m export" in findings["bundle"].text
     assert findings["provider cpu"].ok
+
+
+@pytest.mark.parametrize("after_s", [0.3, 0.5, 0.8, 1.2])
+def test_ctrl_c_ends_generate_whenever_it_comes(tiny_bundle: Path, tmp_path: Path, after_s: float):
+    command = [sys.executable, "-m", "bridge", "generate", PROMPT, "--bundle", tiny_bundle, "--out", tmp_path / "a.npz"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            process.wait(timeout=after_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=20)
+        finally:
+            process.kill()

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from export.bundle_writer import ExportConfig, export_bundle
 from export.parity import ParityError, check_parity
 from export.stored_weights import round_to_float16
 from python_core.checkpoint import load_language_model, load_vqvae
-from python_core.contract.bundle import MANIFEST, LanguageModelGraph, Manifest, MotionDecoderGraph, open_bundle
+from python_core.contract.bundle import LanguageModelGraph, Manifest, MotionDecoderGraph, open_bundle
 from python_core.contract.skeleton import BODY_22
 from python_core.features import feature_slices
 from python_core.motion_decoder import MotionDecoder
@@ -67,10 +68,13 @@ def test_a_decoder_that_differs_fails_the_export_and_no_manifest_is_written(
 
     monkeypatch.setattr(bundle_writer, "write_language_model_graph", write_language_model_again)
     monkeypatch.setattr(bundle_writer, "write_motion_decoder_graph", write_decoder_that_is_1_cm_off)
-    with pytest.raises(ParityError, match=r"roots differ by metres 0\.0"):
-        export_bundle(tiny_checkpoint, tmp_path / "bundle", ExportConfig(num_positions=20))
-    assert (tmp_path / "bundle" / manifest.motion_decoder.file).exists()
-    assert not (tmp_path / "bundle" / MANIFEST).exists()
+    old = shutil.copytree(tiny_bundle, tmp_path / "old")
+    for bundle in (tmp_path / "new", old):
+        with pytest.raises(ParityError, match=r"roots differ by metres 0\.0"):
+            export_bundle(tiny_checkpoint, bundle, ExportConfig(num_positions=20))
+    assert not (tmp_path / "new").exists()
+    assert open_bundle(old) == replace(open_bundle(tiny_bundle), folder=old)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
 
 
 def test_a_language_model_that_differs_fails_parity(tiny_checkpoint: Path, tiny_bundle: Path):
@@ -99,6 +103,7 @@ def test_an_unknown_provider_and_a_missing_checkpoint_are_refused(tiny_checkpoin
         export_bundle(tiny_checkpoint, tmp_path / "bundle", ExportConfig(provider="tpu"))
     with pytest.raises(ValueError, match="no checkpoint"):
         export_bundle(tmp_path, tmp_path / "bundle", ExportConfig())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_small_angles_are_measured():

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from python_core.contract.bundle import (
+    DIGEST,
     FORMAT_VERSION,
     BundleError,
     LanguageModelGraph,
@@ -15,6 +16,8 @@ from python_core.contract.bundle import (
     MotionDecoderGraph,
     Parity,
     SamplingDefaults,
+    _digest,
+    _manifest_bytes,
     open_bundle,
     sha256,
     write_manifest,
@@ -84,7 +87,9 @@ def change(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     path = bundle / "manifest.json"
     fields = json.loads(path.read_text(encoding="utf-8"))
     edit(fields)
-    path.write_text(json.dumps(fields), encoding="utf-8")
+    # A manifest that was written so: its own SHA-256 is right.
+    fields.pop(DIGEST, None)
+    path.write_bytes(_manifest_bytes(fields | {DIGEST: _digest(fields)}))
 
 
 def refusal(bundle: Path) -> str:

@@ -120,3 +120,9 @@ def test_two_runs_write_the_same_bytes(clips_folder: Path, tmp_path: Path):
     assert files == ["clips.jsonl", "features.npy", "prepared.json", "statistics.npz"]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_a_source_that_no_clip_comes_from_is_not_left_out_in_silence(clips_folder: Path, tmp_path: Path):
+    config = replace(prepare.PRESETS["tiny"], clips=clips_folder, out=tmp_path, exclude_sources=("Made",))
+    with pytest.raises(ValueError, match=r"exclude_sources names Made.*licences\.csv knows made"):
+        prepare.run(config)

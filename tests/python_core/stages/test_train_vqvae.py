@@ -1,7 +1,9 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -64,3 +66,19 @@ def test_padding_is_not_counted(prepared_folder: Path):
     losses = Reconstruction(prepared).losses(rows, noisy, mask, torch.tensor(0.0), 1)
     assert losses.features.item() == 0
     assert losses.position.item() == 0
+
+
+def test_a_run_of_something_else_is_not_gone_on_with(prepared_folder: Path, tmp_path: Path):
+    config = replace(PRESETS["tiny"], prepared=prepared_folder, out=tmp_path / "run", steps=1, save_every=1)
+    train_vqvae.run(config)
+    train_vqvae.run(replace(config, steps=2))
+    with pytest.raises(ValueError, match="holds a run with another learning_rate, seed; choose another --out"):
+        train_vqvae.run(replace(config, learning_rate=1.0, seed=3))
+    other = shutil.copytree(prepared_folder, tmp_path / "prepared")
+    lines = (other / "clips.jsonl").read_text().splitlines()
+    (other / "clips.jsonl").write_text("\n".join([lines[0].replace("CC0-1.0", "CC0"), *lines[1:]]) + "\n")
+    with pytest.raises(ValueError, match=r"another clips\.jsonl"):
+        train_vqvae.run(replace(config, prepared=other))
+    (tmp_path / "run" / "training.pt").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match=r"training\.pt: damaged"):
+        train_vqvae.run(config)

@@ -43,7 +43,10 @@ namespace MotionR1.Core
             if (chunk.FirstFrame != _numFrames) throw Broken($"frame {chunk.FirstFrame} where {_numFrames} is next");
             try
             {
-                _numFrames += _reader.NumFrames(chunk);
+                int numFrames = _reader.NumFrames(chunk);
+                if (numFrames != _reader.FramesPerCode)
+                    throw Broken($"{numFrames} frames in a chunk, {_reader.FramesPerCode} are a code");
+                _numFrames += numFrames;
             }
             catch (WireFormatException error)
             {
