@@ -15,6 +15,11 @@ from bridge.stubs import motion_pb2, motion_pb2_grpc
 MAX_STREAMS, NUM_CLIENTS, DURATION_S = 5, 15, 30
 
 
+def code_of(error: grpc.RpcError) -> str:
+    assert isinstance(error, grpc.Call)
+    return error.code().name
+
+
 @pytest.mark.slow
 def test_overload_is_refused_and_accepted_streams_are_complete(tiny_bundle: Path):
     outcomes: Counter[str] = Counter()
@@ -34,8 +39,7 @@ def test_overload_is_refused_and_accepted_streams_are_complete(tiny_bundle: Path
                         events = [response.event for response in stub.StreamMotion(request, timeout=20)]
                         outcomes["complete" if events[-1].HasField("summary") else "incomplete"] += 1
                     except grpc.RpcError as error:
-                        assert isinstance(error, grpc.Call)
-                        outcomes[error.code().name] += 1
+                        outcomes[code_of(error)] += 1
                         time.sleep(0.02)
 
         clients = [threading.Thread(target=ask, args=(number,)) for number in range(NUM_CLIENTS)]

@@ -44,7 +44,8 @@ def test_forward_kinematics_reproduces_the_bones_of_limbs_and_spine(clips: list[
     rigid = {1, 2, 3, 12, 13, 14}  # Bones inside pelvis and chest, which real clips bend a little.
     for source_m in clips[::20]:
         source = torch.from_numpy(source_m).double()
-        solved = forward_kinematics(*solver(source), solver.offsets, BODY_22.parents)
+        root_m, rotations = solver(source)
+        solved = forward_kinematics(root_m, rotations, solver.offsets, BODY_22.parents)
         for joint, parent in enumerate(BODY_22.parents):
             if joint > 0 and joint not in rigid:
                 directions = [normalize(pose[:, joint] - pose[:, parent]) for pose in (source, solved)]
