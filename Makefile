@@ -1,7 +1,7 @@
 # From a fresh checkout, with Python >= 3.11 and make:
 #   make demo        from sentences to moving characters, written to demo/; does not need torch
 #   make test        every check and test that needs no GPU
-#   make test-slow   full fuzz counts, overload, the small preset, real clips
+#   make test-slow   full fuzz counts, overload, soak, the small preset, real clips
 #   make check       format, lint, types, imports
 #   make proto       the generated code of the wire format
 #   make clean       remove what all of these made
