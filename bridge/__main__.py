@@ -178,6 +178,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from bridge.doctor import examine
 
+    # Not server.DEFAULT_BUNDLE: the doctor also has to work where the server does not import.
     bundle = options.bundle or Path(__file__).parent / "default_bundle"
     ports = {"--port": options.port, "--web-port": options.web_port}
     findings = examine(bundle, options.provider, ports)

@@ -52,7 +52,7 @@ def write_language_model_graph(model: PreTrainedModel, checkpoint: Path, bundle:
                     ["prune_lm_head=true", "shared_embeddings=true"],
                 )
                 create_model("", str(source), str(built), "fp32", "cpu", str(cache), **options)
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # What the builder raises for an architecture that it does not know.
             raise ValueError(f"{checkpoint}: the graph builder does not know this architecture ({error})") from error
         logger.debug("%s", said.getvalue())
         graph = onnx.load(built / "model.onnx")

@@ -43,6 +43,11 @@ class TokenLayout:
     """Ends the reply, after `</Motion>`."""
     vocabulary_size: int
 
+    @property
+    def tags(self) -> tuple[int, ...]:
+        """The tokens that mark the parts of a reply, codes apart."""
+        return (self.think_open, self.think_close, self.motion_open, self.motion_close, self.turn_end)
+
     def code_id(self, code: int) -> int:
         """Token id of a code.
 
@@ -124,7 +129,8 @@ class ReplyParser:
             assert self.reasoning_ids is not None
             if len(self.reasoning_ids) < MAX_REASONING_TOKENS:
                 mask[:] = True
-                mask[self._control_ids()] = False
+                mask[[*layout.tags]] = False
+                mask[layout.first_code : layout.first_code + layout.num_codes] = False
             mask[layout.think_close] = True
         elif self.place is Place.BETWEEN:
             mask[layout.motion_open] = True
@@ -135,15 +141,10 @@ class ReplyParser:
             mask[layout.turn_end] = True
         return mask
 
-    def _control_ids(self) -> NDArray[np.int64]:
-        layout = self.layout
-        tags = [layout.think_open, layout.think_close, layout.motion_open, layout.motion_close, layout.turn_end]
-        return np.concatenate([tags, np.arange(layout.first_code, layout.first_code + layout.num_codes)])
-
     def _is_text(self, token_id: int) -> bool:
         layout = self.layout
-        tags = (layout.think_open, layout.think_close, layout.motion_open, layout.motion_close, layout.turn_end)
-        return 0 <= token_id < layout.vocabulary_size and token_id not in tags and not layout.is_code(token_id)
+        in_vocabulary = 0 <= token_id < layout.vocabulary_size
+        return in_vocabulary and token_id not in layout.tags and not layout.is_code(token_id)
 
 
 def parse_reply(token_ids: Iterable[int], layout: TokenLayout) -> ReplyParser:
