@@ -11,52 +11,35 @@ Source: Guo et al. 2022, HumanML3D.
 
 import csv
 import math
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from python_core.clips.clip import Caption, Clip, ClipError
 from python_core.contract.skeleton import BODY_22
-from python_core.features import features_to_joints, mirror_joints, num_features, origin
+from python_core.features import features_to_joints, num_features, origin
 
 FRAME_RATE_HZ = 20.0
-_SIDES = re.compile(r"\b(?:left|right|clockwise|(?:counter|anti)[ -]?clockwise)(?=\b|ward)", re.IGNORECASE)
-_SWAPS = {"left": "right", "right": "left", "clockwise": "counterclockwise"}
-
-
-class ClipError(ValueError):
-    """A clip that cannot be read; names the file, what it holds and what it should hold."""
 
 
 @dataclass(frozen=True)
-class Caption:
-    """A sentence about a clip, or about a part of it."""
+class HumanML3DFolder:
+    """Reader of the layout above; a name is an id."""
 
-    text: str
-    start_s: float = 0.0
-    end_s: float = 0.0
-    """0 and 0 mean the whole clip."""
+    folder: Path
 
+    def names(self, split: str) -> list[str]:
+        return read_split(self.folder, split)
 
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """A motion as joint positions, with what people said about it."""
-
-    clip_id: str
-    joints_m: NDArray[np.float32]
-    """[F, J, 3]"""
-    captions: tuple[Caption, ...]
-    source: str = "unknown"
-    licence: str = "unknown"
-    frame_rate_hz: float = FRAME_RATE_HZ
-
-    @property
-    def mirrored(self) -> bool:
-        return self.clip_id.startswith("M")
+    def read(self, name: str) -> list[Clip]:
+        joints_m = _read_joints(self.folder, name)
+        captions = read_captions(self.folder / "texts" / f"{name}.txt")
+        source, licence = read_licences(self.folder).get(name.removeprefix("M"), ("unknown", "unknown"))
+        return [Clip(name, joints_m, captions, source, licence, FRAME_RATE_HZ)]
 
 
 def read_split(folder: Path, split: str) -> list[str]:
@@ -67,22 +50,8 @@ def read_split(folder: Path, split: str) -> list[str]:
     """
     path = folder / f"{split}.txt"
     if not path.is_file():
-        raise ClipError(f"{path}: missing; a HumanML3D folder lists the ids of a split in {split}.txt")
+        raise ClipError(f"{path}: missing; the folder lists the ids of a split in {split}.txt")
     return _read_text(path).split()
-
-
-def read_clips(folder: Path, clip_ids: list[str]) -> Iterator[Clip]:
-    """Read clips one by one.
-
-    Raises:
-        ClipError: A file is missing or does not hold what the layout says.
-    """
-    origins = _read_licences(folder)
-    for clip_id in clip_ids:
-        source, licence = origins.get(clip_id.removeprefix("M"), ("unknown", "unknown"))
-        yield Clip(
-            clip_id, _read_joints(folder, clip_id), read_captions(folder / "texts" / f"{clip_id}.txt"), source, licence
-        )
 
 
 def read_captions(path: Path) -> tuple[Caption, ...]:
@@ -112,38 +81,6 @@ def read_captions(path: Path) -> tuple[Caption, ...]:
     return tuple(captions)
 
 
-def split_captions(clip: Clip) -> list[Clip]:
-    """One clip for the captions of the whole, and one for each caption of a part, as HumanML3D's own loader does."""
-    whole = tuple(caption for caption in clip.captions if caption.start_s == caption.end_s == 0)
-    clips = [replace(clip, captions=whole)] if whole else []
-    for caption in clip.captions:
-        if caption in whole:
-            continue
-        first, last = (round(seconds * clip.frame_rate_hz) for seconds in (caption.start_s, caption.end_s))
-        joints_m = clip.joints_m[first:last]
-        if len(joints_m) > 1:
-            part = f"{clip.clip_id}@{first}-{last}"
-            clips.append(replace(clip, clip_id=part, joints_m=joints_m, captions=(Caption(caption.text),)))
-    return clips
-
-
-def mirror_clip(clip: Clip) -> Clip:
-    """The mirrored copy of a clip: `M` before its id, left and right exchanged in motion and captions."""
-    captions = tuple(replace(caption, text=mirror_text(caption.text)) for caption in clip.captions)
-    return replace(clip, clip_id=f"M{clip.clip_id}", joints_m=mirror_joints(clip.joints_m), captions=captions)
-
-
-def mirror_text(text: str) -> str:
-    """Exchange left and right, clockwise and counterclockwise, alone or as part of a word such as leftward."""
-
-    def other(match: re.Match[str]) -> str:
-        word = match.group()
-        swapped = _SWAPS.get(word.lower(), "clockwise")
-        return swapped.capitalize() if word[0].isupper() else swapped
-
-    return _SIDES.sub(other, text)
-
-
 def _read_joints(folder: Path, clip_id: str) -> NDArray[np.float32]:
     path = folder / "new_joints" / f"{clip_id}.npy"
     if path.is_file():
@@ -158,8 +95,6 @@ def _read_joints(folder: Path, clip_id: str) -> NDArray[np.float32]:
         joints_m = features_to_joints(features, origin(1, features))[0][0].numpy()
     else:
         raise ClipError(f"{folder}: neither new_joints/{clip_id}.npy nor new_joint_vecs/{clip_id}.npy")
-    if len(joints_m) < 2 or not np.isfinite(joints_m).all():
-        raise ClipError(f"{path}: {len(joints_m)} frames or numbers that are not finite; a clip needs 2 finite frames")
     return joints_m
 
 
@@ -178,7 +113,13 @@ def _read_text(path: Path) -> str:
         raise ClipError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
 
 
-def _read_licences(folder: Path) -> dict[str, tuple[str, str]]:
+@cache
+def read_licences(folder: Path) -> dict[str, tuple[str, str]]:
+    """Source and licence by id, from a folder's licences.csv if it has one.
+
+    Raises:
+        ClipError: A line is not `id,source,licence`.
+    """
     path = folder / "licences.csv"
     if not path.is_file():
         return {}

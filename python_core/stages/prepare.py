@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from python_core.clips.humanml3d import Clip, mirror_clip, read_clips, read_split, split_captions
+from python_core.clips.clip import Clip, mirror_clip, split_captions
+from python_core.clips.humanml3d import HumanML3DFolder
 from python_core.clips.prepared import PreparedClip, write_prepared
 from python_core.features import canonical_joints, exact_features
 
@@ -52,8 +53,9 @@ def run(config: PrepareConfig) -> None:
     skipped: Counter[str] = Counter()
     frame_rates_hz, sources = set(), set()
     for split in config.splits:
-        clip_ids = read_split(config.clips, split)
-        clips = read_clips(config.clips, clip_ids)
+        reader = HumanML3DFolder(config.clips)
+        clip_ids = reader.names(split)
+        clips = (clip for clip_id in clip_ids for clip in reader.read(clip_id))
         for clip in track(clips, f"prepare {split}", total=len(clip_ids)):
             sources.add(clip.source)
             if clip.source in config.exclude_sources:

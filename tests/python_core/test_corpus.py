@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from python_core.clips.humanml3d import read_clips, read_split
+from python_core.clips.humanml3d import HumanML3DFolder
 from python_core.contract.skeleton import BODY_22
 from python_core.features import canonical_joints, exact_features, features_to_joints, mirror_joints, origin
 from python_core.pose_solver import PoseSolver
@@ -28,8 +28,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def clips() -> list[np.ndarray]:
-    folder = Path(FOLDER or "")
-    found = read_clips(folder, read_split(folder, "train"))
+    reader = HumanML3DFolder(Path(FOLDER or ""))
+    found = (reader.read(name)[0] for name in reader.names("train"))
     return [clip.joints_m for clip in found if clip.source != "bandai" and len(clip.joints_m) > 4]
 
 

@@ -4,17 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from python_core.clips.humanml3d import (
-    Caption,
-    Clip,
-    ClipError,
-    mirror_clip,
-    mirror_text,
-    read_captions,
-    read_clips,
-    read_split,
-    split_captions,
-)
+from python_core.clips.clip import Caption, Clip, ClipError, mirror_clip, mirror_text, split_captions
+from python_core.clips.humanml3d import HumanML3DFolder, read_captions
 from python_core.contract.skeleton import BODY_22
 from python_core.features import canonical_joints, published_features
 
@@ -34,13 +25,14 @@ def made_folder(folder: Path, joints_m: np.ndarray | None = None, text: str = LI
 
 
 def read_one(folder: Path, clip_id: str = "000007") -> Clip:
-    return next(read_clips(folder, [clip_id]))
+    return HumanML3DFolder(folder).read(clip_id)[0]
 
 
 def test_joints_are_read_as_they_are_with_captions_and_licence(clips_folder: Path):
-    clip_ids = read_split(clips_folder, "train")
+    reader = HumanML3DFolder(clips_folder)
+    clip_ids = reader.names("train")
     assert clip_ids == ["000000t", "000011t", "000022t", "000033t"]
-    clips = list(read_clips(clips_folder, clip_ids))
+    clips = [clip for clip_id in clip_ids for clip in reader.read(clip_id)]
     assert [clip.clip_id for clip in clips] == clip_ids
     np.testing.assert_array_equal(clips[1].joints_m, np.load(clips_folder / "new_joints" / "000011t.npy"))
     assert [caption.text for caption in clips[0].captions] == [
@@ -59,7 +51,7 @@ def test_both_layouts_read_the_same_motion(clips_folder: Path, tmp_path: Path, c
     (tmp_path / "new_joint_vecs").mkdir()
     np.save(tmp_path / "new_joint_vecs" / "V.npy", published_features(joints_m))
     (tmp_path / "texts" / "V.txt").write_text(LINE)
-    by_joints, by_features = read_clips(tmp_path, ["J", "V"])
+    by_joints, by_features = read_one(tmp_path, "J"), read_one(tmp_path, "V")
     assert len(by_features.joints_m) == len(by_joints.joints_m) - 1
     np.testing.assert_allclose(by_features.joints_m, by_joints.joints_m[:-1], atol=1e-5)
 
@@ -74,9 +66,9 @@ def test_a_licence_may_hold_commas_and_holds_for_the_mirrored_copy(tmp_path: Pat
     made_folder(tmp_path, clip_id="M000007")
     with (tmp_path / "licences.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("id", "source", "licence"), ("000007", "cmu", 'free, "for all"')])
-    for clip in read_clips(tmp_path, ["000007", "M000007"]):
+    for clip in (read_one(tmp_path, "000007"), read_one(tmp_path, "M000007")):
         assert (clip.source, clip.licence) == ("cmu", 'free, "for all"')
-    assert [clip.mirrored for clip in read_clips(tmp_path, ["000007", "M000007"])] == [False, True]
+    assert [read_one(tmp_path, clip_id).mirrored for clip_id in ("000007", "M000007")] == [False, True]
 
 
 def test_captions_lose_needless_white_space_and_nan_times_mean_the_whole_clip(tmp_path: Path):
@@ -181,8 +173,6 @@ def test_malformed_licences_are_refused_with_file_and_line(tmp_path: Path, text:
 BAD_JOINTS = {
     "21 joints": (np.zeros((10, 21, 3)), "expected [F, 22, 3], got [10, 21, 3]"),
     "flat": (np.zeros((10, 66)), "expected [F, 22, 3], got [10, 66]"),
-    "one frame": (np.zeros((1, 22, 3)), "1 frames or numbers that are not finite"),
-    "not finite": (np.full((10, 22, 3), np.nan), "10 frames or numbers that are not finite"),
     "words": (np.array(["walk"]), "not an .npy file of numbers"),
     "objects": (np.array([{"walk": 1}]), "not an .npy file of numbers"),
 }
@@ -194,6 +184,19 @@ def test_joints_that_do_not_fit_are_refused_with_their_file(tmp_path: Path, name
     with pytest.raises(ClipError) as caught:
         read_one(made_folder(tmp_path, joints_m))
     assert str(caught.value).startswith(f"{tmp_path / 'new_joints' / '000007.npy'}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("joints_m", "message"),
+    [
+        (np.zeros((1, 22, 3)), "expected 2 frames or more"),
+        (np.full((10, 22, 3), np.nan), "not finite"),
+        (np.full((10, 22, 3), 1e30), "farther than 1000 m"),
+    ],
+)
+def test_joints_that_are_no_motion_are_refused_with_their_clip(tmp_path: Path, joints_m: np.ndarray, message: str):
+    with pytest.raises(ClipError, match=f"clip 000007: .*{message}"):
+        read_one(made_folder(tmp_path, joints_m))
 
 
 @pytest.mark.parametrize("content", [b"", b"not numpy", b"\x93NUMPY\x01\x00"])
@@ -215,7 +218,6 @@ def test_an_array_that_breaks_off_is_refused_by_name(tmp_path: Path):
 
 
 def test_features_of_another_width_are_refused_with_their_file(tmp_path: Path):
-    made_folder(tmp_path, clip_id="other")
     (tmp_path / "new_joint_vecs").mkdir()
     np.save(tmp_path / "new_joint_vecs" / "000007.npy", np.zeros((10, 251)))
     with pytest.raises(ClipError, match=r"new_joint_vecs/000007\.npy: expected \[F, 263\], got \[10, 251\]"):
@@ -235,10 +237,8 @@ def test_what_is_missing_is_named(tmp_path: Path):
     made_folder(tmp_path)
     with pytest.raises(ClipError, match=r"neither new_joints/000008\.npy nor new_joint_vecs/000008\.npy"):
         read_one(tmp_path, "000008")
-    with pytest.raises(
-        ClipError, match=r"test\.txt: missing; a HumanML3D folder lists the ids of a split in test\.txt"
-    ):
-        read_split(tmp_path, "test")
+    with pytest.raises(ClipError, match=r"test\.txt: missing; the folder lists the ids of a split in test\.txt"):
+        HumanML3DFolder(tmp_path).names("test")
     (tmp_path / "texts" / "000007.txt").unlink()
     with pytest.raises(ClipError, match=r"texts/000007\.txt: missing; each clip has its captions there"):
         read_one(tmp_path)

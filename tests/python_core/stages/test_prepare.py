@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from python_core.clips.humanml3d import read_clips, read_split
+from python_core.clips.humanml3d import HumanML3DFolder
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.features import Normalizer, canonical_joints, exact_features, mirror_joints
 from python_core.stages import prepare
@@ -37,7 +37,8 @@ def test_every_training_clip_is_there_with_its_mirrored_copy_and_val_without(pre
 def test_rows_are_the_exact_features_of_canonical_clips(clips_folder: Path, prepared_folder: Path):
     made = read_prepared(prepared_folder)
     by_id = {clip.clip_id: clip for clip in made.clips}
-    for clip in read_clips(clips_folder, read_split(clips_folder, "train")):
+    reader = HumanML3DFolder(clips_folder)
+    for clip in (reader.read(name)[0] for name in reader.names("train")):
         for clip_id, joints_m in ((clip.clip_id, clip.joints_m), (f"M{clip.clip_id}", mirror_joints(clip.joints_m))):
             expected = exact_features(canonical_joints(joints_m), 20.0)
             np.testing.assert_array_equal(made.features(by_id[clip_id]), expected)
