@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from python_core.contract.plan import Plan
 from python_core.contract.skeleton import BODY_22
 from python_core.features import mirror_joints
 
@@ -50,6 +51,8 @@ class Clip:
     """As recorded; `prepare` brings all clips to one rate."""
     take: str = ""
     """The recording that the clip was cut from, where that is known."""
+    plan: Plan | None = None
+    """What happens when, where that is known exactly."""
 
     def __post_init__(self) -> None:
         shape = self.joints_m.shape
