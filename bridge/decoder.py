@@ -11,7 +11,8 @@ from bridge.providers import open_session
 from python_core.contract.bundle import BundleError, Manifest
 from python_core.contract.motion import CONTACT_THRESHOLD, Motion
 
-_OUTPUTS = ("root_positions_m", "joint_rotations", "contacts", "next_conv_state", "next_root_state")
+_INPUTS = ("codes", "conv_state", "root_state", "past_joints_m")
+_OUTPUTS = ("root_positions_m", "joint_rotations", "contacts", *(f"next_{state}" for state in _INPUTS[1:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,8 @@ class DecoderState:
     """[1, conv_state_size]"""
     root: NDArray[np.float32]
     """x and z in metres and yaw in radians at which the next frame begins, [1, 3]."""
+    past_joints_m: NDArray[np.float32]
+    """The joints of the last frames, [1, num_past_frames, J, 3]."""
 
 
 class Decoder:
@@ -36,7 +39,7 @@ class Decoder:
         self._manifest = manifest
         path = folder / manifest.motion_decoder.file
         self._session = open_session(path, provider, num_threads)
-        check_names(path, self._session, inputs={"codes", "conv_state", "root_state"}, outputs=set(_OUTPUTS))
+        check_names(path, self._session, inputs=set(_INPUTS), outputs=set(_OUTPUTS))
 
     @property
     def provider(self) -> str:
@@ -45,8 +48,11 @@ class Decoder:
 
     def start(self) -> DecoderState:
         """The state before the first code: at the origin, facing +Z."""
-        size = self._manifest.motion_decoder.conv_state_size
-        return DecoderState(np.zeros((1, size), np.float32), np.zeros((1, 3), np.float32))
+        graph = self._manifest.motion_decoder
+        past_joints = (1, graph.num_past_frames, self._manifest.skeleton.num_joints, 3)
+        return DecoderState(
+            *(np.zeros(shape, np.float32) for shape in ((1, graph.conv_state_size), (1, 3), past_joints))
+        )
 
     def decode(self, codes: list[int], state: DecoderState) -> tuple[Motion, DecoderState]:
         """Turn codes into their frames, `frames_per_code` each, and the state after them.
@@ -58,8 +64,9 @@ class Decoder:
             "codes": np.array([codes], dtype=np.int64),
             "conv_state": state.conv,
             "root_state": state.root,
+            "past_joints_m": state.past_joints_m,
         }
-        roots, rotations, contacts, conv, root = (np.asarray(out) for out in self._session.run(_OUTPUTS, inputs))
+        roots, rotations, contacts, *states = (np.asarray(out) for out in self._session.run(_OUTPUTS, inputs))
         expected = len(codes) * self._manifest.frames_per_code
         if roots.shape[1] != expected:
             raise BundleError(
@@ -76,7 +83,7 @@ class Decoder:
             )
         except ValueError as error:
             raise BundleError(f"the motion decoder wrote no motion ({error}); export the bundle again") from error
-        return motion, DecoderState(conv, root)
+        return motion, DecoderState(*states)
 
     def decode_whole(self, codes: list[int]) -> Motion:
         """Decode all codes in one run of the graph."""

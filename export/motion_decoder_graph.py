@@ -11,13 +11,21 @@ import torch
 from export.stored_weights import forget_sources, store_weights_as_float16
 from python_core.contract.bundle import MotionDecoderGraph
 from python_core.motion_decoder import MotionDecoder
+from python_core.steady_twist import MEMORY_FRAMES
 
 logger = logging.getLogger(__name__)
 
 FILE = "motion_decoder.onnx"
 OPSET = 20
-INPUTS = ("codes", "conv_state", "root_state")
-OUTPUTS = ("root_positions_m", "joint_rotations", "contacts", "next_conv_state", "next_root_state")
+INPUTS = ("codes", "conv_state", "root_state", "past_joints_m")
+OUTPUTS = (
+    "root_positions_m",
+    "joint_rotations",
+    "contacts",
+    "next_conv_state",
+    "next_root_state",
+    "next_past_joints_m",
+)
 
 
 def write_motion_decoder_graph(decoder: MotionDecoder, bundle: Path) -> MotionDecoderGraph:
@@ -28,7 +36,7 @@ def write_motion_decoder_graph(decoder: MotionDecoder, bundle: Path) -> MotionDe
         bundle: Folder to write into.
     """
     # Batch and length differ from 1 and from each other here, so that the exporter takes neither for a constant.
-    example = (torch.zeros(2, 3, dtype=torch.int64), decoder.vqvae.zero_state(2), torch.zeros(2, 3))
+    example = (torch.zeros(2, 3, dtype=torch.int64), *decoder.zero_states(2))
     any_size = torch.export.Dim.DYNAMIC
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
@@ -39,7 +47,7 @@ def write_motion_decoder_graph(decoder: MotionDecoder, bundle: Path) -> MotionDe
             opset_version=OPSET,
             input_names=INPUTS,
             output_names=OUTPUTS,
-            dynamic_shapes=({0: any_size, 1: any_size}, {0: any_size}, {0: any_size}),
+            dynamic_shapes=({0: any_size, 1: any_size}, {0: any_size}, {0: any_size}, {0: any_size}),
         )
     logger.debug("%s", said.getvalue())
     assert program is not None
@@ -48,4 +56,6 @@ def write_motion_decoder_graph(decoder: MotionDecoder, bundle: Path) -> MotionDe
     forget_sources(graph)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, bundle / FILE)
-    return MotionDecoderGraph(file=FILE, conv_state_size=decoder.vqvae.decoder.state_size)
+    return MotionDecoderGraph(
+        file=FILE, conv_state_size=decoder.vqvae.decoder.state_size, num_past_frames=MEMORY_FRAMES
+    )

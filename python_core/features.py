@@ -40,6 +40,7 @@ from python_core.rotations import (
     shortest_arc,
     yaw_rotation,
 )
+from python_core.steady_twist import solve_motion
 
 HEADING_SMOOTHING_FRAMES = 20
 """Standard deviation of the Gaussian that smooths the heading over a clip."""
@@ -106,7 +107,7 @@ def exact_features(joints_m: NDArray[np.float32], frame_rate_hz: float) -> NDArr
     joints = _checked(joints_m)
     yaw = _heading(joints)
     half_steps = (yaw[:-1] - yaw[1:]).sin().atan2((yaw[:-1] - yaw[1:]).cos()) / 2
-    rotations = PoseSolver()(joints)[1]
+    rotations = solve_motion(joints)[1]
     feet = joints[:, BODY_22.foot_joints]
     rest_heights_m = torch.from_numpy(BODY_22.rest_joints_m[BODY_22.foot_joints, 1])
     slow = (feet[1:] - feet[:-1]).norm(dim=-1) * frame_rate_hz < SLIDE_SPEED_M_S
@@ -179,7 +180,7 @@ def features_to_joints(features: Tensor, state: RootState, skeleton: Skeleton = 
 def features_to_motion(rows: NDArray[np.float32], frame_rate_hz: float) -> Motion:
     """The motion of exact features that begins at x = z = 0 and faces +Z, [F, D]."""
     features = torch.from_numpy(np.array(rows))[None]
-    root, rotations = PoseSolver().float()(features_to_joints(features, origin(1, features))[0][0])
+    root, rotations = solve_motion(features_to_joints(features, origin(1, features))[0][0])
     contacts = rows[:, feature_slices(BODY_22)["foot_contacts"]] > CONTACT_THRESHOLD
     return Motion(root.numpy(), rotations.numpy(), np.asarray(contacts), frame_rate_hz)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from python_core.contract.motion import CONTACT_THRESHOLD, Motion
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, RootState, feature_slices, features_to_joints
-from python_core.pose_solver import PoseSolver
+from python_core.steady_twist import MEMORY_FRAMES, MotionSolver
 from python_core.vqvae import Vqvae
 
 
@@ -19,33 +19,38 @@ class MotionDecoder(nn.Module):
 
     def __init__(self, vqvae: Vqvae, normalizer: Normalizer) -> None:
         super().__init__()
-        self.vqvae, self.solver = vqvae, PoseSolver().float()
+        self.vqvae, self.solver = vqvae, MotionSolver().float()
         self.register_buffer("mean", torch.from_numpy(normalizer.mean))
         self.register_buffer("std", torch.from_numpy(normalizer.std))
 
-    def forward(self, codes: Tensor, conv_state: Tensor, root_state: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, codes: Tensor, conv_state: Tensor, root_state: Tensor, past_joints: Tensor) -> tuple[Tensor, ...]:
         """Decode codes.
 
         Args:
             codes: [B, T]
             conv_state: Memory of the convolutions, zeros before the first code, [B, S].
             root_state: x, z and yaw at which the next frame begins, [B, 3].
+            past_joints: The joints of the last frames, zeros before the first code, metres, [B, P, J, 3].
 
         Returns:
-            Root positions [B, F, 3], rotations [B, F, J, 4], contacts [B, F, 4] (on the ground above 0.5), and the two
-            states after the last frame.
+            Root positions [B, F, 3], rotations [B, F, J, 4], contacts [B, F, 4] (on the ground above 0.5), and the
+            three states after the last frame.
         """
         normalized, conv_state = self.vqvae.decode(codes, conv_state)
         features = normalized * self.std + self.mean
         joints, state = features_to_joints(features, RootState(root_state[:, :2], root_state[:, 2]))
-        root_positions, rotations = self.solver(joints)
+        root_positions, rotations, past_joints = self.solver(joints, past_joints)
         contacts = features[..., feature_slices(BODY_22)["foot_contacts"]]
-        return root_positions, rotations, contacts, conv_state, torch.cat([state.position, state.yaw[:, None]], dim=1)
+        root_state = torch.cat([state.position, state.yaw[:, None]], dim=1)
+        return root_positions, rotations, contacts, conv_state, root_state, past_joints
+
+    def zero_states(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The three states before the first code."""
+        past_joints = self.mean.new_zeros(batch, MEMORY_FRAMES, BODY_22.num_joints, 3)
+        return self.vqvae.zero_state(batch), self.mean.new_zeros(batch, 3), past_joints
 
     @torch.no_grad()
     def motion(self, codes: list[int], frame_rate_hz: float) -> Motion:
         """Decode a whole clip that begins at x = z = 0 and faces +Z."""
-        root, rotations, contacts, _, _ = self(
-            torch.tensor([codes]), self.vqvae.zero_state(1), torch.zeros(1, 3, device=self.mean.device)
-        )
+        root, rotations, contacts, *_ = self(torch.tensor([codes], device=self.mean.device), *self.zero_states(1))
         return Motion(root[0].numpy(), rotations[0].numpy(), np.asarray(contacts[0] > CONTACT_THRESHOLD), frame_rate_hz)

@@ -2,8 +2,8 @@
 
 Pelvis and chest turn as their own joints do. A limb's first bone swings by the shortest arc from where its parent holds
 it, then twists so that the hinge of its elbow or knee turns towards the normal of the limb's plane. A straight limb has
-no plane: the nearer it is to straight, the more its hinge stays where the swing has left it. Each frame stands alone,
-so a stream and a whole clip give the same numbers. Plain torch, exported as part of the motion decoder.
+no plane: the nearer it is to straight, the more its hinge stays where the swing has left it. Each frame stands alone;
+`steady_twist.py` follows the twist from frame to frame. Plain torch, exported as part of the motion decoder.
 """
 
 from dataclasses import dataclass
@@ -113,6 +113,11 @@ class PoseSolver(nn.Module):
         Returns:
             Root positions [..., 3] and rotations local to the parent joint [..., J, 4], w >= 0.
         """
+        root_positions, turned = self.in_the_world(joints)
+        return root_positions, self.local(turned)
+
+    def in_the_world(self, joints: Tensor) -> tuple[Tensor, Tensor]:
+        """The same with rotations in the world, of either sign."""
         bones = joints - joints[..., [max(parent, 0) for parent in self.parents], :]
         trunk = matrix_to_quaternion(_trunk_frames(joints) @ self.rest_trunk.mT)
         pelvis, chest = trunk[..., :1, :], trunk[..., 1:, :]
@@ -137,11 +142,14 @@ class PoseSolver(nn.Module):
 
         solved = torch.cat([pelvis, spine, chest, swung, uppers, lower_turns, ankles], dim=-2)
         turned = solved[..., self._places(), :]
+        hips = (joints[..., 1, :] + joints[..., 2, :]) / 2
+        return hips - rotate(turned[..., 0, :], self.rest_hips), turned
+
+    def local(self, turned: Tensor) -> Tensor:
+        """Rotations in the world -> local to the parent joint, w >= 0, [..., J, 4]."""
         local = multiply(inverse(turned[..., self.parents[1:], :]), turned[..., 1:, :])
         rotations = torch.cat([turned[..., :1, :], local], dim=-2)
-        rotations = torch.where(rotations[..., 3:] < 0, -rotations, rotations)
-        hips = (joints[..., 1, :] + joints[..., 2, :]) / 2
-        return hips - rotate(turned[..., 0, :], self.rest_hips), rotations
+        return torch.where(rotations[..., 3:] < 0, -rotations, rotations)
 
     def _places(self) -> list[int]:
         """For each joint, where its rotation is among those that were solved; a leaf turns with its parent."""

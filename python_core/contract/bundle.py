@@ -17,7 +17,7 @@ from typing import Any, get_origin
 from python_core.contract.skeleton import Skeleton
 from python_core.contract.vocabulary import TokenLayout
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 DIGEST = "manifest_sha256"
 """Field of the manifest: SHA-256 of the manifest without it."""
@@ -45,14 +45,15 @@ class LanguageModelGraph:
 
 @dataclass(frozen=True, kw_only=True)
 class MotionDecoderGraph:
-    """Reads `codes` int64 [B, T], `conv_state` [B, conv_state_size] (zeros before the first code) and `root_state`
-    [B, 3]: x and z in metres and yaw in radians at which the next frame begins. Writes `root_positions_m` [B, F, 3],
-    `joint_rotations` [B, F, J, 4], `contacts` [B, F, 4] (on the ground above 0.5), `next_conv_state` and
-    `next_root_state`.
+    """Reads `codes` int64 [B, T], `conv_state` [B, conv_state_size], `root_state` [B, 3] (x and z in metres and yaw in
+    radians at which the next frame begins) and `past_joints_m` [B, num_past_frames, J, 3]; zeros before the first code.
+    Writes `root_positions_m` [B, F, 3], `joint_rotations` [B, F, J, 4], `contacts` [B, F, 4] (on the ground above 0.5),
+    `next_conv_state`, `next_root_state` and `next_past_joints_m`.
     """
 
     file: str
     conv_state_size: int
+    num_past_frames: int
 
 
 @dataclass(frozen=True, kw_only=True)

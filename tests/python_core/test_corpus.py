@@ -12,13 +12,10 @@ from python_core.contract.skeleton import BODY_22
 from python_core.features import canonical_joints, exact_features, features_to_joints, mirror_joints, origin
 from python_core.pose_solver import PoseSolver
 from python_core.rotations import forward_kinematics, multiply, normalize
+from python_core.steady_twist import solve_motion
 
 FOLDER = os.environ.get("MOTION_R1_CLIPS")
 RATIO = 1.5
-SHARE_BEYOND, WORST_RATIO = 0.005, 2.2
-"""The goal is no clip beyond RATIO. It is missed: elbows that are folded almost shut turn faster in 2 of 747 clips, at
-most 2.14 times. These numbers only keep it from getting worse.
-"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -55,18 +52,16 @@ def test_forward_kinematics_reproduces_the_bones_of_limbs_and_spine(clips: list[
 
 
 def test_joints_turn_hardly_faster_than_the_bones_of_real_clips(clips: list[np.ndarray]):
-    solver = PoseSolver()
     ratios = []
     for source_m in clips:
         source = torch.from_numpy(source_m).double()
         bones = normalize(source - source[:, [max(parent, 0) for parent in BODY_22.parents]])[:, 1:]
         turned: list[torch.Tensor] = []
-        for joint, local in enumerate(solver(source)[1].unbind(1)):
+        for joint, local in enumerate(solve_motion(source)[1].unbind(1)):
             turned.append(local if joint == 0 else multiply(turned[BODY_22.parents[joint]], local))
         world = torch.stack(turned, dim=1)
         chord = torch.minimum((world[1:] - world[:-1]).norm(dim=-1), (world[1:] + world[:-1]).norm(dim=-1))
         joint_step = 4 * (chord / 2).clamp(max=1).asin().max()
         bone_step = 2 * ((bones[1:] - bones[:-1]).norm(dim=-1) / 2).clamp(max=1).asin().max()
         ratios.append(float(joint_step / bone_step))
-    assert np.mean(np.array(ratios) > RATIO) <= SHARE_BEYOND
-    assert max(ratios) <= WORST_RATIO
+    assert max(ratios) <= RATIO

@@ -55,7 +55,7 @@ def made_manifest() -> Manifest:
         language_model=LanguageModelGraph(
             file="language_model.onnx", num_layers=2, num_kv_heads=1, head_dim=16, max_tokens=256
         ),
-        motion_decoder=MotionDecoderGraph(file="motion_decoder.onnx", conv_state_size=640),
+        motion_decoder=MotionDecoderGraph(file="motion_decoder.onnx", conv_state_size=640, num_past_frames=8),
         sampling=SamplingDefaults(temperature=1.0, top_p=0.9),
         parity=Parity(
             provider="cpu",
