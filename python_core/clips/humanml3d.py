@@ -19,11 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from python_core.clips.arrays import read_npy
 from python_core.clips.clip import Caption, Clip, ClipError
 from python_core.contract.skeleton import BODY_22
 from python_core.features import features_to_joints, num_features, origin
 
 FRAME_RATE_HZ = 20.0
+LONGEST_S = 86_400.0
+"""A caption that ends later than a day has other units, or is damaged."""
+
+_LONGEST_ID = 200
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,16 @@ def read_split(folder: Path, split: str) -> list[str]:
     """Ids of a split file, for example `train`.
 
     Raises:
-        ClipError: There is no such split.
+        ClipError: There is no such split, or an id in it is no file name.
     """
     path = folder / f"{split}.txt"
     if not path.is_file():
         raise ClipError(f"{path}: missing; the folder lists the ids of a split in {split}.txt")
-    return _read_text(path).split()
+    ids = read_text(path).split()
+    for clip_id in ids:
+        if len(clip_id) > _LONGEST_ID or ".." in clip_id or not clip_id.isprintable():
+            raise ClipError(f"{path}: expected ids that are file names, got {clip_id[:40]!r}")
+    return ids
 
 
 def read_captions(path: Path) -> tuple[Caption, ...]:
@@ -63,7 +72,7 @@ def read_captions(path: Path) -> tuple[Caption, ...]:
     if not path.is_file():
         raise ClipError(f"{path}: missing; each clip has its captions there")
     captions = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         fields = line.strip().split("#")
@@ -73,8 +82,10 @@ def read_captions(path: Path) -> tuple[Caption, ...]:
             start_s, end_s = (0.0 if math.isnan(float(value)) else float(value) for value in fields[2:])
         except ValueError as error:
             raise ClipError(f"{path}:{number}: start and end must be seconds, got {fields[2:]}") from error
-        if not (start_s == end_s == 0 or 0 <= start_s < end_s < math.inf):
-            raise ClipError(f"{path}:{number}: the end must come after the start, got {fields[2:]}")
+        if not (start_s == end_s == 0 or 0 <= start_s < end_s <= LONGEST_S):
+            raise ClipError(
+                f"{path}:{number}: the end must come after the start, got {fields[2:]}, and within {LONGEST_S:.0f} s"
+            )
         captions.append(Caption(" ".join(fields[0].split()), start_s, end_s))
     if not captions:
         raise ClipError(f"{path}: no caption in it")
@@ -84,11 +95,11 @@ def read_captions(path: Path) -> tuple[Caption, ...]:
 def _read_joints(folder: Path, clip_id: str) -> NDArray[np.float32]:
     path = folder / "new_joints" / f"{clip_id}.npy"
     if path.is_file():
-        joints_m = _read_array(path)
+        joints_m = read_npy(path)
         if joints_m.ndim != 3 or joints_m.shape[1:] != (BODY_22.num_joints, 3):
             raise ClipError(f"{path}: expected [F, {BODY_22.num_joints}, 3], got {list(joints_m.shape)}")
     elif (path := folder / "new_joint_vecs" / f"{clip_id}.npy").is_file():
-        rows = _read_array(path)
+        rows = read_npy(path)
         if rows.ndim != 2 or rows.shape[1] != num_features(BODY_22):
             raise ClipError(f"{path}: expected [F, {num_features(BODY_22)}], got {list(rows.shape)}")
         features = torch.from_numpy(rows)[None]
@@ -98,15 +109,12 @@ def _read_joints(folder: Path, clip_id: str) -> NDArray[np.float32]:
     return joints_m
 
 
-def _read_array(path: Path) -> NDArray[np.float32]:
-    try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False).astype(np.float32)
-    except (ValueError, EOFError) as error:
-        raise ClipError(f"{path}: not an .npy file of numbers ({error}); download it again") from error
+def read_text(path: Path) -> str:
+    """Text of a file.
 
-
-def _read_text(path: Path) -> str:
+    Raises:
+        ClipError: It is not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -123,13 +131,25 @@ def read_licences(folder: Path) -> dict[str, tuple[str, str]]:
     path = folder / "licences.csv"
     if not path.is_file():
         return {}
-    rows = csv.reader(_read_text(path).splitlines())
-    expected = ["id", "source", "licence"]
-    if (header := next(rows, [])) != expected:
-        raise ClipError(f"{path}:1: expected {','.join(expected)}, got {','.join(header)}")
-    origins = {}
-    for row in rows:
-        if len(row) != len(expected):
-            raise ClipError(f"{path}:{rows.line_num}: expected {','.join(expected)}, got {','.join(row)}")
-        origins[row[0]] = (row[1], row[2])
-    return origins
+    return {row[0]: (row[1], row[2]) for row in read_table(path, ("id", "source", "licence"))}
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
+    """Rows of a .csv file that begins with these columns' names.
+
+    Raises:
+        ClipError: Another first line, or a line of another number of fields.
+    """
+    rows = csv.reader(read_text(path).splitlines())
+    expected = list(columns)
+    try:
+        if (header := next(rows, [])) != expected:
+            raise ClipError(f"{path}:1: expected {','.join(expected)}, got {','.join(header)}")
+        table = []
+        for row in rows:
+            if len(row) != len(expected):
+                raise ClipError(f"{path}:{rows.line_num}: expected {','.join(expected)}, got {','.join(row)}")
+            table.append(row)
+    except csv.Error as error:
+        raise ClipError(f"{path}:{rows.line_num}: not a line of a .csv file ({error})") from error
+    return table
