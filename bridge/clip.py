@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from python_core.contract.motion import Motion
-from python_core.contract.plan import Beat, Plan
+from python_core.contract.plan import Plan
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -18,14 +18,3 @@ class Clip:
     plan: Plan | None = None
     codes: NDArray[np.int64] | None = None
     """The codes that the motion was decoded from, [T]."""
-
-    def beat_at(self, time_s: float) -> Beat | None:
-        """The beat that the plan has at a time; None without a plan, the last one when the plan is over."""
-        if self.plan is None:
-            return None
-        end_s = 0.0
-        for beat in self.plan.beats:
-            end_s += beat.duration_s
-            if time_s < end_s:
-                return beat
-        return self.plan.beats[-1]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from bridge.bvh import write_bvh
 from bridge.clip import Clip
-from bridge.pictures import write_gif, write_png
 from python_core.contract.motion import write_motion
+from python_core.pictures import Row, Strip, write_gif, write_sheet
 
 WRITERS = {
     ".bvh": lambda path, clip: write_bvh(path, clip.motion),
     ".npz": lambda path, clip: write_motion(path, clip.motion, clip.codes),
-    ".gif": write_gif,
-    ".png": write_png,
+    ".gif": lambda path, clip: write_gif(path, _row(clip)),
+    ".png": lambda path, clip: write_sheet(path, [_row(clip)]),
 }
 
 
@@ -45,3 +45,7 @@ def write_clip(path: Path, clip: Clip) -> None:
         WRITERS[path.suffix.lower()](path, clip)
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
+
+
+def _row(clip: Clip) -> Row:
+    return Row(title=clip.prompt, strips=(Strip(motion=clip.motion, plan=clip.plan),))

@@ -1,8 +1,9 @@
-"""python -m python_core STAGE PRESET [--field value]"""
+"""python -m python_core STAGE PRESET [--field value], and python -m python_core show CLIP --out PICTURE"""
 
 import importlib
 import logging
 import sys
+from collections.abc import Callable
 
 STAGES = {
     "prepare": "clips in the HumanML3D layout -> features, captions, statistics",
@@ -11,39 +12,59 @@ STAGES = {
     "train-sft": "plans and codes -> a language model that speaks motion",
     "fetch-backbone": "pretrained weights of the small preset, checked by SHA-256",
 }
+SHOW = "clips, and what a tokenizer makes of them -> a contact sheet or an animation"
+USAGE = """usage: python -m python_core STAGE PRESET [--field value]
+       python -m python_core show CLIP|FOLDER --out PICTURE [--field value]"""
 
 
 def main(arguments: list[str]) -> int:
-    """Run one stage; 2 for what the caller got wrong."""
-    if not arguments or arguments[0] not in STAGES:
-        lines = "\n".join(f"  {name:16} {what}" for name, what in STAGES.items())
-        print(f"usage: python -m python_core STAGE PRESET [--field value]\n\nstages:\n{lines}")
+    """Run one stage or `show`; 2 for what the caller got wrong."""
+    if not arguments or arguments[0] not in {*STAGES, "show"}:
+        lines = "\n".join(f"  {name:16} {what}" for name, what in (STAGES | {"show": SHOW}).items())
+        print(f"{USAGE}\n\nstages, and show:\n{lines}")
         return 0 if arguments[:1] in (["--help"], ["-h"]) else 2
     name, *rest = arguments
     try:
-        stage = importlib.import_module(f"python_core.stages.{name.replace('-', '_')}")
+        call = _parse_show(rest) if name == "show" else _parse_stage(name, rest)
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        call()
     except ImportError as error:
         print(f"{name}: {error}; install what training needs: pip install 'motion-r1[train]'", file=sys.stderr)
         return 2
-    preset = rest.pop(0) if rest and not rest[0].startswith("-") else "small"
-    if preset not in stage.PRESETS:
-        print(f"{name}: no preset {preset!r}; there are {', '.join(stage.PRESETS)}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def _parse_stage(name: str, arguments: list[str]) -> Callable[[], None]:
+    stage = importlib.import_module(f"python_core.stages.{name.replace('-', '_')}")
+    preset = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "small"
+    if preset not in stage.PRESETS:
+        raise ValueError(f"no preset {preset!r}; there are {', '.join(stage.PRESETS)}")
     import tyro
 
     config = tyro.cli(
         type(stage.PRESETS[preset]),
         default=stage.PRESETS[preset],
-        args=rest,
+        args=arguments,
         prog=f"python -m python_core {name} {preset}",
     )
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        stage.run(config)
-    except (ValueError, OSError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return lambda: stage.run(config)
+
+
+def _parse_show(arguments: list[str]) -> Callable[[], None]:
+    import tyro
+
+    from python_core import show
+
+    config = tyro.cli(show.ShowConfig, args=arguments, prog="python -m python_core show")
+
+    def call() -> None:
+        show.run(config)
+        print(f"wrote {config.out}")
+
+    return call
 
 
 if __name__ == "__main__":

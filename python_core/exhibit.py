@@ -1,0 +1,242 @@
+"""Clips of any kind, as `show` draws them, and what a tokenizer makes of them.
+
+Joints are shown as `prepare` makes them, on our skeleton, on the floor, facing +Z, but at their own frame rate where no
+tokenizer asks for another.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from python_core.checkpoint import load_vqvae
+from python_core.clips.arrays import read_npy
+from python_core.clips.clip import Clip
+from python_core.clips.humanml3d import FRAME_RATE_HZ
+from python_core.clips.layouts import open_folder
+from python_core.clips.prepared import SUMMARY, PreparedClip, PreparedClips, read_prepared
+from python_core.clips.resampling import resample
+from python_core.contract.motion import Motion, read_motion
+from python_core.contract.plan import Plan, parse_plan
+from python_core.contract.skeleton import BODY_22
+from python_core.features import (
+    Normalizer,
+    canonical_joints,
+    exact_features,
+    features_to_joints,
+    features_to_motion,
+    num_features,
+    origin,
+)
+from python_core.motion_decoder import MotionDecoder
+from python_core.pictures import Row, Strip
+from python_core.vqvae import FRAMES_PER_CODE, Vqvae
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Exhibit:
+    """A clip that is ready to be drawn."""
+
+    name: str
+    motion: Motion
+    captions: tuple[str, ...] = ()
+    """Empty for a file, which its name stands for."""
+    source: str = ""
+    features: NDArray[np.float32] | None = None
+    """Exact features that the motion was made from, [F, D]; None for a motion that is shown as it is."""
+    codes: NDArray[np.int64] | None = None
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reconstruction:
+    """A clip beside what its codes decode to."""
+
+    row: Row
+    joint_error_m: float
+    """Mean distance of the joints, with the roots above the same place of the floor."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """A motion tokenizer with its statistics."""
+
+    model: Vqvae
+    normalizer: Normalizer
+    frame_rate_hz: float
+
+    @classmethod
+    def load(cls, checkpoint: Path) -> "Tokenizer":
+        """Open a checkpoint of `train-vqvae`.
+
+        Raises:
+            ValueError: The folder holds no tokenizer of this format.
+        """
+        return cls(*load_vqvae(checkpoint))
+
+    def reconstruct(self, exhibit: Exhibit) -> Reconstruction:
+        """Encode and decode as much of a clip as fills whole codes.
+
+        Raises:
+            ValueError: The clip fills no code.
+        """
+        assert exhibit.features is not None, "exhibits for a tokenizer are made of features"
+        num_codes = len(exhibit.features) // FRAMES_PER_CODE
+        if num_codes == 0:
+            raise ValueError(
+                f"clip {exhibit.name}: {len(exhibit.features)} rows of features, a code takes {FRAMES_PER_CODE}; show "
+                "it without --checkpoint"
+            )
+        features = exhibit.features[: num_codes * FRAMES_PER_CODE]
+        with torch.no_grad():
+            codes = self.model.encode(torch.from_numpy(self.normalizer.normalize(features))[None])[0]
+        source = features_to_motion(features, self.frame_rate_hz)
+        decoded = MotionDecoder(self.model, self.normalizer).motion(codes.tolist(), self.frame_rate_hz)
+        places_m = []
+        for motion in (source, decoded):
+            joints_m = motion.joint_positions_m()
+            places_m.append(joints_m - joints_m[:, :1] * np.array([1, 0, 1], dtype=np.float32))
+        error_m = float(np.linalg.norm(places_m[0] - places_m[1], axis=-1).mean())
+        strips = (
+            Strip(motion=source, label="source", plan=exhibit.plan),
+            Strip(motion=decoded, label="reconstruction", codes=codes.numpy(), plan=exhibit.plan),
+        )
+        note = _note(exhibit, f"mean joint error {1000 * error_m:.0f} mm")
+        return Reconstruction(row=Row(title=_title(exhibit), note=note, strips=strips), joint_error_m=error_m)
+
+
+def to_row(exhibit: Exhibit) -> Row:
+    """The clip alone."""
+    strip = Strip(motion=exhibit.motion, codes=exhibit.codes, plan=exhibit.plan)
+    return Row(title=_title(exhibit), note=_note(exhibit), strips=(strip,))
+
+
+def read_exhibit(path: Path, frame_rate_hz: float | None) -> Exhibit:
+    """A motion (.npz), with its codes if it has some; or joints or features at 20 frames a second (.npy).
+
+    Args:
+        path: The file.
+        frame_rate_hz: What a tokenizer needs, and then a motion is taken as joints too.
+
+    Raises:
+        ValueError: A file of another kind, missing, or it does not hold what its extension says.
+    """
+    known = "show takes .npz motions, .npy joints or features, and folders of clips"
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file or folder; {known}")
+    kind = path.suffix.lower()
+    if kind not in (".npz", ".npy"):
+        raise ValueError(f"{path}: cannot show {path.suffix or 'a file without extension'}; {known}")
+    if kind == ".npy":
+        return _of_clip(Clip(path.name, _read_joints(path), (), "", frame_rate_hz=FRAME_RATE_HZ), frame_rate_hz)
+    motion = read_motion(path)
+    if frame_rate_hz is not None:
+        clip = Clip(path.name, motion.joint_positions_m(), (), "", frame_rate_hz=motion.frame_rate_hz)
+        return _of_clip(clip, frame_rate_hz)
+    with np.load(path) as fields:
+        codes = fields.get("codes")
+    try:
+        Strip(motion=motion, codes=codes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Exhibit(name=path.name, motion=motion, codes=codes)
+
+
+def choose_exhibits(
+    folder: Path, split: str, count: int, ids: tuple[str, ...], seed: int, frame_rate_hz: float | None
+) -> tuple[list[Exhibit], int]:
+    """Clips of a folder in any layout that we read, or of one that `prepare` wrote.
+
+    Args:
+        folder: The folder.
+        split: What random clips are chosen from.
+        count: How many of them, at most.
+        ids: Names of clips to take instead.
+        seed: Of the choice.
+        frame_rate_hz: What a tokenizer needs; clips of other rates are resampled.
+
+    Returns:
+        The clips, in the folder's order or that of `ids`, and how many there were to choose from.
+
+    Raises:
+        ValueError: A folder in no layout that we read, without such a split or clip, or a clip that cannot be read; or
+            prepared at another frame rate.
+    """
+    if (folder / SUMMARY).is_file():
+        prepared = read_prepared(folder)
+        if frame_rate_hz not in (None, prepared.frame_rate_hz):
+            raise ValueError(
+                f"{folder}: {prepared.frame_rate_hz:g} frames a second, the tokenizer works at {frame_rate_hz:g}; "
+                "prepare the clips at its rate"
+            )
+        by_id = {clip.clip_id: clip for clip in prepared.clips}
+        if unknown := [clip_id for clip_id in ids if clip_id not in by_id]:
+            raise ValueError(f"{folder}: no clip {', '.join(unknown)}; clips.jsonl names those that there are")
+        clips = [by_id[clip_id] for clip_id in ids] or prepared.split(split)
+        chosen = range(len(ids)) if ids else _draw_lots(len(clips), count, seed)
+        return [_of_prepared(prepared, clips[place]) for place in chosen], len(clips)
+    reader = open_folder(folder)
+    names = list(ids) or reader.names(split)
+    if not names:
+        raise ValueError(f"{folder}: no clips in split {split!r}; choose another --split")
+    if ids:
+        return [_of_clip(clip, frame_rate_hz) for name in ids for clip in reader.read(name)], len(ids)
+    # A name can stand for several clips.
+    clips = [clip for place in _draw_lots(len(names), count, seed) for clip in reader.read(names[place])]
+    return [_of_clip(clip, frame_rate_hz) for clip in clips[:count]], len(names)
+
+
+def _draw_lots(num_clips: int, count: int, seed: int) -> list[int]:
+    """Random places, each at most once, in order."""
+    return sorted(np.random.default_rng(seed).permutation(num_clips)[:count].tolist())
+
+
+def _read_joints(path: Path) -> NDArray[np.float32]:
+    array = read_npy(path)
+    if array.ndim == 2 and array.shape[1] == num_features(BODY_22) and len(array):
+        features = torch.from_numpy(array)[None]
+        return features_to_joints(features, origin(1, features))[0][0].numpy()
+    if array.ndim != 3 or array.shape[1:] != (BODY_22.num_joints, 3):
+        raise ValueError(
+            f"{path}: expected joints [F, {BODY_22.num_joints}, 3] or features [F, {num_features(BODY_22)}], got "
+            f"{list(array.shape)}; a folder of another layout is shown as a folder"
+        )
+    return array
+
+
+def _of_prepared(prepared: PreparedClips, clip: PreparedClip) -> Exhibit:
+    features = np.array(prepared.features(clip))
+    return Exhibit(
+        name=clip.clip_id,
+        motion=features_to_motion(features, prepared.frame_rate_hz),
+        captions=clip.captions,
+        source=clip.source,
+        features=features,
+        plan=None if clip.plan is None else parse_plan(clip.plan),
+    )
+
+
+def _of_clip(clip: Clip, frame_rate_hz: float | None) -> Exhibit:
+    if frame_rate_hz not in (None, clip.frame_rate_hz):
+        clip = resample(clip, frame_rate_hz)
+    features = exact_features(canonical_joints(clip.joints_m), clip.frame_rate_hz)
+    return Exhibit(
+        name=clip.clip_id,
+        motion=features_to_motion(features, clip.frame_rate_hz),
+        captions=tuple(caption.text for caption in clip.captions),
+        source=clip.source,
+        features=features,
+        plan=clip.plan,
+    )
+
+
+def _title(exhibit: Exhibit) -> str:
+    return " / ".join(exhibit.captions) or exhibit.name
+
+
+def _note(exhibit: Exhibit, *measured: str) -> str:
+    name = exhibit.name if exhibit.captions else ""
+    parts = (name, exhibit.source, f"{exhibit.motion.duration_s:.1f} s", *measured)
+    return ", ".join(part for part in parts if part)
