@@ -17,6 +17,7 @@ from bridge.stream import Chunk, MotionModel, Planned, Summary
 from python_core.clips.prepared import read_prepared
 from python_core.contract.plan import PlanError
 from python_core.contract.quality import QualityReport, measure_quality
+from python_core.contract.quality_thresholds import Verdict
 from python_core.contract.vocabulary import ReplyError
 from python_core.features import features_to_motion
 
@@ -81,7 +82,10 @@ def main() -> None:
 
 
 def _means(reports: list[QualityReport]) -> dict[str, float]:
-    return {name: round(float(np.mean([getattr(r, name) for r in reports])), 4) for name in vars(reports[0])}
+    """Means of all measures and of the score, and the share of each verdict."""
+    names = [*vars(reports[0]), "score"]
+    means = {name: round(float(np.mean([getattr(r, name) for r in reports])), 4) for name in names}
+    return means | {v.value: round(sum(r.verdict is v for r in reports) / len(reports), 4) for v in Verdict}
 
 
 if __name__ == "__main__":

@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bridge.client import Received
     from bridge.server import Running, ServeConfig
-    from bridge.stubs.motion_pb2 import StreamMotionRequest
+    from bridge.stubs.motion_pb2 import QualityReport, StreamMotionRequest
 
 GRPC_PORT, WEB_PORT = 50051, 50052
+
+MEASURE_ROWS = {
+    "foot_skate_m_s": "foot skate",
+    "foot_skate_ratio": "foot skate",
+    "contact_foot_speed_m_s": "feet in contact",
+    "penetration_m": "penetration",
+    "float_m": "float",
+    "jerk_m_s3": "jerk",
+    "joint_speed_m_s": "fastest joint",
+}
+"""Where a measure of the report stands in the table that `generate` prints."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,16 +232,33 @@ def _print_received(received: "Received", files: Sequence[Path]) -> None:
     stop = motion_pb2.StopReason.Name(summary.stop_reason).removeprefix("STOP_REASON_").lower().replace("_", " ")
     # Prompts, plans and file names are text: square brackets in them are no markup.
     table = Table(title=Text(clip.prompt), title_justify="left", title_style="bold", show_header=False)
+    table.add_row("verdict", _verdict(quality))
     table.add_row("plan", Text(beats))
     table.add_row("first frame", f"{1000 * received.first_frame_s:.0f} ms")
     table.add_row("motion", f"{summary.num_frames} frames, {summary.duration_s:.1f} s, ended by {stop}")
     table.add_row("seed, revision", f"{received.header.seed}, {received.header.model.revision[:12]}")
     table.add_row("foot skate", f"{quality.foot_skate_m_s:.3f} m/s, in {quality.foot_skate_ratio:.0%} of frames")
+    table.add_row("feet in contact", f"{quality.contact_foot_speed_m_s:.3f} m/s")
     table.add_row("penetration", f"{100 * quality.penetration_m:.1f} cm")
+    table.add_row("float", f"{100 * quality.float_m:.1f} cm")
     table.add_row("jerk", f"{quality.jerk_m_s3:.0f} m/s3")
+    table.add_row("fastest joint", f"{quality.joint_speed_m_s:.1f} m/s")
     table.add_row("loop gap", f"{100 * quality.loop_gap_m:.1f} cm")
+    table.add_row("root speed", f"{quality.root_speed_m_s:.2f} m/s")
     table.add_row("files", Text("\n".join(str(path) for path in files)))
     Console().print(table)
+
+
+def _verdict(quality: "QualityReport") -> str:
+    """One line, with the reason where it is not good; a server of wire version 1.0 gives none."""
+    from bridge.stubs import motion_pb2
+
+    if quality.verdict == motion_pb2.VERDICT_UNSPECIFIED:
+        return "none, the server is older than this client"
+    verdict = motion_pb2.Verdict.Name(quality.verdict).removeprefix("VERDICT_").lower()
+    row = MEASURE_ROWS.get(quality.weakest_measure, quality.weakest_measure)
+    reason = f": {row}" if quality.verdict != motion_pb2.VERDICT_GOOD else ""
+    return f"{verdict}, score {quality.score:.2f}{reason}"
 
 
 if __name__ == "__main__":

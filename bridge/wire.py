@@ -9,15 +9,21 @@ from bridge.stream import Chunk, MotionModel, Planned, Stop, Summary
 from bridge.stubs import motion_pb2
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Beat, Plan
+from python_core.contract.quality_thresholds import Verdict
 from python_core.contract.skeleton import BODY_22, Skeleton
 
-WIRE_VERSION = "1.0"
+WIRE_VERSION = "1.1"
 """Major number of the proto's package, then the number of times that it grew."""
 
 _STOP_REASONS = {
     Stop.MODEL: motion_pb2.STOP_REASON_MODEL,
     Stop.PLAN_DURATION: motion_pb2.STOP_REASON_PLAN_DURATION,
     Stop.MAX_DURATION: motion_pb2.STOP_REASON_MAX_DURATION,
+}
+_VERDICTS = {
+    Verdict.GOOD: motion_pb2.VERDICT_GOOD,
+    Verdict.FAIR: motion_pb2.VERDICT_FAIR,
+    Verdict.POOR: motion_pb2.VERDICT_POOR,
 }
 
 
@@ -89,6 +95,14 @@ def summary(event: Summary, first_frame_ms: float, total_ms: float) -> motion_pb
             penetration_m=quality.penetration_m,
             jerk_m_s3=quality.jerk_m_s3,
             loop_gap_m=quality.loop_gap_m,
+            contact_foot_speed_m_s=quality.contact_foot_speed_m_s,
+            float_m=quality.float_m,
+            joint_speed_m_s=quality.joint_speed_m_s,
+            bone_length_error_m=quality.bone_length_error_m,
+            root_speed_m_s=quality.root_speed_m_s,
+            score=quality.score,
+            verdict=_VERDICTS[quality.verdict],
+            weakest_measure=quality.weakest_measure,
         ),
         first_frame_ms=first_frame_ms,
         total_ms=total_ms,

@@ -19,6 +19,13 @@ class StopReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STOP_REASON_MODEL: _ClassVar[StopReason]
     STOP_REASON_PLAN_DURATION: _ClassVar[StopReason]
     STOP_REASON_MAX_DURATION: _ClassVar[StopReason]
+
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_GOOD: _ClassVar[Verdict]
+    VERDICT_FAIR: _ClassVar[Verdict]
+    VERDICT_POOR: _ClassVar[Verdict]
 REASONING_UNSPECIFIED: Reasoning
 REASONING_ON: Reasoning
 REASONING_OFF: Reasoning
@@ -26,6 +33,10 @@ STOP_REASON_UNSPECIFIED: StopReason
 STOP_REASON_MODEL: StopReason
 STOP_REASON_PLAN_DURATION: StopReason
 STOP_REASON_MAX_DURATION: StopReason
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_GOOD: Verdict
+VERDICT_FAIR: Verdict
+VERDICT_POOR: Verdict
 
 class GetModelRequest(_message.Message):
     __slots__ = ()
@@ -190,15 +201,31 @@ class StreamSummary(_message.Message):
     def __init__(self, num_codes: _Optional[int] = ..., num_frames: _Optional[int] = ..., duration_s: _Optional[float] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., quality: _Optional[_Union[QualityReport, _Mapping]] = ..., first_frame_ms: _Optional[float] = ..., total_ms: _Optional[float] = ..., num_reasoning_tokens: _Optional[int] = ...) -> None: ...
 
 class QualityReport(_message.Message):
-    __slots__ = ("foot_skate_m_s", "foot_skate_ratio", "penetration_m", "jerk_m_s3", "loop_gap_m")
+    __slots__ = ("foot_skate_m_s", "foot_skate_ratio", "penetration_m", "jerk_m_s3", "loop_gap_m", "contact_foot_speed_m_s", "float_m", "joint_speed_m_s", "bone_length_error_m", "root_speed_m_s", "score", "verdict", "weakest_measure")
     FOOT_SKATE_M_S_FIELD_NUMBER: _ClassVar[int]
     FOOT_SKATE_RATIO_FIELD_NUMBER: _ClassVar[int]
     PENETRATION_M_FIELD_NUMBER: _ClassVar[int]
     JERK_M_S3_FIELD_NUMBER: _ClassVar[int]
     LOOP_GAP_M_FIELD_NUMBER: _ClassVar[int]
+    CONTACT_FOOT_SPEED_M_S_FIELD_NUMBER: _ClassVar[int]
+    FLOAT_M_FIELD_NUMBER: _ClassVar[int]
+    JOINT_SPEED_M_S_FIELD_NUMBER: _ClassVar[int]
+    BONE_LENGTH_ERROR_M_FIELD_NUMBER: _ClassVar[int]
+    ROOT_SPEED_M_S_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    WEAKEST_MEASURE_FIELD_NUMBER: _ClassVar[int]
     foot_skate_m_s: float
     foot_skate_ratio: float
     penetration_m: float
     jerk_m_s3: float
     loop_gap_m: float
-    def __init__(self, foot_skate_m_s: _Optional[float] = ..., foot_skate_ratio: _Optional[float] = ..., penetration_m: _Optional[float] = ..., jerk_m_s3: _Optional[float] = ..., loop_gap_m: _Optional[float] = ...) -> None: ...
+    contact_foot_speed_m_s: float
+    float_m: float
+    joint_speed_m_s: float
+    bone_length_error_m: float
+    root_speed_m_s: float
+    score: float
+    verdict: Verdict
+    weakest_measure: str
+    def __init__(self, foot_skate_m_s: _Optional[float] = ..., foot_skate_ratio: _Optional[float] = ..., penetration_m: _Optional[float] = ..., jerk_m_s3: _Optional[float] = ..., loop_gap_m: _Optional[float] = ..., contact_foot_speed_m_s: _Optional[float] = ..., float_m: _Optional[float] = ..., joint_speed_m_s: _Optional[float] = ..., bone_length_error_m: _Optional[float] = ..., root_speed_m_s: _Optional[float] = ..., score: _Optional[float] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., weakest_measure: _Optional[str] = ...) -> None: ...

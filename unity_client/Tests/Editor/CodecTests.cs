@@ -132,6 +132,27 @@ namespace MotionR1.Tests
         }
 
         [Test]
+        public void AVerdictArrivesWithItsScoreAndReason()
+        {
+            // Fields 11, 12 and 13: 0.5 as four bytes, 2 as a varint, nine letters.
+            string hex = "5d0000003f" + "6002" + "6a096a65726b5f6d5f7333";
+            var report = QualityReport.Parse(FromHex(hex));
+            Assert.That((report.Score, report.Verdict), Is.EqualTo((0.5f, Verdict.Fair)));
+            Assert.That(report.WeakestMeasure, Is.EqualTo("jerk_m_s3"));
+            Assert.That(Hex(report.ToBytes()), Is.EqualTo(hex));
+        }
+
+        [Test]
+        public void AReportOfAnOlderServerHasNoVerdict()
+        {
+            // Fields 1 to 5, which is all that wire version 1.0 has.
+            string hex = "0d0000003f" + "150000003f" + "1d0000003f" + "250000003f" + "2d0000003f";
+            var report = QualityReport.Parse(FromHex(hex));
+            Assert.That((report.FootSkateMS, report.LoopGapM), Is.EqualTo((0.5f, 0.5f)));
+            Assert.That((report.Verdict, report.WeakestMeasure), Is.EqualTo((Verdict.Unspecified, "")));
+        }
+
+        [Test]
         public void WhatAnotherImplementationWritesComesBackByteForByte()
         {
             string folder = Environment.GetEnvironmentVariable(ExchangeFolder);

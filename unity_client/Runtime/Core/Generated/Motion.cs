@@ -37,6 +37,19 @@ namespace MotionR1.Core.V1
         MaxDuration = 3,
     }
 
+    /// <summary>How a motion does beside recorded clips.</summary>
+    public enum Verdict
+    {
+        /// <summary>Never sent.</summary>
+        Unspecified = 0,
+        /// <summary>Every measure is within its limit for good, which 9 of 10 recorded clips keep.</summary>
+        Good = 1,
+        /// <summary>Every measure is within its limit for fair, which next to all recorded clips keep.</summary>
+        Fair = 2,
+        /// <summary>A measure is beyond its limit for fair.</summary>
+        Poor = 3,
+    }
+
     /// <summary>Asks for nothing in particular: a server runs one model.</summary>
     public sealed class GetModelRequest : IWireMessage
     {
@@ -1059,14 +1072,15 @@ namespace MotionR1.Core.V1
         }
     }
 
-    /// <summary>Measures of one motion. The server measures; it changes nothing.</summary>
+    /// <summary>Measures of one motion. The server measures; it changes nothing. Less is better in all but the gap of
+    /// the loop and the speed of the root, which say what a motion is. docs/quality.md has the formulas.</summary>
     public sealed class QualityReport : IWireMessage
     {
-        /// <summary>Mean speed of the feet while they are near the floor, metres a second, weighted by how
-        /// near.</summary>
+        /// <summary>Mean horizontal speed of the feet, weighted by how near the floor they are, metres a
+        /// second.</summary>
         public float FootSkateMS { get; set; }
 
-        /// <summary>Share of frames, 0 to 1, in which a foot is near the floor and slides.</summary>
+        /// <summary>Share of steps between frames, 0 to 1, in which a foot is near the floor and slides.</summary>
         public float FootSkateRatio { get; set; }
 
         /// <summary>Deepest point of a joint below the floor, metres; 0 when none is.</summary>
@@ -1078,6 +1092,34 @@ namespace MotionR1.Core.V1
         /// <summary>Mean distance of joints between first and last frame, root's place and facing taken out,
         /// metres.</summary>
         public float LoopGapM { get; set; }
+
+        /// <summary>Mean horizontal speed of foot joints while they are in contact, metres a second.</summary>
+        public float ContactFootSpeedMS { get; set; }
+
+        /// <summary>How high the body stays above the floor where it does not jump, metres; 0 for who sits, lies or
+        /// crawls on it.</summary>
+        public float FloatM { get; set; }
+
+        /// <summary>Fastest step of a joint, metres a second: high where a limb or the body jumps to another
+        /// place.</summary>
+        public float JointSpeedMS { get; set; }
+
+        /// <summary>Largest difference of a bone's length from the skeleton's, metres; 0 for rotations, which is what a
+        /// stream sends.</summary>
+        public float BoneLengthErrorM { get; set; }
+
+        /// <summary>Mean horizontal speed of the root, metres a second.</summary>
+        public float RootSpeedMS { get; set; }
+
+        /// <summary>All measures in one number: 1 for nothing wrong, at least 2/3 for good, at least 1/3 for fair, down
+        /// to 0.</summary>
+        public float Score { get; set; }
+
+        /// <summary>The score in a word.</summary>
+        public Verdict Verdict { get; set; }
+
+        /// <summary>The field of this report that gives the score, for example "foot_skate_m_s".</summary>
+        public string WeakestMeasure { get; set; } = "";
 
         WireWriter _unknown;
 
@@ -1104,6 +1146,14 @@ namespace MotionR1.Core.V1
                     case 29: PenetrationM = reader.ReadFloat(); break;
                     case 37: JerkMS3 = reader.ReadFloat(); break;
                     case 45: LoopGapM = reader.ReadFloat(); break;
+                    case 53: ContactFootSpeedMS = reader.ReadFloat(); break;
+                    case 61: FloatM = reader.ReadFloat(); break;
+                    case 69: JointSpeedMS = reader.ReadFloat(); break;
+                    case 77: BoneLengthErrorM = reader.ReadFloat(); break;
+                    case 85: RootSpeedMS = reader.ReadFloat(); break;
+                    case 93: Score = reader.ReadFloat(); break;
+                    case 96: Verdict = (Verdict)reader.ReadInt32(); break;
+                    case 106: WeakestMeasure = reader.ReadString(); break;
                     default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
                 }
             }
@@ -1136,6 +1186,46 @@ namespace MotionR1.Core.V1
             {
                 writer.WriteTag(45);
                 writer.WriteFloat(LoopGapM);
+            }
+            if (BitConverter.SingleToInt32Bits(ContactFootSpeedMS) != 0)
+            {
+                writer.WriteTag(53);
+                writer.WriteFloat(ContactFootSpeedMS);
+            }
+            if (BitConverter.SingleToInt32Bits(FloatM) != 0)
+            {
+                writer.WriteTag(61);
+                writer.WriteFloat(FloatM);
+            }
+            if (BitConverter.SingleToInt32Bits(JointSpeedMS) != 0)
+            {
+                writer.WriteTag(69);
+                writer.WriteFloat(JointSpeedMS);
+            }
+            if (BitConverter.SingleToInt32Bits(BoneLengthErrorM) != 0)
+            {
+                writer.WriteTag(77);
+                writer.WriteFloat(BoneLengthErrorM);
+            }
+            if (BitConverter.SingleToInt32Bits(RootSpeedMS) != 0)
+            {
+                writer.WriteTag(85);
+                writer.WriteFloat(RootSpeedMS);
+            }
+            if (BitConverter.SingleToInt32Bits(Score) != 0)
+            {
+                writer.WriteTag(93);
+                writer.WriteFloat(Score);
+            }
+            if (Verdict != 0)
+            {
+                writer.WriteTag(96);
+                writer.WriteInt32((int)Verdict);
+            }
+            if (WeakestMeasure.Length != 0)
+            {
+                writer.WriteTag(106);
+                writer.WriteString(WeakestMeasure);
             }
             if (_unknown != null) writer.WriteRaw(_unknown.Written);
         }
