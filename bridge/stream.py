@@ -145,7 +145,7 @@ class MotionModel:
         layout, max_tokens = manifest.tokens, manifest.language_model.max_tokens
         ids = prompt_ids(self.tokenizer, manifest.prompt_template, layout, request.prompt)
         # The markers, the longest reasoning and one code.
-        needed = len(ids) + 2 + (MAX_REASONING_TOKENS + 2 if request.reasoning else 0)
+        needed = len(ids) + 1 + layout.num_levels + (MAX_REASONING_TOKENS + 2 if request.reasoning else 0)
         if needed > max_tokens:
             raise PromptError(
                 f"the prompt is {len(ids)} tokens, which leaves no room for a motion: the model reads and writes "
@@ -215,8 +215,8 @@ def _check_tokens(path: Path, tokenizer: Tokenizer, layout: TokenLayout) -> None
         THINK_CLOSE: layout.think_close,
         MOTION_OPEN: layout.motion_open,
         MOTION_CLOSE: layout.motion_close,
-        "<Motion_0>": layout.code_id(0),
-        f"<Motion_{layout.num_codes - 1}>": layout.code_id(layout.num_codes - 1),
+        "<Motion_0>": layout.first_code,
+        f"<Motion_{layout.codebook.num_tokens - 1}>": layout.first_code + layout.codebook.num_tokens - 1,
         TURN_END: layout.turn_end,
     }
     for token, token_id in expected.items():

@@ -103,7 +103,7 @@ def _build(checkpoint: Path, bundle: Path, config: ExportConfig, card: str | Non
         round_to_float16(language_model.model)
         round_to_float16(vqvae)
         reference = MotionDecoder(vqvae, normalizer).eval()
-        tokens = token_layout(language_model.tokenizer, vqvae.shape.num_codes)
+        tokens = token_layout(language_model.tokenizer, vqvae.shape.codebook)
 
         progress.update(task, description="language model graph")
         weights = checkpoint / "language_model"

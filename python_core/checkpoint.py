@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from python_core.contract.bundle import sha256
 from python_core.contract.skeleton import BODY_22
+from python_core.contract.vocabulary import CodebookSize
 from python_core.features import Normalizer
 from python_core.vqvae import Vqvae, VqvaeShape
 
@@ -72,7 +73,13 @@ def load_vqvae(folder: Path) -> tuple[Vqvae, Normalizer, float]:
 
 
 def save_language_model(
-    folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, num_codes: int, model_id: str, notice: str, config: Any
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    codebook: CodebookSize,
+    model_id: str,
+    notice: str,
+    config: Any,
 ) -> None:
     """Write a language model with its text tokenizer; the motion tokenizer is put beside it by the caller."""
     model.save_pretrained(folder / "language_model")
@@ -83,7 +90,7 @@ def save_language_model(
             "format_version": FORMAT_VERSION,
             "kind": "language-model",
             "model_id": model_id,
-            "num_codes": num_codes,
+            "codebook": dataclasses.asdict(codebook),
             "data_notice": notice,
             "training": config,
         },

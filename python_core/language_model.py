@@ -22,6 +22,7 @@ from python_core.contract.vocabulary import (
     THINK_OPEN,
     TURN_END,
     TURN_START,
+    CodebookSize,
     TokenLayout,
     motion_tokens,
 )
@@ -64,7 +65,7 @@ class LoraShape:
     """Dropout before the adapter."""
 
 
-def train_text_tokenizer(texts: Iterable[str], num_tokens: int, num_codes: int) -> Tokenizer:
+def train_text_tokenizer(texts: Iterable[str], num_tokens: int, codebook: CodebookSize) -> Tokenizer:
     """Learn a byte-level BPE tokenizer from captions and plans; case is dropped. Motion tokens come last."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
@@ -77,23 +78,23 @@ def train_text_tokenizer(texts: Iterable[str], num_tokens: int, num_codes: int) 
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    add_motion_tokens(tokenizer, num_codes)
+    add_motion_tokens(tokenizer, codebook)
     return tokenizer
 
 
-def add_motion_tokens(tokenizer: Tokenizer, num_codes: int) -> None:
+def add_motion_tokens(tokenizer: Tokenizer, codebook: CodebookSize) -> None:
     """Append the motion tokens, as ordinary ones that no normalizer changes.
 
     Raises:
         ValueError: The tokenizer has some of them already, so their ids would not be consecutive.
     """
-    tokens = motion_tokens(num_codes)
+    tokens = motion_tokens(codebook)
     added = tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
     if added != len(tokens):
         raise ValueError(f"expected to add {len(tokens)} motion tokens, {len(tokens) - added} were there already")
 
 
-def token_layout(tokenizer: Tokenizer, num_codes: int) -> TokenLayout:
+def token_layout(tokenizer: Tokenizer, codebook: CodebookSize) -> TokenLayout:
     """Where the tokens of a reply are.
 
     Raises:
@@ -106,15 +107,16 @@ def token_layout(tokenizer: Tokenizer, num_codes: int) -> TokenLayout:
             raise ValueError(f"the tokenizer has no token {token}; add motion tokens first")
         return found
 
-    first_code, last_code = (token_id(motion_tokens(num_codes)[index]) for index in (-num_codes, -1))
-    assert last_code - first_code == num_codes - 1
+    first_code, last_code = (token_id(motion_tokens(codebook)[index]) for index in (-codebook.num_tokens, -1))
+    assert last_code - first_code == codebook.num_tokens - 1
     return TokenLayout(
         think_open=token_id(THINK_OPEN),
         think_close=token_id(THINK_CLOSE),
         motion_open=token_id(MOTION_OPEN),
         motion_close=token_id(MOTION_CLOSE),
         first_code=first_code,
-        num_codes=num_codes,
+        level_size=codebook.level_size,
+        num_levels=codebook.num_levels,
         turn_end=token_id(TURN_END),
         vocabulary_size=tokenizer.get_vocab_size(with_added_tokens=True),
     )
@@ -155,11 +157,11 @@ def load_backbone(folder: Path) -> tuple[PreTrainedModel, Tokenizer]:
 
 
 @torch.no_grad()
-def add_motion_rows(model: PreTrainedModel, tokenizer: Tokenizer, num_codes: int) -> None:
+def add_motion_rows(model: PreTrainedModel, tokenizer: Tokenizer, codebook: CodebookSize) -> None:
     """Give the model rows for the motion tokens, all of them initialised here, also those that fall on padding rows
     that the pretrained model already has.
     """
-    layout = token_layout(tokenizer, num_codes)
+    layout = token_layout(tokenizer, codebook)
     first, end = layout.think_open, layout.vocabulary_size
     if end > _rows(model.get_input_embeddings()).shape[0]:
         model.resize_token_embeddings(end, mean_resizing=False)

@@ -5,9 +5,13 @@ Notable choices:
   moment it is known;
 - the decoder's memory is explicit: `decode` takes and returns the last inputs of its convolutions, so streaming and
   whole clips are one computation;
-- the codebook is an exponential moving average, and codes that nobody uses are put where encoder outputs are.
+- the encoder begins as the principal components of 4 frames, and the codebook as k-means of them. From there training
+  improves; from random weights it takes a thousand steps to get as far;
+- the codebook has levels, each for what the ones before it left over; they are exponential moving averages, and
+  entries that nobody uses are put where encoder outputs are.
 
-Source: van den Oord et al. 2017, Neural Discrete Representation Learning; Zhang et al. 2023, T2M-GPT, for the layers.
+Source: van den Oord et al. 2017, Neural Discrete Representation Learning; Zhang et al. 2023, T2M-GPT, for the layers;
+Zeghidour et al. 2021, SoundStream, for the levels.
 """
 
 from dataclasses import dataclass
@@ -16,9 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from python_core.contract.vocabulary import CodebookSize
+
 FRAMES_PER_CODE = 4
-REPLACED_BELOW = 0.3
-"""A code that is chosen less often than this a step, in the running average, is put somewhere else."""
+REPLACED_BELOW = 0.02
+"""An entry that is chosen less often than this a step, in the running average, is put somewhere else. With a higher
+number entries that are rare but needed are lost again and again, and the codebook never settles.
+"""
+KMEANS_ROUNDS = 12
 UPSAMPLINGS = 2
 
 
@@ -35,11 +44,18 @@ class VqvaeShape:
     code_width: int = 512
     """Numbers in a code's vector."""
 
-    num_codes: int = 512
-    """Size of the codebook."""
+    level_size: int = 512
+    """Entries of a level of the codebook."""
+
+    num_levels: int = 1
+    """Levels of the codebook."""
 
     dilations: tuple[int, ...] = (9, 3, 1)
     """Dilation of the convolutions of each stack of residual blocks, in order."""
+
+    @property
+    def codebook(self) -> CodebookSize:
+        return CodebookSize(self.level_size, self.num_levels)
 
 
 class CausalConv(nn.Module):
@@ -82,7 +98,7 @@ class CausalResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features [B, F, D] -> vectors [B, F / 4, C]."""
+    """Features [B, F, D] -> vectors [B, F / 4, C]: a linear view of the 4 frames, and what convolutions add to it."""
 
     def __init__(self, shape: VqvaeShape) -> None:
         super().__init__()
@@ -90,11 +106,15 @@ class Encoder(nn.Module):
         for _ in range(UPSAMPLINGS):
             layers.append(nn.Conv1d(shape.width, shape.width, 4, stride=2, padding=1))
             layers.extend(ResidualBlock(shape.width, dilation) for dilation in shape.dilations)
-        layers.append(nn.Conv1d(shape.width, shape.code_width, 3, padding=1))
-        self.layers = nn.Sequential(*layers)
+        last = nn.Conv1d(shape.width, shape.code_width, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(*layers, last)
+        self.linear = nn.Linear(FRAMES_PER_CODE * shape.num_features, shape.code_width)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.layers(features.mT).mT
+        return self.linear(_patches(features)) + self.layers(features.mT).mT
 
 
 class Decoder(nn.Module):
@@ -151,8 +171,8 @@ class Decoder(nn.Module):
         return [*found, self.mix, self.last]
 
 
-class Codebook(nn.Module):
-    """Vectors for codes, moved by an exponential moving average of the encoder outputs that chose them."""
+class Level(nn.Module):
+    """Vectors of entries, moved by an exponential moving average of the inputs that chose them."""
 
     vectors: Tensor
     counts: Tensor
@@ -161,28 +181,36 @@ class Codebook(nn.Module):
 
     def __init__(self, shape: VqvaeShape) -> None:
         super().__init__()
-        self.register_buffer("vectors", torch.zeros(shape.num_codes, shape.code_width))
-        self.register_buffer("sums", torch.zeros(shape.num_codes, shape.code_width))
-        self.register_buffer("counts", torch.zeros(shape.num_codes))
+        self.register_buffer("vectors", torch.zeros(shape.level_size, shape.code_width))
+        self.register_buffer("sums", torch.zeros(shape.level_size, shape.code_width))
+        self.register_buffer("counts", torch.zeros(shape.level_size))
 
     def nearest(self, x: Tensor) -> Tensor:
-        """Codes of vectors, [..., C] -> [...]."""
+        """Entries nearest to vectors, [..., C] -> [...]."""
         distances = self.vectors.square().sum(-1) - 2 * x @ self.vectors.T
         return distances.argmin(dim=-1)
 
     @torch.no_grad()
-    def start(self, x: Tensor) -> None:
-        """Take the first vectors from encoder outputs, [N, C], with a little noise where they do not suffice."""
+    def start(self, x: Tensor, per_step: float) -> None:
+        """Take the first vectors from k-means of inputs, [N, C]; a step will bring `per_step` of them."""
         repeats = -(-len(self.vectors) // len(x))
-        tiled = x.repeat(repeats, 1)[torch.randperm(repeats * len(x), device=x.device)[: len(self.vectors)]]
-        self.vectors.copy_(tiled + 0.01 / x.shape[-1] ** 0.5 * torch.randn_like(tiled))
-        self.sums.copy_(self.vectors)
-        self.counts.fill_(1)
+        centres = x.repeat(repeats, 1)[torch.randperm(repeats * len(x), device=x.device)[: len(self.vectors)]]
+        counts = centres.new_zeros(len(centres))
+        for _ in range(KMEANS_ROUNDS):
+            self.vectors.copy_(centres)
+            chosen = self.nearest(x)
+            counts = torch.bincount(chosen, minlength=len(centres)).to(x.dtype)
+            means = torch.zeros_like(centres).index_add_(0, chosen, x) / counts.clamp(min=1)[:, None]
+            picks = x[torch.randint(len(x), (len(centres),), device=x.device)]
+            centres = torch.where(counts[:, None] > 0, means, picks)
+        self.vectors.copy_(centres)
+        self.counts.copy_((counts * (per_step / len(x))).clamp(min=2 * REPLACED_BELOW))
+        self.sums.copy_(self.vectors * self.counts[:, None])
 
     @torch.no_grad()
-    def update(self, x: Tensor, codes: Tensor) -> None:
-        """Move towards the encoder outputs [N, C] that chose each code [N]; put unused codes on random ones."""
-        chosen = functional.one_hot(codes, len(self.vectors)).to(x.dtype)
+    def update(self, x: Tensor, entries: Tensor) -> None:
+        """Move towards the inputs [N, C] that chose each entry [N]; put unused entries on random ones."""
+        chosen = functional.one_hot(entries, len(self.vectors)).to(x.dtype)
         self.counts.mul_(self.decay).add_(chosen.sum(0), alpha=1 - self.decay)
         self.sums.mul_(self.decay).add_(chosen.T @ x, alpha=1 - self.decay)
         dead = self.counts < REPLACED_BELOW
@@ -198,18 +226,79 @@ class Vqvae(nn.Module):
     def __init__(self, shape: VqvaeShape) -> None:
         super().__init__()
         self.shape = shape
-        self.encoder, self.codebook, self.decoder = Encoder(shape), Codebook(shape), Decoder(shape)
+        self.encoder, self.decoder = Encoder(shape), Decoder(shape)
+        self.levels = nn.ModuleList(Level(shape) for _ in range(shape.num_levels))
+
+    @torch.no_grad()
+    def start(self, features: Tensor, kept: Tensor, weights: Tensor, per_step: float) -> None:
+        """Begin where no training is needed to be: with principal components and k-means.
+
+        Args:
+            features: Normalized windows, [B, F, D].
+            kept: Which codes of a window are of frames that exist, [B, T].
+            weights: How much each feature counts, [D].
+            per_step: Codes that a training step will see.
+        """
+        patches = _patches(features)[kept].double()
+        scale = weights.double().sqrt().repeat(FRAMES_PER_CODE)
+        mean = patches.mean(0)
+        centred = (patches - mean) * scale
+        _, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
+        axes = axes[:, -self.shape.code_width :].flip(1)
+        # The strongest components come out with a deviation of about 1, which keeps the learning rate's meaning.
+        unit = (centred @ axes[:, :8]).square().mean().sqrt()
+        self.encoder.linear.weight.copy_(((axes * scale[:, None]).T / unit).float())
+        self.encoder.linear.bias.copy_((-(mean * scale) @ axes / unit).float())
+        left = self.encoder(features)[kept]
+        for level in self._levels():
+            level.start(left, per_step)
+            left = left - level.vectors[level.nearest(left)]
+
+    def quantize(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Vectors [..., C] -> their sums of entries' vectors, and for each level its input and the entries chosen."""
+        total, inputs, chosen = torch.zeros_like(x), [], []
+        for level in self._levels():
+            inputs.append(x - total)
+            chosen.append(level.nearest(inputs[-1]))
+            total = total + level.vectors[chosen[-1]]
+        return total, inputs, chosen
+
+    def commitment(self, x: Tensor, kept: Tensor, inputs: list[Tensor], chosen: list[Tensor]) -> Tensor:
+        """Squared distance of each level's input from its entry, a sum over levels, with its gradient to `x`."""
+        total = x.new_zeros(())
+        for level, its_input, entries in zip(self._levels(), inputs, chosen, strict=True):
+            moved = its_input + (x - x.detach())
+            total = total + functional.mse_loss(moved[kept], level.vectors[entries][kept])
+        return total
+
+    def follow(self, kept: Tensor, inputs: list[Tensor], chosen: list[Tensor]) -> None:
+        """Move the codebook after a training step."""
+        for level, its_input, entries in zip(self._levels(), inputs, chosen, strict=True):
+            level.update(its_input[kept], entries[kept])
 
     def encode(self, features: Tensor) -> Tensor:
         """Codes of normalized features, [B, F, D] -> [B, F // 4]; frames that fill no code are dropped."""
-        return self.codebook.nearest(
-            self.encoder(features[:, : features.shape[1] // FRAMES_PER_CODE * FRAMES_PER_CODE])
-        )
+        whole = features[:, : features.shape[1] // FRAMES_PER_CODE * FRAMES_PER_CODE]
+        _, _, chosen = self.quantize(self.encoder(whole))
+        return torch.stack([entries * self.shape.level_size**k for k, entries in enumerate(chosen)]).sum(0)
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        """What codes stand for, [...] -> [..., C]."""
+        size = self.shape.level_size
+        return torch.stack([level.vectors[codes // size**k % size] for k, level in enumerate(self._levels())]).sum(0)
 
     def decode(self, codes: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Codes [B, T] and the state before them -> normalized features [B, 4 T, D] and the state after them."""
-        return self.decoder(self.codebook.vectors[codes], state)
+        return self.decoder(self.vectors(codes), state)
 
     def zero_state(self, batch: int) -> Tensor:
         """The state before the first code, [B, S]."""
-        return self.codebook.vectors.new_zeros(batch, self.decoder.state_size)
+        return self.encoder.linear.weight.new_zeros(batch, self.decoder.state_size)
+
+    def _levels(self) -> list[Level]:
+        return [level for level in self.levels if isinstance(level, Level)]
+
+
+def _patches(features: Tensor) -> Tensor:
+    """The frames of each code side by side, [B, F, D] -> [B, F / 4, 4 D]."""
+    return features.unflatten(1, (-1, FRAMES_PER_CODE)).flatten(2)

@@ -91,7 +91,7 @@ def clips_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prepared_folder(clips_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("prepared")
-    prepare.run(replace(prepare.PRESETS["tiny"], clips=clips_folder, out=out))
+    prepare.run(replace(prepare.PRESETS["tiny"], clips=(clips_folder,), out=out))
     return out
 
 

@@ -17,7 +17,6 @@ Source: Mahmood et al. 2019, AMASS; Loper et al. 2015, SMPL; Guo et al. 2022, Hu
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -25,7 +24,8 @@ from numpy.typing import NDArray
 
 from python_core.clips.arrays import npz_members, read_npy, read_npz_numbers, read_npz_word, to_float32
 from python_core.clips.clip import FARTHEST_M, Caption, Clip, ClipError
-from python_core.clips.humanml3d import FRAME_RATE_HZ, read_captions, read_split, read_table
+from python_core.clips.humanml3d import FRAME_RATE_HZ, read_captions, read_split
+from python_core.clips.humanml3d_cuts import read_cuts
 from python_core.clips.smpl import NUM_SHAPES, mean_rest_joints, own_rest_joints, pose_body
 from python_core.contract.skeleton import BODY_22
 from python_core.features import mirror_joints
@@ -130,27 +130,22 @@ class AmassFolder:
         )
 
 
-@dataclass(frozen=True)
-class _Cut:
-    path: str
-    first: int
-    last: int
-
-
 def _read_cut(reader: AmassFolder, annotations: Path, clip_id: str) -> Clip:
-    cut = _read_index(annotations).get(clip_id.removeprefix("M"))
+    cut = read_cuts(annotations).get(clip_id.removeprefix("M"))
     if cut is None:
-        raise ClipError(f"{annotations / 'index.csv'}: no line for {clip_id}")
+        raise ClipError(f"{annotations}: index.csv has no line for {clip_id}")
     captions = read_captions(annotations / "texts" / f"{clip_id}.txt")
-    if _HUMANACT12 in cut.path:
+    if _HUMANACT12 in cut.source_path:
         # These are joints already, in our space, uncut.
-        joints_m, rate_hz, take = _read_humanact12(reader.folder, cut.path), FRAME_RATE_HZ, cut.path
+        joints_m, rate_hz, take = _read_humanact12(reader.folder, cut.source_path), FRAME_RATE_HZ, cut.source_path
         source, licence = "HumanAct12", HUMANACT12_LICENCE
     else:
-        found = _find(reader.folder, cut.path)
+        if not 0 <= cut.first < cut.end:
+            raise ClipError(f"clip {clip_id}: index.csv ends it before it starts, from {cut.first} to {cut.end}")
+        found = _find(reader.folder, cut.source_path)
         joints_m, rate_hz = _read_recording(found, reader.body_model, most_hz=FRAME_RATE_HZ)
         lead_in = int(_lead_in_s(found.relative_to(reader.folder)) * FRAME_RATE_HZ)
-        joints_m = joints_m[lead_in:][cut.first : cut.last]
+        joints_m = joints_m[lead_in:][cut.first : cut.end]
         source, licence, take = (
             found.relative_to(reader.folder).parts[0],
             LICENCE,
@@ -161,26 +156,7 @@ def _read_cut(reader: AmassFolder, annotations: Path, clip_id: str) -> Clip:
     captions = tuple(Caption(words.text, words.start_s * slower, words.end_s * slower) for words in captions)
     if clip_id.startswith("M"):
         joints_m = mirror_joints(joints_m)
-    return Clip(clip_id, joints_m, captions, source, licence, rate_hz, take)
-
-
-@cache
-def _read_index(annotations: Path) -> dict[str, _Cut]:
-    path = annotations / "index.csv"
-    if not path.is_file():
-        raise ClipError(f"{path}: missing; it says which frames of which recording are a clip")
-    cuts = {}
-    for number, (source, start, end, name) in enumerate(
-        read_table(path, ("source_path", "start_frame", "end_frame", "new_name")), start=2
-    ):
-        try:
-            first, last = int(start), int(end)
-        except ValueError as error:
-            raise ClipError(f"{path}:{number}: expected whole frames, got {start!r}, {end!r}") from error
-        if not (0 <= first < last or _HUMANACT12 in source):
-            raise ClipError(f"{path}:{number}: the end must come after the start, got {first}, {last}")
-        cuts[name.removesuffix(".npy")] = _Cut(source, first, last)
-    return cuts
+    return Clip(clip_id, joints_m, captions, source, licence, rate_hz, take, mirrored=clip_id.startswith("M"))
 
 
 def _read_humanact12(folder: Path, path: str) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from python_core.contract.plan import Plan
+from python_core.contract.plan import Plan, format_plan, parse_plan
 from python_core.contract.skeleton import BODY_22
 from python_core.features import mirror_joints
 
@@ -53,6 +53,8 @@ class Clip:
     """The recording that the clip was cut from, where that is known."""
     plan: Plan | None = None
     """What happens when, where that is known exactly."""
+    mirrored: bool = False
+    """Whether left and right are exchanged against the recording."""
 
     def __post_init__(self) -> None:
         shape = self.joints_m.shape
@@ -68,10 +70,6 @@ class Clip:
             )
         if not 0 < self.frame_rate_hz < np.inf:
             raise ClipError(f"clip {self.clip_id}: the frame rate must be positive, got {self.frame_rate_hz}")
-
-    @property
-    def mirrored(self) -> bool:
-        return self.clip_id.startswith("M")
 
 
 class ClipReader(Protocol):
@@ -95,7 +93,10 @@ class ClipReader(Protocol):
 
 
 def split_captions(clip: Clip) -> list[Clip]:
-    """One clip for the captions of the whole, and one for each caption of a part, as HumanML3D's own loader does."""
+    """One clip for the captions of the whole, and one for each caption of a part, as HumanML3D's own loader does.
+
+    A plan stays with the whole.
+    """
     whole = tuple(caption for caption in clip.captions if caption.start_s == caption.end_s == 0)
     clips = [replace(clip, captions=whole)] if whole else []
     for caption in clip.captions:
@@ -105,14 +106,20 @@ def split_captions(clip: Clip) -> list[Clip]:
         joints_m = clip.joints_m[first:last]
         if len(joints_m) > 1:
             part = f"{clip.clip_id}@{first}-{last}"
-            clips.append(replace(clip, clip_id=part, joints_m=joints_m, captions=(Caption(caption.text),)))
+            clips.append(replace(clip, clip_id=part, joints_m=joints_m, captions=(Caption(caption.text),), plan=None))
     return clips
 
 
 def mirror_clip(clip: Clip) -> Clip:
-    """The mirrored copy of a clip: `M` before its id, left and right exchanged in motion and captions."""
-    captions = tuple(replace(caption, text=mirror_text(caption.text)) for caption in clip.captions)
-    return replace(clip, clip_id=f"M{clip.clip_id}", joints_m=mirror_joints(clip.joints_m), captions=captions)
+    """The mirrored copy of a clip: `M` before its id, left and right exchanged in motion, captions and plan."""
+    return replace(
+        clip,
+        clip_id=f"M{clip.clip_id}",
+        joints_m=mirror_joints(clip.joints_m),
+        captions=tuple(replace(caption, text=mirror_text(caption.text)) for caption in clip.captions),
+        plan=None if clip.plan is None else parse_plan(mirror_text(format_plan(clip.plan))),
+        mirrored=not clip.mirrored,
+    )
 
 
 def mirror_text(text: str) -> str:

@@ -26,7 +26,6 @@ Source: Carnegie Mellon University Graphics Lab, mocap.cs.cmu.edu; Guo et al. 20
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,8 @@ from numpy.typing import NDArray
 
 from python_core.clips.asf_amc import AcclaimSkeleton, bone_turns_and_ends, read_amc, read_asf
 from python_core.clips.clip import Clip, ClipError
-from python_core.clips.humanml3d import FRAME_RATE_HZ, read_captions, read_split, read_table
+from python_core.clips.humanml3d import FRAME_RATE_HZ, read_captions, read_split
+from python_core.clips.humanml3d_cuts import Cut, read_cuts
 from python_core.contract.skeleton import BODY_22
 
 SOURCE = "cmu"
@@ -56,9 +56,6 @@ case. That Rory is the second, B, follows from what B does by CMU's list: he is 
 but Justin threatens with a stool in 22_20.
 """
 _SOURCE_PATH = re.compile(r"(?:.*/)?CMU/([^/]+)/(\d{2,3})_(\d{2,3})_(?:poses|stageii)\.np[yz]", re.ASCII)
-_WHOLE_NUMBER = re.compile(r"-?\d{1,9}", re.ASCII)
-_NEW_NAME = re.compile(r"(\w{1,32})\.npy", re.ASCII)
-_INDEX_COLUMNS = ("source_path", "start_frame", "end_frame", "new_name")
 
 _BONE_ENDS = {
     "pelvis": "root",
@@ -95,15 +92,6 @@ _COLLAR = 0.38
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """A row of index.csv."""
-
-    source_path: str
-    first: int
-    end: int
-
-
-@dataclass(frozen=True)
 class CmuArchive:
     """Reader of the layout above; a name is an id of HumanML3D."""
 
@@ -113,11 +101,11 @@ class CmuArchive:
     def names(self, split: str) -> list[str]:
         if not self.subjects.is_dir():
             raise ClipError(f"{self.subjects}: missing; unpack CMU's archive so that this folder holds 01/01.asf")
-        cuts = _read_index(self.annotations)
+        cuts = read_cuts(self.annotations)
         return [clip_id for clip_id in self._originals(split) if _dataset(cuts.get(clip_id)) == "CMU"]
 
     def read(self, name: str) -> list[Clip]:
-        cuts = _read_index(self.annotations)
+        cuts = read_cuts(self.annotations)
         if name not in cuts:
             raise ClipError(f"clip {name}: not in {self.annotations}'s index.csv")
         cut = cuts[name]
@@ -145,7 +133,7 @@ class CmuArchive:
         Raises:
             ClipError: As `names`.
         """
-        cuts = _read_index(self.annotations)
+        cuts = read_cuts(self.annotations)
         return dict(Counter(_dataset(cuts.get(clip_id)) for clip_id in self._originals(split)).most_common())
 
     def _originals(self, split: str) -> list[str]:
@@ -200,35 +188,8 @@ def _take(clip_id: str, source_path: str) -> tuple[str, str]:
     return subject, f"{subject}_{trial}"
 
 
-def _dataset(cut: _Cut | None) -> str:
+def _dataset(cut: Cut | None) -> str:
     """AMASS's data set that a clip was cut from: the folder after pose_data."""
     if cut is None:
         return "not in index.csv"
     return cut.source_path.removeprefix("./").removeprefix("pose_data/").split("/")[0]
-
-
-def _read_index(annotations: Path) -> dict[str, _Cut]:
-    for path in (annotations / "index.csv", annotations.parent / "index.csv"):
-        if path.is_file():
-            return read_index(path)
-    raise ClipError(f"{annotations}: no index.csv in it or beside it; both come with a clone of HumanML3D's repository")
-
-
-@cache
-def read_index(path: Path) -> dict[str, _Cut]:
-    """Where clips were cut, by id.
-
-    Raises:
-        ClipError: It is no such table, or an id is there twice.
-    """
-    cuts: dict[str, _Cut] = {}
-    for number, (source_path, first, end, new_name) in enumerate(read_table(path, _INDEX_COLUMNS), start=2):
-        if not (_WHOLE_NUMBER.fullmatch(first) and _WHOLE_NUMBER.fullmatch(end)):
-            raise ClipError(f"{path}:{number}: expected two whole frames, got {first[:40]!r}, {end[:40]!r}")
-        name = _NEW_NAME.fullmatch(new_name)
-        if name is None:
-            raise ClipError(f"{path}:{number}: expected a name such as 000004.npy, got {new_name[:40]!r}")
-        if name.group(1) in cuts:
-            raise ClipError(f"{path}:{number}: clip {name.group(1)} for the second time")
-        cuts[name.group(1)] = _Cut(source_path, int(first), int(end))
-    return cuts

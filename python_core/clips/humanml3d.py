@@ -44,7 +44,7 @@ class HumanML3DFolder:
         joints_m = _read_joints(self.folder, name)
         captions = read_captions(self.folder / "texts" / f"{name}.txt")
         source, licence = read_licences(self.folder).get(name.removeprefix("M"), ("unknown", "unknown"))
-        return [Clip(name, joints_m, captions, source, licence, FRAME_RATE_HZ)]
+        return [Clip(name, joints_m, captions, source, licence, FRAME_RATE_HZ, mirrored=name.startswith("M"))]
 
 
 def read_split(folder: Path, split: str) -> list[str]:

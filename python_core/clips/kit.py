@@ -101,7 +101,7 @@ class KitFolder:
             raise ClipError(f"{self.folder}: clip {name}: {error}") from error
         captions = read_captions(self.folder / "texts" / f"{name}.txt")
         source, licence = read_licences(self.folder).get(name.removeprefix("M"), ("kit", LICENCE))
-        return [Clip(name, joints_m, captions, source, licence, FRAME_RATE_HZ)]
+        return [Clip(name, joints_m, captions, source, licence, FRAME_RATE_HZ, mirrored=name.startswith("M"))]
 
 
 def to_body_22(joints: NDArray[np.floating]) -> NDArray[np.float32]:

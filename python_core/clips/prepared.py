@@ -2,7 +2,7 @@
 
 features.npy        [F, D] exact features of all clips, one after the other
 clips.jsonl         a clip a line, in the same order
-statistics.npz      mean and std of the training split, [D]
+statistics.npz      mean and std of the training split without compositions, [D]
 prepared.json       written last: format version, frame rate, counts
 """
 
@@ -15,10 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from python_core.features import Normalizer
+from python_core.contract.skeleton import BODY_22
+from python_core.features import Normalizer, num_features
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SUMMARY = "prepared.json"
+COMPOSED = "composed"
+"""Source of clips that `prepare` composes from others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,11 @@ class PreparedClip:
     split: str
     source: str
     licence: str
+    take: str
+    """The recording that the clip was cut from; empty where that is not known."""
     captions: tuple[str, ...]
+    plan: str | None
+    """What happens when, as `format_plan` writes it, where that is known exactly."""
     first_row: int
     num_rows: int
 
@@ -62,19 +69,51 @@ class PreparedClips:
 def write_prepared(
     folder: Path, clips: list[PreparedClip], features: Iterable[NDArray[np.float32]], frame_rate_hz: float
 ) -> None:
-    """Write what `read_prepared` reads."""
+    """Write what `read_prepared` reads. Each file is whole or not there, and the summary comes last.
+
+    Args:
+        folder: Made where it is missing.
+        clips: In the order of their rows, which follow each other without gaps.
+        features: Rows of each clip, [F, D]; one after the other, so that not all need to be in memory.
+        frame_rate_hz: Frames a second.
+
+    Raises:
+        ValueError: No clip to take statistics from, or rows that are not what the clips say.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     # Until all is written again, a folder from before is not complete.
     (folder / SUMMARY).unlink(missing_ok=True)
-    rows = np.concatenate(list(features))
-    train = np.concatenate([np.arange(c.first_row, c.first_row + c.num_rows) for c in clips if c.split == "train"])
-    normalizer = Normalizer.of(rows[train])
-    np.save(folder / "features.npy", rows)
-    np.savez(folder / "statistics.npz", mean=normalizer.mean, std=normalizer.std)
+    counted = [clip for clip in clips if clip.split == "train" and clip.source != COMPOSED]
+    if not counted:
+        raise ValueError(f"{folder}: no clips in split 'train', which the statistics are of")
+    temporary = folder / "features.partial"
+    rows = np.lib.format.open_memmap(
+        temporary, mode="w+", dtype=np.float32, shape=(sum(clip.num_rows for clip in clips), num_features(BODY_22))
+    )
+    for clip, found in zip(clips, features, strict=True):
+        if len(found) != clip.num_rows:
+            raise ValueError(f"clip {clip.clip_id}: {clip.num_rows} rows expected, got {len(found)}")
+        rows[clip.first_row : clip.first_row + clip.num_rows] = found
+    rows.flush()
+    normalizer = Normalizer.of(
+        np.concatenate([rows[clip.first_row : clip.first_row + clip.num_rows] for clip in counted])
+    )
+    temporary.replace(folder / "features.npy")
+    temporary = folder / "statistics.partial"
+    with temporary.open("wb") as file:
+        np.savez(file, mean=normalizer.mean, std=normalizer.std)
+    temporary.replace(folder / "statistics.npz")
     lines = [json.dumps(dataclasses.asdict(clip), ensure_ascii=False) for clip in clips]
-    (folder / "clips.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(folder / "clips.jsonl", "".join(f"{line}\n" for line in lines))
     summary = {"format_version": FORMAT_VERSION, "frame_rate_hz": frame_rate_hz, "num_clips": len(clips)}
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step."""
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def read_prepared(folder: Path) -> PreparedClips:
@@ -91,8 +130,9 @@ def read_prepared(folder: Path) -> PreparedClips:
         raise ValueError(
             f"{path}: format_version {summary['format_version']}, expected {FORMAT_VERSION}; prepare again"
         )
-    lines = (folder / "clips.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
+    # Not by splitlines: a caption may hold a separator that ends a line for it, but not for JSON.
+    lines = (folder / "clips.jsonl").read_text(encoding="utf-8").split("\n")
+    records = [json.loads(line) for line in lines if line]
     clips = tuple(PreparedClip(**record | {"captions": tuple(record["captions"])}) for record in records)
     if len(clips) != summary["num_clips"]:
         raise ValueError(f"{folder}: {len(clips)} clips in clips.jsonl, {summary['num_clips']} expected; prepare again")

@@ -48,7 +48,7 @@ def prompt_ids(tokenizer: Tokenizer, template: str, layout: TokenLayout, prompt:
     turn_markers = {tokenizer.token_to_id(TURN_START), tokenizer.token_to_id(TURN_END), layout.turn_end}
     tags = {layout.think_open, layout.think_close, layout.motion_open, layout.motion_close}
     for token_id in ids:
-        if token_id in turn_markers or token_id in tags or layout.is_code(token_id):
+        if token_id in turn_markers or token_id in tags or layout.is_of_code(token_id):
             raise PromptError(f"the prompt holds the control token {tokenizer.id_to_token(token_id)!r}; take it out")
     return [*_encode(tokenizer, prefix), *ids, *_encode(tokenizer, suffix)]
 

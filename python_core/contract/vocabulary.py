@@ -4,7 +4,8 @@ A prompt, then a reply:
 
     <think>1. walk forward, 2.0 s 2. turn left, 0.8 s</think><Motion><Motion_17>...<Motion_402></Motion>
 
-`reasoning: off` starts with `<Motion>`. Training and serving read replies with the same `ReplyParser`.
+`reasoning: off` starts with `<Motion>`. With a codebook of several levels each code is as many tokens, one of each
+level in turn. Training and serving read replies with the same `ReplyParser`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,22 +24,64 @@ MAX_REASONING_TOKENS = 96
 """Plans are trained to at most 80 tokens; more than this many is not a plan."""
 
 
-def motion_tokens(num_codes: int) -> list[str]:
-    """The tokens that are added to a language model's vocabulary, in the order of their ids."""
-    codes = [f"<Motion_{code}>" for code in range(num_codes)]
+@dataclass(frozen=True)
+class CodebookSize:
+    """Levels of vectors that add up, each correcting what the ones before it left over. A code is one number for one
+    entry of each level: entry + level_size * entry of the next level + ...
+
+    Raises:
+        ValueError: A level without entries, or no level.
+    """
+
+    level_size: int
+    """Entries of a level."""
+    num_levels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.level_size < 1 or self.num_levels < 1:
+            raise ValueError(f"a codebook has levels with entries, got {self.num_levels} of {self.level_size}")
+
+    @property
+    def num_codes(self) -> int:
+        return self.level_size**self.num_levels
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that speak codes."""
+        return self.level_size * self.num_levels
+
+    def entries(self, code: int) -> list[int]:
+        """The entry of each level.
+
+        Raises:
+            ValueError: The code is not in the codebook.
+        """
+        if not 0 <= code < self.num_codes:
+            raise ValueError(f"codes go from 0 to {self.num_codes - 1}, got {code}")
+        return [code // self.level_size**level % self.level_size for level in range(self.num_levels)]
+
+    def code(self, entries: Sequence[int]) -> int:
+        """The code of an entry of each level."""
+        return sum(entry * self.level_size**level for level, entry in enumerate(entries))
+
+
+def motion_tokens(codebook: CodebookSize) -> list[str]:
+    """The tokens that are added to a language model's vocabulary, in the order of their ids; level after level."""
+    codes = [f"<Motion_{number}>" for number in range(codebook.num_tokens)]
     return [THINK_OPEN, THINK_CLOSE, MOTION_OPEN, MOTION_CLOSE, *codes]
 
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Where the tokens of a reply are in the vocabulary; codes have consecutive ids."""
+    """Where the tokens of a reply are in the vocabulary; those of codes have consecutive ids, level after level."""
 
     think_open: int
     think_close: int
     motion_open: int
     motion_close: int
     first_code: int
-    num_codes: int
+    level_size: int
+    num_levels: int
     turn_end: int
     """Ends the reply, after `</Motion>`."""
     vocabulary_size: int
@@ -48,23 +91,35 @@ class TokenLayout:
         """The tokens that mark the parts of a reply, codes apart."""
         return (self.think_open, self.think_close, self.motion_open, self.motion_close, self.turn_end)
 
-    def code_id(self, code: int) -> int:
-        """Token id of a code.
+    @property
+    def codebook(self) -> CodebookSize:
+        return CodebookSize(self.level_size, self.num_levels)
+
+    @property
+    def num_codes(self) -> int:
+        return self.codebook.num_codes
+
+    def code_ids(self, code: int) -> list[int]:
+        """Token ids of a code, one of each level.
 
         Raises:
             ValueError: The code is not in the codebook.
         """
-        if not 0 <= code < self.num_codes:
-            raise ValueError(f"codes go from 0 to {self.num_codes - 1}, got {code}")
-        return self.first_code + code
+        entries = self.codebook.entries(code)
+        return [self.first_code + level * self.level_size + entry for level, entry in enumerate(entries)]
 
-    def is_code(self, token_id: int) -> bool:
-        return self.first_code <= token_id < self.first_code + self.num_codes
+    def is_of_code(self, token_id: int) -> bool:
+        return self.first_code <= token_id < self.first_code + self.codebook.num_tokens
 
     def reply_ids(self, reasoning_ids: Sequence[int] | None, codes: Iterable[int]) -> list[int]:
         """Write a reply as token ids, without the token that ends the turn."""
         think = [] if reasoning_ids is None else [self.think_open, *reasoning_ids, self.think_close]
-        return [*think, self.motion_open, *(self.code_id(code) for code in codes), self.motion_close]
+        return [
+            *think,
+            self.motion_open,
+            *(token_id for code in codes for token_id in self.code_ids(code)),
+            self.motion_close,
+        ]
 
 
 class ReplyError(ValueError):
@@ -90,15 +145,17 @@ class ReplyParser:
     reasoning_ids: list[int] | None = None
     """Tokens between the think markers; None for a reply without reasoning."""
     codes: list[int] = field(default_factory=list)
+    entries: list[int] = field(default_factory=list)
+    """Of the code that is being spoken, of its first levels."""
     num_tokens: int = 0
 
     def feed(self, token_id: int) -> int | None:
-        """Take the next token and return its code, or None if it is not one.
+        """Take the next token and return the code that it completes, or None if it completes none.
 
         Raises:
             ReplyError: The token cannot come here.
         """
-        layout, place = self.layout, self.place
+        layout, place, complete = self.layout, self.place, None
         if place is Place.START and token_id == layout.think_open:
             self.place, self.reasoning_ids = Place.REASONING, []
         elif place in (Place.START, Place.BETWEEN) and token_id == layout.motion_open:
@@ -110,14 +167,17 @@ class ReplyParser:
             if len(self.reasoning_ids) == MAX_REASONING_TOKENS:
                 raise ReplyError(f"expected </think> after at most {MAX_REASONING_TOKENS} tokens of reasoning")
             self.reasoning_ids.append(token_id)
-        elif place is Place.MOTION and layout.is_code(token_id):
-            self.codes.append(token_id - layout.first_code)
-        elif place is Place.MOTION and token_id == layout.motion_close and self.codes:
+        elif place is Place.MOTION and token_id in self._next_entries():
+            self.entries.append(token_id - self._next_entries().start)
+            if len(self.entries) == layout.num_levels:
+                complete, self.entries = layout.codebook.code(self.entries), []
+                self.codes.append(complete)
+        elif place is Place.MOTION and token_id == layout.motion_close and self.codes and not self.entries:
             self.place = Place.DONE
         elif place is not Place.DONE or token_id != layout.turn_end:
             raise ReplyError(f"token {self.num_tokens} of the reply: expected {place.value}, got token {token_id}")
         self.num_tokens += 1
-        return self.codes[-1] if self.place is Place.MOTION and layout.is_code(token_id) else None
+        return complete
 
     def allowed(self) -> NDArray[np.bool_]:
         """Mask over the vocabulary, [V]: the tokens that `feed` would take now."""
@@ -130,21 +190,26 @@ class ReplyParser:
             if len(self.reasoning_ids) < MAX_REASONING_TOKENS:
                 mask[:] = True
                 mask[[*layout.tags]] = False
-                mask[layout.first_code : layout.first_code + layout.num_codes] = False
+                mask[layout.first_code : layout.first_code + layout.codebook.num_tokens] = False
             mask[layout.think_close] = True
         elif self.place is Place.BETWEEN:
             mask[layout.motion_open] = True
         elif self.place is Place.MOTION:
-            mask[layout.first_code : layout.first_code + layout.num_codes] = True
-            mask[layout.motion_close] = bool(self.codes)
+            mask[self._next_entries()] = True
+            mask[layout.motion_close] = bool(self.codes) and not self.entries
         else:
             mask[layout.turn_end] = True
         return mask
 
+    def _next_entries(self) -> range:
+        """Token ids of the level that comes next."""
+        first = self.layout.first_code + len(self.entries) * self.layout.level_size
+        return range(first, first + self.layout.level_size)
+
     def _is_text(self, token_id: int) -> bool:
         layout = self.layout
         in_vocabulary = 0 <= token_id < layout.vocabulary_size
-        return in_vocabulary and token_id not in layout.tags and not layout.is_code(token_id)
+        return in_vocabulary and token_id not in layout.tags and not layout.is_of_code(token_id)
 
 
 def parse_reply(token_ids: Iterable[int], layout: TokenLayout) -> ReplyParser:

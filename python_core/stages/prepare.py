@@ -1,16 +1,51 @@
-"""Stage `prepare`: clips in the HumanML3D layout -> features, captions and statistics."""
+"""Stage `prepare`: folders of clips -> features, captions and statistics.
 
+    run.json        what the folder is made of
+    parts/          shards that are done, until all are
+    skipped.jsonl   what was not prepared, and why, a line each
+    report.json     how much there is of what
+    sheet.png       a few clips, drawn by `seed`
+    and what `clips/prepared.py` lists
+
+A run that was killed goes on from its shards and ends in the same bytes. The number of workers changes nothing.
+"""
+
+import json
 import logging
+import multiprocessing
+import os
+import shutil
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
-from rich.progress import track
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
 
-from python_core.clips.clip import Clip, mirror_clip, split_captions
-from python_core.clips.humanml3d import HumanML3DFolder
-from python_core.clips.prepared import PreparedClip, write_prepared
-from python_core.features import canonical_joints, exact_features
+from python_core.checkpoint import start_run, write_json
+from python_core.clips.humanml3d import FRAME_RATE_HZ
+from python_core.clips.listing import Listing, hash_files, list_names
+from python_core.clips.preparation import (
+    Licence,
+    Rules,
+    Skipped,
+    follow_parent,
+    made_of,
+    one_thread,
+    read_shard,
+    read_shard_rows,
+    shard_path,
+)
+from python_core.clips.prepared import COMPOSED, FORMAT_VERSION, SUMMARY, PreparedClip, write_prepared, write_text
+from python_core.clips.prepared_report import PreparedReport
+from python_core.contract.plan import parse_plan
+from python_core.features import features_to_motion
+from python_core.pictures import Row, Strip, write_sheet
 
 logger = logging.getLogger(__name__)
 
@@ -19,14 +54,19 @@ logger = logging.getLogger(__name__)
 class PrepareConfig:
     """Which clips to prepare and how."""
 
-    clips: Path = Path("data/humanml3d")
-    """Folder in the HumanML3D layout."""
+    clips: tuple[Path, ...] = (Path("data/humanml3d"),)
+    """Folders of clips in any layout that `clips/layouts.py` lists. With several, clip ids begin with the name of
+    their folder and a dash.
+    """
 
     out: Path = Path("runs/prepared")
     """Folder to write."""
 
     splits: tuple[str, ...] = ("train", "val")
-    """Split files to read."""
+    """Splits to read. A name that is listed in several is read for the first."""
+
+    licence: Licence = "any"
+    """`permissive` leaves out clips whose licence does not allow to ship weights trained on them."""
 
     exclude_sources: tuple[str, ...] = ()
     """Sources, as licences.csv names them, to leave out."""
@@ -35,70 +75,240 @@ class PrepareConfig:
     """Add the mirrored copy of each clip of the train split that the folder does not bring itself."""
 
     min_frames: int = 20
-    """Shorter clips are left out, and counted."""
+    """Shorter clips are skipped, counted at `frame_rate_hz`."""
+
+    frame_rate_hz: float = 20.0
+    """Clips of another rate are resampled, and counted."""
+
+    workers: int = 0
+    """Processes that share the work; 0 takes as many as there are cores."""
+
+    compositions: int = 0
+    """Clips to compose from those of the train split, joined in time or mixed by body part, with exact plans; their
+    mirrored copies come on top.
+    """
+
+    sheet_clips: int = 12
+    """Clips that are drawn on the sheet."""
+
+    seed: int = 1
+    """Draws compositions and the clips of the sheet."""
 
 
-PRESETS = {"base": PrepareConfig(), "small": PrepareConfig(), "nano": PrepareConfig(), "tiny": PrepareConfig()}
+PRESETS = {
+    "base": PrepareConfig(),
+    "small": PrepareConfig(),
+    "nano": PrepareConfig(),
+    "tiny": PrepareConfig(workers=1, sheet_clips=2),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MadeOf(PrepareConfig):
+    """All that the result depends on."""
+
+    clip_files: str
+    """SHA-256 over the names, sizes and times of the files in the folders of clips."""
+    format_version: int = FORMAT_VERSION
 
 
 def run(config: PrepareConfig) -> None:
     """Read, put on our skeleton, and write.
 
     Raises:
-        ClipError: The folder is not in the layout, or a file does not hold what the layout says.
-        ValueError: A source to leave out is none of the clips' sources, no clip is left, or frame rates differ.
+        ClipError: A folder is in no layout that we read, or has none of the splits.
+        ValueError: The folder to write holds something else, a source to leave out is none of the clips' sources, or
+            no clip is left.
+        OSError: A worker was killed.
     """
-    prepared: list[PreparedClip] = []
-    features = []
-    skipped: Counter[str] = Counter()
-    frame_rates_hz, sources = set(), set()
-    for split in config.splits:
-        reader = HumanML3DFolder(config.clips)
-        clip_ids = reader.names(split)
-        clips = (clip for clip_id in clip_ids for clip in reader.read(clip_id))
-        for clip in track(clips, f"prepare {split}", total=len(clip_ids)):
-            sources.add(clip.source)
-            if clip.source in config.exclude_sources:
-                skipped[f"source {clip.source} excluded"] += 1
+    _check(config)
+    listing = list_names(config.clips, config.splits)
+    if not (config.out / "run.json").is_file():
+        # Complete, but not known what of.
+        (config.out / SUMMARY).unlink(missing_ok=True)
+    made_of = _MadeOf(**vars(config) | {"clips": (), "workers": 0}, clip_files=hash_files(config.clips))
+    start_run(config.out, made_of, [])
+    parts = config.out / "parts"
+    if (config.out / SUMMARY).is_file():
+        logger.info("%s: was prepared before from the same clips; remove it to prepare again", config.out)
+    else:
+        parts.mkdir(exist_ok=True)
+        rules = Rules(
+            licence=config.licence,
+            exclude_sources=config.exclude_sources,
+            mirror=config.mirror,
+            min_frames=config.min_frames,
+            frame_rate_hz=config.frame_rate_hz,
+        )
+        num_workers = config.workers or len(os.sched_getaffinity(0))
+        _work("prepare", listing.shards, rules, parts, num_workers)
+        num_shards = len(listing.shards)
+        try:
+            if config.compositions:
+                from python_core.clips.composed_shard import plan_compositions
+
+                composed = plan_compositions(config.compositions, num_shards, config.seed)
+                _work("compose", composed, rules, parts, num_workers)
+                num_shards += len(composed)
+            report = _assemble(config, listing, [shard_path(parts, number) for number in range(num_shards)])
+        except ValueError:
+            # Nothing was made, so the next run may be made of something else.
+            shutil.rmtree(parts)
+            (config.out / "run.json").unlink()
+            raise
+        logger.info("%s\n%s", config.out, report.as_text())
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def _check(config: PrepareConfig) -> None:
+    if "train" not in config.splits:
+        raise ValueError(f"splits must name train, which statistics are taken of, got {list(config.splits)}")
+    if config.min_frames < 2:
+        raise ValueError(f"min_frames must be at least 2, got {config.min_frames}: one frame has no step")
+    if not 0 < config.frame_rate_hz < float("inf"):
+        raise ValueError(f"frame_rate_hz must be positive, got {config.frame_rate_hz}")
+    if config.workers < 0:
+        raise ValueError(f"workers must be 0, for all cores, or more, got {config.workers}")
+    if config.compositions < 0:
+        raise ValueError(f"compositions must be 0 or more, got {config.compositions}")
+    if config.compositions and config.frame_rate_hz != FRAME_RATE_HZ:
+        raise ValueError(f"compositions need frame_rate_hz {FRAME_RATE_HZ:g}, got {config.frame_rate_hz:g}")
+    if config.sheet_clips < 1:
+        raise ValueError(f"sheet_clips must be at least 1, got {config.sheet_clips}")
+    if not config.clips:
+        raise ValueError("clips must name at least one folder, got none")
+    for folder in config.clips:
+        if config.out.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"--out {config.out} lies in the clips of {folder}; choose another")
+
+
+class _Work(Protocol):
+    """A shard of either kind."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def write(self, rules: Rules, folder: Path) -> None: ...
+
+
+def _work(name: str, shards: Sequence[_Work], rules: Rules, parts: Path, num_workers: int) -> None:
+    """Do the shards that are not there yet."""
+    todo = [shard for shard in shards if not shard_path(parts, shard.number).is_file()]
+    size = sum(shard.size for shard in shards)
+    with Progress() as progress:
+        task = progress.add_task(name, total=size, completed=size - sum(shard.size for shard in todo))
+        if min(num_workers, len(todo)) < 2:
+            for shard in todo:
+                shard.write(rules, parts)
+                progress.advance(task, shard.size)
+            return
+        # Spawned, since a fork of a process with torch's threads may hang.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(num_workers, len(todo)), context, follow_parent) as pool:
+            running = {pool.submit(shard.write, rules, parts): shard for shard in todo}
+            try:
+                for future in as_completed(running):
+                    future.result()
+                    progress.advance(task, running[future].size)
+            except BrokenProcessPool as error:
+                raise OSError(
+                    f"{parts}: a worker was killed, perhaps for want of memory; what is done is kept, run again with "
+                    "fewer --workers"
+                ) from error
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _assemble(config: PrepareConfig, listing: Listing, paths: list[Path]) -> PreparedReport:
+    """Put the shards together.
+
+    Raises:
+        ValueError: No clip of the train split is left, or a source to leave out is none of the clips' sources.
+    """
+    clips: list[PreparedClip] = []
+    places: list[tuple[Path, PreparedClip]] = []
+    skipped, sources, taken = list(listing.listed_twice), set(), set()
+    resampled: Counter[tuple[str, float]] = Counter()
+    rejected: Counter[str] = Counter()
+    num_rows = num_mirrored = 0
+    for path in paths:
+        prepared = read_shard(path)
+        skipped += prepared.skipped
+        sources |= prepared.sources
+        resampled += prepared.resampled
+        rejected += prepared.rejected
+        for clip in prepared.clips:
+            name = made_of(clip.clip_id) if clip.source == COMPOSED else clip.clip_id
+            if name in taken:
+                if clip.source != COMPOSED:
+                    skipped.append(_skip_taken(clip))
+                elif clip.clip_id not in prepared.mirrored:
+                    rejected["made before"] += 1
                 continue
-            brings_its_mirror = clip.mirrored or f"M{clip.clip_id}" in clip_ids
-            for part in _with_mirrored(clip, config.mirror and split == "train" and not brings_its_mirror):
-                if len(part.joints_m) < config.min_frames:
-                    skipped[f"shorter than {config.min_frames} frames"] += 1
-                    continue
-                rows = exact_features(canonical_joints(part.joints_m), part.frame_rate_hz)
-                first_row = prepared[-1].first_row + prepared[-1].num_rows if prepared else 0
-                prepared.append(
-                    PreparedClip(
-                        clip_id=part.clip_id,
-                        split=split,
-                        source=part.source,
-                        licence=part.licence,
-                        captions=tuple(caption.text for caption in part.captions),
-                        first_row=first_row,
-                        num_rows=len(rows),
-                    )
-                )
-                features.append(rows)
-                frame_rates_hz.add(part.frame_rate_hz)
+            taken.add(name)
+            num_mirrored += clip.clip_id in prepared.mirrored and clip.source != COMPOSED
+            places.append((path, clip))
+            clips.append(replace(clip, first_row=num_rows))
+            num_rows += clip.num_rows
+    report = PreparedReport(
+        clips=tuple(clips),
+        num_mirrored=num_mirrored,
+        skipped=tuple(skipped),
+        resampled=resampled,
+        rejected=rejected,
+        missing_splits=listing.missing_splits,
+        frame_rate_hz=config.frame_rate_hz,
+    )
+    where = ", ".join(str(folder) for folder in config.clips)
     if unknown := sorted(set(config.exclude_sources) - sources):
         raise ValueError(
-            f"{config.clips}: exclude_sources names {', '.join(unknown)}, which no clip comes from; "
-            f"licences.csv knows {', '.join(sorted(sources))}"
+            f"{where}: exclude_sources names {', '.join(unknown)}, which no clip comes from; the clips come from "
+            f"{', '.join(sorted(sources))}"
         )
-    if not prepared:
-        raise ValueError(f"{config.clips}: no clips are left of {config.splits}; left out: {dict(skipped)}")
-    if len(frame_rates_hz) != 1:
-        raise ValueError(f"{config.clips}: clips must share one frame rate, got {sorted(frame_rates_hz)}")
-    rate = frame_rates_hz.pop()
-    write_prepared(config.out, prepared, features, rate)
-    for (split, source), count in sorted(Counter((clip.split, clip.source) for clip in prepared).items()):
-        num_rows = sum(clip.num_rows for clip in prepared if (clip.split, clip.source) == (split, source))
-        logger.info("%s: %d clips of %s, %.2f h", split, count, source, num_rows / rate / 3600)
-    for reason, count in skipped.items():
-        logger.info("left out %d: %s", count, reason)
+    if not any(clip.split == "train" for clip in clips):
+        raise ValueError(f"{where}: no clips are left of split 'train'; skipped: {dict(report.skipped_kinds)}")
+    lines = [json.dumps(asdict(item), ensure_ascii=False) for item in skipped]
+    write_text(config.out / "skipped.jsonl", "".join(f"{line}\n" for line in lines))
+    write_json(config.out / "report.json", report.as_fields())
+    _write_sheet(config, clips, places)
+    write_prepared(config.out, clips, _rows(places), config.frame_rate_hz)
+    return report
 
 
-def _with_mirrored(clip: Clip, mirror: bool) -> list[Clip]:
-    parts = split_captions(clip)
-    return parts + [mirror_clip(part) for part in parts] if mirror else parts
+def _skip_taken(clip: PreparedClip) -> Skipped:
+    return Skipped(
+        split=clip.split,
+        name=clip.clip_id,
+        source=clip.source,
+        licence=clip.licence,
+        reason=f"another clip has the id {clip.clip_id}",
+        kind="another clip has the id",
+    )
+
+
+def _rows(places: list[tuple[Path, PreparedClip]]) -> Iterator[NDArray[np.float32]]:
+    """Rows of each clip, of which only one shard at a time is in memory."""
+    opened: Path | None = None
+    rows = np.empty((0, 0), dtype=np.float32)
+    for path, clip in places:
+        if path != opened:
+            opened, rows = path, read_shard_rows(path)
+        yield rows[clip.first_row : clip.first_row + clip.num_rows]
+
+
+def _write_sheet(config: PrepareConfig, clips: list[PreparedClip], places: list[tuple[Path, PreparedClip]]) -> None:
+    drawn = np.random.default_rng(config.seed).choice(len(clips), min(config.sheet_clips, len(clips)), replace=False)
+    chosen = [places[number] for number in sorted(drawn.tolist())]
+    rows = []
+    for (_, clip), features in zip(chosen, _rows(chosen), strict=True):
+        with one_thread():
+            motion = features_to_motion(features, config.frame_rate_hz)
+        strip = Strip(motion=motion, plan=None if clip.plan is None else parse_plan(clip.plan))
+        title = clip.captions[0] if clip.captions else ""
+        rows.append(Row(title=title, note=f"{clip.clip_id}, {clip.split}, {clip.source}", strips=(strip,)))
+    temporary = config.out / "sheet.partial"
+    write_sheet(temporary, rows)
+    temporary.replace(config.out / "sheet.png")

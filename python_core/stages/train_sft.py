@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from python_core.checkpoint import forget_after, load_vqvae, save_language_model, start_run
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
 from python_core.contract.prompt import prompt_ids
-from python_core.contract.vocabulary import PROMPT_TEMPLATE, TokenLayout
+from python_core.contract.vocabulary import PROMPT_TEMPLATE, CodebookSize, TokenLayout
 from python_core.language_model import (
     LanguageModelShape,
     LoraShape,
@@ -144,11 +144,11 @@ def run(config: TrainSftConfig) -> None:
     """
     torch.manual_seed(config.seed)
     prepared, plans = read_prepared(config.prepared), read_plans(config.plans)
-    num_codes = load_vqvae(config.vqvae)[0].shape.num_codes
+    codebook = load_vqvae(config.vqvae)[0].shape.codebook
     inputs = [config.prepared / "clips.jsonl", config.vqvae / "model.safetensors", config.plans]
     start_run(config.out, config, inputs)
-    model, tokenizer = _start(config, plans, num_codes)
-    layout = token_layout(tokenizer, num_codes)
+    model, tokenizer = _start(config, plans, codebook)
+    layout = token_layout(tokenizer, codebook)
     train = Samples(prepared, _encode(prepared, "train", config.vqvae), plans, tokenizer, layout, config)
     trained: Any = model
     if config.lora is not None and config.backbone is not None:
@@ -183,7 +183,7 @@ def run(config: TrainSftConfig) -> None:
     saved = any((config.out / "training").glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=saved or None)
     final = merge_lora(trained) if trained is not model else model
-    save_language_model(config.out, final, tokenizer, num_codes, config.model_id, data_notice(prepared), config)
+    save_language_model(config.out, final, tokenizer, codebook, config.model_id, data_notice(prepared), config)
     shutil.copytree(config.vqvae, config.out / "vqvae", dirs_exist_ok=True, ignore=_not_the_checkpoint)
     logger.info("checkpoint in %s", config.out)
 
@@ -282,15 +282,17 @@ def _encode(prepared: PreparedClips, split: str, folder: Path) -> dict[str, list
     return codes
 
 
-def _start(config: TrainSftConfig, plans: list[PlanRecord], num_codes: int) -> tuple[PreTrainedModel, Tokenizer]:
+def _start(
+    config: TrainSftConfig, plans: list[PlanRecord], codebook: CodebookSize
+) -> tuple[PreTrainedModel, Tokenizer]:
     if config.backbone is None:
         texts = [text for record in plans for text in (record.caption, record.plan)]
-        tokenizer = train_text_tokenizer(texts, config.shape.text_tokens, num_codes)
-        layout = token_layout(tokenizer, num_codes)
+        tokenizer = train_text_tokenizer(texts, config.shape.text_tokens, codebook)
+        layout = token_layout(tokenizer, codebook)
         return new_language_model(config.shape, tokenizer, layout.turn_end), tokenizer
     model, tokenizer = load_backbone(config.backbone)
-    add_motion_tokens(tokenizer, num_codes)
-    add_motion_rows(model, tokenizer, num_codes)
+    add_motion_tokens(tokenizer, codebook)
+    add_motion_rows(model, tokenizer, codebook)
     return model, tokenizer
 
 

@@ -1,37 +1,41 @@
 """Stage `train-vqvae`: features -> codes.
 
-Losses: smooth L1 on features; the same on joint positions by forward kinematics of the solved pose, on their
-velocities, and on the speed of feet that stand; commitment.
+The losses are those of `reconstruction.py`. Those on the root, on velocities and on standing feet would drown the pose
+at first, so they grow to their full weight while training goes on. The weights that are kept are an exponential moving
+average of the trained ones.
 """
 
+import copy
+import dataclasses
 import json
 import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from python_core.checkpoint import forget_after, load_training, save_training, save_vqvae, start_run
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
-from python_core.contract.motion import CONTACT_THRESHOLD, write_motion
-from python_core.contract.quality import measure_quality
-from python_core.contract.skeleton import BODY_22
-from python_core.features import feature_slices, features_to_joints, features_to_motion, origin
 from python_core.motion_decoder import MotionDecoder
-from python_core.pose_solver import PoseSolver
-from python_core.rotations import forward_kinematics
+from python_core.pictures import Row, Strip, write_sheet
+from python_core.reconstruction import Losses, Reconstruction
+from python_core.tokenizer_measures import measure_readings, read_back
 from python_core.vqvae import FRAMES_PER_CODE, Vqvae, VqvaeShape
 
 logger = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
-ROOT_WEIGHT = 5.0
-"""Weight of the root's 4 features and of the contacts in the loss on features, where they are few among 263."""
+CODES_TO_START = 24
+"""Codes of windows for each entry, from which the codebook begins."""
+GROWTH = (0.3, 0.7)
+"""Shares of training between which the late losses grow."""
+SHEET_CLIPS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,25 +61,37 @@ class TrainVqvaeConfig:
     """Length of a window, a multiple of 4; shorter clips are padded, and the padding is not counted."""
 
     learning_rate: float = 2e-4
-    """Peak of the learning rate, after a linear warm-up; it falls to a twentieth by a cosine."""
+    """Peak of the learning rate, after a linear warm-up; it falls to a thirtieth by a cosine."""
 
     warm_up_steps: int = 1_000
     """Steps until the learning rate is at its peak."""
 
-    commitment: float = 0.02
-    """Weight of the commitment loss; 0 lets encoder outputs drift from the codes."""
+    commitment: float = 0.5
+    """Weight of the commitment loss; without it encoder outputs drift from the codes."""
 
-    position: float = 0.1
-    """Weight of the loss on joint positions, in units of 10 cm."""
+    position: float = 6.0
+    """Weight of the loss on joint positions at the end of training; it begins at a third."""
 
-    velocity: float = 0.05
-    """Weight of the loss on joint velocities, in units of 1 cm a frame."""
+    root: float = 0.8
+    """Weight of the loss on the root's place at the end of training; it begins at an eighth, as the next two."""
 
-    foot: float = 0.02
-    """Weight of the loss on the velocity of feet in contact, in units of 1 cm a frame."""
+    velocity: float = 16.0
+    """Weight of the loss on joint velocities at the end."""
 
-    kinematic_windows: int = 32
-    """Windows of a step on which the losses on joints are computed; they cost about as much as the network."""
+    foot: float = 8.0
+    """Weight of the loss on the velocity of standing feet at the end."""
+
+    encoder_rate: float = 0.1
+    """The encoder's learning rate over the decoder's: codes must not change faster than the decoder learns them."""
+
+    linear_rate: float = 0.01
+    """The same for the encoder's linear view, which begins where it should be."""
+
+    hold_steps: int = 200
+    """Steps before the encoder begins to move."""
+
+    ema: float = 0.995
+    """Decay of the average of weights."""
 
     bf16: bool = True
     """Run the convolutions in bfloat16."""
@@ -90,19 +106,22 @@ class TrainVqvaeConfig:
 PRESETS = {
     "base": TrainVqvaeConfig(steps=300_000),
     "small": TrainVqvaeConfig(
-        shape=VqvaeShape(width=512, code_width=256), steps=30_000, batch=64, window_frames=128, warm_up_steps=500
+        shape=VqvaeShape(width=512, code_width=256, num_levels=2),
+        steps=30_000,
+        batch=64,
+        window_frames=128,
+        warm_up_steps=500,
     ),
     "nano": TrainVqvaeConfig(
-        shape=VqvaeShape(width=256, code_width=128),
-        steps=4_500,
+        shape=VqvaeShape(width=256, code_width=128, num_levels=2),
+        steps=6_000,
         batch=32,
         window_frames=80,
-        warm_up_steps=200,
-        learning_rate=4e-4,
-        kinematic_windows=16,
+        warm_up_steps=50,
+        learning_rate=3e-3,
     ),
     "tiny": TrainVqvaeConfig(
-        shape=VqvaeShape(width=32, code_width=16, num_codes=32),
+        shape=VqvaeShape(width=32, code_width=16, level_size=32, num_levels=2),
         steps=30,
         batch=8,
         window_frames=32,
@@ -110,67 +129,9 @@ PRESETS = {
         learning_rate=2e-3,
         bf16=False,
         save_every=10,
+        hold_steps=5,
     ),
 }
-
-
-@dataclass(frozen=True)
-class Losses:
-    """The parts of the loss, unweighted."""
-
-    features: Tensor
-    position: Tensor
-    velocity: Tensor
-    foot: Tensor
-    commitment: Tensor
-
-
-class Reconstruction:
-    """What is compared between source and decoded features: joints on our skeleton, in the world."""
-
-    def __init__(self, prepared: PreparedClips, device: torch.device = CPU) -> None:
-        statistics = prepared.normalizer
-        self.mean, self.std = (torch.from_numpy(value).to(device) for value in (statistics.mean, statistics.std))
-        self.solver = PoseSolver().float().to(device)
-        slices = feature_slices(BODY_22)
-        self.contacts = slices["foot_contacts"]
-        self.weights = torch.ones(self.contacts.stop, device=device)
-        for part in ("root_yaw_velocity", "root_velocity", "root_height", "foot_contacts"):
-            self.weights[slices[part]] = ROOT_WEIGHT
-        self.weights /= self.weights.mean()
-
-    def joints(self, normalized: Tensor) -> Tensor:
-        """Joint positions of normalized features that begin at the origin, [B, F, D] -> [B, F, J, 3]."""
-        features = normalized * self.std + self.mean
-        joints, _ = features_to_joints(features, origin(len(features), features))
-        root, rotations = self.solver(joints)
-        return forward_kinematics(root, rotations, self.solver.offsets, BODY_22.parents)
-
-    def losses(self, target: Tensor, decoded: Tensor, mask: Tensor, commitment: Tensor, kinematic: int) -> Losses:
-        """Compare windows [B, F, D], the first `kinematic` of them by their joints too; `mask` [B, F] is 1 where there
-        is a frame.
-        """
-        features = _masked((_smooth_l1(decoded - target) * self.weights).mean(-1), mask)
-        target, decoded, mask = target[:kinematic], decoded[:kinematic], mask[:kinematic]
-        with torch.no_grad():
-            wanted = self.joints(target)
-            contacts = (target * self.std + self.mean)[..., self.contacts] > CONTACT_THRESHOLD
-        got = self.joints(decoded)
-        both = mask[:, 1:] * mask[:, :-1]
-        steps = (got[:, 1:] - got[:, :-1]) - (wanted[:, 1:] - wanted[:, :-1])
-        foot_steps = got[:, 1:, BODY_22.foot_joints] - got[:, :-1, BODY_22.foot_joints]
-        standing = contacts[:, :-1] * both[..., None]
-        # Relative to the root, so that drift of the root does not hide the pose.
-        pose = (got - got[:, :, :1] * got.new_tensor([1.0, 0.0, 1.0])) - (
-            wanted - wanted[:, :, :1] * got.new_tensor([1.0, 0.0, 1.0])
-        )
-        return Losses(
-            features=features,
-            position=_masked(_smooth_l1(pose * 10).mean((-1, -2)), mask),
-            velocity=_masked(_smooth_l1(steps * 100).mean((-1, -2)), both),
-            foot=_masked(_smooth_l1(foot_steps * 100).mean(-1), standing),
-            commitment=commitment,
-        )
 
 
 def run(config: TrainVqvaeConfig) -> None:
@@ -184,40 +145,46 @@ def run(config: TrainVqvaeConfig) -> None:
     start_run(config.out, config, [config.prepared / name for name in ("clips.jsonl", "statistics.npz")])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = Vqvae(config.shape).to(device)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate(config, step))
+    optimizer = torch.optim.AdamW(_parameter_groups(model, config), betas=(0.9, 0.99), weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        [
+            lambda step: _learning_rate(config, step),
+            *[lambda step: _learning_rate(config, step) * _released(config, step)] * 2,
+        ],
+    )
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     windows = Windows(prepared, config.window_frames, device)
-    reconstruction = Reconstruction(prepared, device)
+    reconstruction = Reconstruction(prepared.normalizer, device)
     step = 0
     if (state := load_training(config.out / "training.pt")) is not None:
         model.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         step = state["step"]
         logger.info("going on from step %d", step)
     else:
-        with torch.no_grad():
-            target, mask = windows.draw(config.batch)
-            model.codebook.start(model.encoder(target)[_code_mask(mask)])
+        _start(model, config, windows, reconstruction)
+        averaged.module.load_state_dict(model.state_dict())
 
     forget_after(config.out / "metrics.jsonl", step)
     with (config.out / "metrics.jsonl").open("a") as metrics, _progress() as progress:
         task = progress.add_task("train-vqvae", total=config.steps, completed=step)
         started = time.monotonic()
         while step < config.steps:
-            losses, loss = _step(model, config, windows, reconstruction)
+            losses, loss = _step(model, config, windows, reconstruction, step)
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
+            averaged.update_parameters(model)
             step += 1
             progress.update(task, completed=step)
-            if step % 50 == 0 or step == config.steps:
+            if step % 50 == 0 or step in (1, config.steps):
                 record = {name: round(value.item(), 5) for name, value in vars(losses).items()}
                 record |= {"step": step, "loss": round(loss.item(), 5), "time_s": round(time.monotonic() - started, 1)}
-                record["codes_in_use"] = int((model.codebook.counts > 0.5).sum())
                 metrics.write(json.dumps(record) + "\n")
                 metrics.flush()
             if step % config.save_every == 0 or step == config.steps:
@@ -225,56 +192,39 @@ def run(config: TrainVqvaeConfig) -> None:
                     config.out / "training.pt",
                     {
                         "model": model.state_dict(),
+                        "averaged": averaged.state_dict(),
                         "optimizer": optimizer.state_dict(),
                         "schedule": schedule.state_dict(),
                         "step": step,
                     },
                 )
-                save_vqvae(config.out, model, prepared.normalizer, prepared.frame_rate_hz, config)
+                save_vqvae(config.out, _kept(model, averaged), prepared.normalizer, prepared.frame_rate_hz, config)
         splits = {clip.split for clip in prepared.clips}
-        record = {"step": step} | measure(
-            model.cpu().eval(), prepared, "val" if "val" in splits else "train", config.out
+        record = {"step": step} | _measure(
+            _kept(model, averaged).cpu().eval(), prepared, "val" if "val" in splits else "train", config.out
         )
         metrics.write(json.dumps(record) + "\n")
         logger.info("%s", record)
 
 
-@torch.no_grad()
-def measure(model: Vqvae, prepared: PreparedClips, split: str, out: Path) -> dict[str, float | str]:
-    """Encode and decode whole clips of a split, as a stream would, and write the first ones to `out`.
-
-    Returns:
-        MPJPE with the root in place, millimetres; drift of the root at a clip's end, metres; foot skate of decoded and
-        source clips, metres a second; share of codes in use.
-    """
+def _measure(model: Vqvae, prepared: PreparedClips, split: str, out: Path) -> dict[str, Any]:
+    """Measure on a split, and draw its first clips beside their reconstructions."""
     decoder = MotionDecoder(model, prepared.normalizer)
-    mpjpe, drift, skate, source_skate = [], [], [], []
-    used: set[int] = set()
-    (out / "reconstructions").mkdir(exist_ok=True)
-    for number, clip in enumerate(prepared.split(split)):
-        rows = np.array(prepared.features(clip))
-        rows = rows[: len(rows) // FRAMES_PER_CODE * FRAMES_PER_CODE]
-        codes = model.encode(torch.from_numpy(prepared.normalizer.normalize(rows))[None])[0].tolist()
-        used.update(codes)
-        decoded = decoder.motion(codes, prepared.frame_rate_hz)
-        source = features_to_motion(rows, prepared.frame_rate_hz)
-        got, wanted = decoded.joint_positions_m(), source.joint_positions_m()
-        ground = np.array([1, 0, 1], dtype=np.float32)
-        mpjpe.append(np.linalg.norm((got - got[:, :1] * ground) - (wanted - wanted[:, :1] * ground), axis=-1).mean())
-        drift.append(np.linalg.norm((got[-1, 0] - wanted[-1, 0]) * ground))
-        skate.append(measure_quality(decoded).foot_skate_m_s)
-        source_skate.append(measure_quality(source).foot_skate_m_s)
-        if number < 12:
-            write_motion(out / "reconstructions" / f"{clip.clip_id}.npz", decoded, np.array(codes))
-            write_motion(out / "reconstructions" / f"{clip.clip_id}.source.npz", source)
-    return {
-        "split": split,
-        "mpjpe_mm": round(float(np.mean(mpjpe)) * 1000, 2),
-        "root_drift_m": round(float(np.mean(drift)), 4),
-        "foot_skate_m_s": round(float(np.mean(skate)), 4),
-        "source_foot_skate_m_s": round(float(np.mean(source_skate)), 4),
-        "codes_used": len(used) / model.shape.num_codes,
-    }
+    readings = read_back(decoder, prepared, prepared.split(split))
+    rows = [
+        Row(
+            title=reading.clip.captions[0] if reading.clip.captions else reading.clip.clip_id,
+            note=f"{reading.clip.clip_id}, {reading.clip.source}",
+            strips=(
+                Strip(motion=reading.source, label="source"),
+                Strip(motion=reading.decoded, label="reconstruction", codes=np.array(reading.codes)),
+            ),
+        )
+        for reading in readings[:: max(1, len(readings) // SHEET_CLIPS)][:SHEET_CLIPS]
+    ]
+    write_sheet(out / "reconstructions.png", rows)
+    measures = {name: dataclasses.asdict(group) for name, group in measure_readings(readings).items()}
+    return {"split": split, "measures": measures}
 
 
 class Windows:
@@ -300,49 +250,74 @@ class Windows:
         return features.to(self.device), mask.to(self.device)
 
 
+def _parameter_groups(model: Vqvae, config: TrainVqvaeConfig) -> list[dict[str, Any]]:
+    """The decoder, the encoder's convolutions and its linear view, each at its rate."""
+    rate = config.learning_rate
+    return [
+        {"params": list(model.decoder.parameters()), "lr": rate},
+        {"params": list(model.encoder.layers.parameters()), "lr": rate * config.encoder_rate},
+        {"params": list(model.encoder.linear.parameters()), "lr": rate * config.linear_rate},
+    ]
+
+
+@torch.no_grad()
+def _start(model: Vqvae, config: TrainVqvaeConfig, windows: "Windows", reconstruction: Reconstruction) -> None:
+    """Principal components and k-means of enough windows for every entry to be near some of them."""
+    codes_a_step = config.batch * config.window_frames // FRAMES_PER_CODE
+    num_batches = -(-CODES_TO_START * config.shape.level_size // codes_a_step)
+    drawn = [windows.draw(config.batch) for _ in range(num_batches)]
+    features, mask = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+    kept = _code_mask(mask)
+    model.start(features, kept, reconstruction.weights, per_step=float(kept.sum()) / num_batches)
+
+
 def _step(
-    model: Vqvae, config: TrainVqvaeConfig, windows: Windows, reconstruction: Reconstruction
+    model: Vqvae, config: TrainVqvaeConfig, windows: "Windows", reconstruction: Reconstruction, step: int
 ) -> tuple[Losses, Tensor]:
     target, mask = windows.draw(config.batch)
     with torch.autocast(target.device.type, torch.bfloat16, enabled=config.bf16):
         encoded = model.encoder(target)
     encoded = encoded.float()
-    with torch.no_grad():
-        codes = model.codebook.nearest(encoded)
-        quantized = model.codebook.vectors[codes]
     kept = _code_mask(mask)
-    commitment = functional.mse_loss(encoded[kept], quantized[kept])
+    with torch.no_grad():
+        quantized, inputs, chosen = model.quantize(encoded)
+    commitment = model.commitment(encoded, kept, inputs, chosen)
     with torch.autocast(target.device.type, torch.bfloat16, enabled=config.bf16):
         decoded, _ = model.decoder(encoded + (quantized - encoded).detach(), model.zero_state(len(target)))
-    model.codebook.update(encoded[kept].detach(), codes[kept])
-    losses = reconstruction.losses(target, decoded.float(), mask, commitment, config.kinematic_windows)
+    model.follow(kept, inputs, chosen)
+    losses = reconstruction.losses(target, decoded.float(), mask, commitment)
+    grown = min(1.0, max(0.0, (step / config.steps - GROWTH[0]) / (GROWTH[1] - GROWTH[0])))
+    late = 0.125 + 0.875 * grown
     loss = (
         losses.features
-        + config.position * losses.position
-        + config.velocity * losses.velocity
-        + config.foot * losses.foot
+        + config.position * (0.33 + 0.67 * grown) * losses.position
+        + late * (config.root * losses.root + config.velocity * losses.velocity + config.foot * losses.foot)
         + config.commitment * losses.commitment
     )
     return losses, loss
+
+
+def _kept(model: Vqvae, averaged: AveragedModel) -> Vqvae:
+    """The averaged weights with the trained codebook, which is an average itself."""
+    # A copy, because a new model would draw random weights, and a run that goes on would not.
+    kept = copy.deepcopy(model)
+    kept.load_state_dict(model.state_dict() | dict(averaged.module.named_parameters()))
+    return kept.eval()
 
 
 def _code_mask(mask: Tensor) -> Tensor:
     return mask[:, ::FRAMES_PER_CODE] > 0
 
 
-def _smooth_l1(x: Tensor) -> Tensor:
-    return functional.smooth_l1_loss(x, torch.zeros_like(x), reduction="none")
-
-
-def _masked(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum() / mask.sum().clamp(min=1)
-
-
 def _learning_rate(config: TrainVqvaeConfig, step: int) -> float:
     if step < config.warm_up_steps:
         return (step + 1) / config.warm_up_steps
     done = (step - config.warm_up_steps) / max(config.steps - config.warm_up_steps, 1)
-    return 0.05 + 0.95 * (1 + float(np.cos(np.pi * done))) / 2
+    return 0.03 + 0.97 * (1 + float(np.cos(np.pi * done))) / 2
+
+
+def _released(config: TrainVqvaeConfig, step: int) -> float:
+    return min(1.0, max(0.0, (step - config.hold_steps) / max(config.hold_steps / 2, 1)))
 
 
 def _progress() -> Progress:

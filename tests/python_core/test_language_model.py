@@ -5,7 +5,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from python_core.contract.vocabulary import motion_tokens
+from python_core.contract.vocabulary import CodebookSize, motion_tokens
 from python_core.language_model import (
     LoraShape,
     add_motion_rows,
@@ -19,12 +19,12 @@ from python_core.language_model import (
 )
 
 TEXTS = ("a person walks forward.", "1. walk forward, 2.0 s 2. turn around, 1.4 s", "someone squats")
-NUM_CODES = 8
+CODEBOOK = CodebookSize(8)
 
 
 @pytest.fixture
 def text_tokenizer() -> Tokenizer:
-    return train_text_tokenizer(TEXTS, 300, NUM_CODES)
+    return train_text_tokenizer(TEXTS, 300, CODEBOOK)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def embeddings(model: LlamaForCausalLM) -> torch.Tensor:
 def test_text_round_trips_in_lower_case_and_motion_tokens_are_one_token_each(text_tokenizer: Tokenizer):
     text = "A person WALKS, über 3.5 s!"
     assert text_tokenizer.decode(text_ids(text_tokenizer, text)) == text.lower()
-    for token in motion_tokens(NUM_CODES):
+    for token in motion_tokens(CODEBOOK):
         ids = text_ids(text_tokenizer, f"walk{token}.")
         assert text_tokenizer.token_to_id(token) in ids
         # Ordinary tokens: decoding keeps them.
@@ -57,25 +57,25 @@ def test_text_round_trips_in_lower_case_and_motion_tokens_are_one_token_each(tex
 
 
 def test_codes_have_consecutive_ids_at_the_end_of_the_vocabulary(text_tokenizer: Tokenizer):
-    layout = token_layout(text_tokenizer, NUM_CODES)
-    assert layout.first_code + NUM_CODES == layout.vocabulary_size
-    assert [text_tokenizer.id_to_token(layout.code_id(code)) for code in (0, 7)] == ["<Motion_0>", "<Motion_7>"]
+    layout = token_layout(text_tokenizer, CODEBOOK)
+    assert layout.first_code + CODEBOOK.num_tokens == layout.vocabulary_size
+    assert [text_tokenizer.id_to_token(layout.code_ids(code)[0]) for code in (0, 7)] == ["<Motion_0>", "<Motion_7>"]
 
 
 def test_motion_tokens_are_added_once(text_tokenizer: Tokenizer):
     with pytest.raises(ValueError, match="were there already"):
-        add_motion_tokens(text_tokenizer, NUM_CODES)
+        add_motion_tokens(text_tokenizer, CODEBOOK)
 
 
 def test_every_new_row_is_near_the_mean_of_the_old_ones_also_on_padding_rows(
     text_tokenizer: Tokenizer, backbone: LlamaForCausalLM
 ):
-    layout = token_layout(text_tokenizer, NUM_CODES)
+    layout = token_layout(text_tokenizer, CODEBOOK)
     first = layout.think_open
     with torch.no_grad():
         embeddings(backbone)[first:] = 100.0
     old = embeddings(backbone)[:first].clone()
-    add_motion_rows(backbone, text_tokenizer, NUM_CODES)
+    add_motion_rows(backbone, text_tokenizer, CODEBOOK)
     rows = embeddings(backbone)
     assert torch.equal(rows[:first], old)
     distances = (rows[first : layout.vocabulary_size] - old.mean(0)).abs().amax(1)
@@ -87,8 +87,8 @@ def test_every_new_row_is_near_the_mean_of_the_old_ones_also_on_padding_rows(
 def test_lora_trains_the_new_rows_keeps_the_tie_and_merges_to_the_same_logits(
     text_tokenizer: Tokenizer, backbone: LlamaForCausalLM
 ):
-    layout = token_layout(text_tokenizer, NUM_CODES)
-    add_motion_rows(backbone, text_tokenizer, NUM_CODES)
+    layout = token_layout(text_tokenizer, CODEBOOK)
+    add_motion_rows(backbone, text_tokenizer, CODEBOOK)
     new_rows = range(layout.think_open, layout.vocabulary_size)
     before = embeddings(backbone).detach().clone()
     model = with_lora(backbone, LoraShape(rank=2, dropout=0.0), new_rows)

@@ -37,7 +37,7 @@ def largest_steps(joints: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_a_limb_with_a_clear_plane_keeps_the_twist_of_the_pose_solver():
-    joints = folded_elbow(0.2, bend_deg=90)
+    joints = folded_elbow(0.05, bend_deg=90)
     torch.testing.assert_close(solve_motion(joints)[1], PoseSolver()(joints)[1], atol=1e-9, rtol=0)
 
 

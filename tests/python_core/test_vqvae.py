@@ -1,22 +1,24 @@
 import pytest
 import torch
 
-from python_core.vqvae import FRAMES_PER_CODE, Codebook, Vqvae, VqvaeShape
+from python_core.vqvae import FRAMES_PER_CODE, Level, Vqvae, VqvaeShape
 
-SHAPE = VqvaeShape(num_features=7, width=12, code_width=6, num_codes=11, dilations=(9, 3, 1))
+SHAPE = VqvaeShape(num_features=7, width=12, code_width=6, level_size=11, num_levels=2, dilations=(9, 3, 1))
+NUM_CODES = SHAPE.codebook.num_codes
 
 
 @pytest.fixture
 def vqvae() -> Vqvae:
     torch.manual_seed(3)
     model = Vqvae(SHAPE).eval()
-    model.codebook.vectors.normal_()
+    for level in model.levels:
+        level.get_buffer("vectors").normal_()
     return model
 
 
 @torch.no_grad()
 def test_a_stream_decodes_to_what_the_whole_clip_decodes_to(vqvae: Vqvae):
-    codes = torch.randint(SHAPE.num_codes, (2, 60))
+    codes = torch.randint(NUM_CODES, (2, 60))
     whole, whole_state = vqvae.decode(codes, vqvae.zero_state(2))
     for sizes in ([1] * 60, [7, 1, 30, 22], [59, 1]):
         state, parts = vqvae.zero_state(2), []
@@ -29,9 +31,9 @@ def test_a_stream_decodes_to_what_the_whole_clip_decodes_to(vqvae: Vqvae):
 
 @torch.no_grad()
 def test_a_code_changes_no_frame_before_its_own(vqvae: Vqvae):
-    codes = torch.randint(SHAPE.num_codes, (1, 20))
+    codes = torch.randint(NUM_CODES, (1, 20))
     other = codes.clone()
-    other[0, 12] = (other[0, 12] + 1) % SHAPE.num_codes
+    other[0, 12] = (other[0, 12] + 1) % NUM_CODES
     before, after = (vqvae.decode(c, vqvae.zero_state(1))[0] for c in (codes, other))
     first = 12 * FRAMES_PER_CODE
     assert torch.equal(before[:, :first], after[:, :first])
@@ -46,27 +48,68 @@ def test_frames_that_fill_no_code_are_dropped(vqvae: Vqvae):
 
 
 def test_the_nearest_vector_is_the_code():
-    codebook = Codebook(VqvaeShape(code_width=2, num_codes=3))
-    codebook.vectors.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]))
-    assert codebook.nearest(torch.tensor([[0.4, 0.1], [0.6, 0.1], [0.1, 1.2]])).tolist() == [0, 1, 2]
+    level = Level(VqvaeShape(code_width=2, level_size=3))
+    level.vectors.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]))
+    assert level.nearest(torch.tensor([[0.4, 0.1], [0.6, 0.1], [0.1, 1.2]])).tolist() == [0, 1, 2]
 
 
 def test_a_vector_moves_to_the_mean_of_those_that_choose_it():
-    codebook = Codebook(VqvaeShape(code_width=1, num_codes=2))
-    codebook.start(torch.tensor([[0.0], [10.0]]))
-    low = int(codebook.nearest(torch.tensor([[0.0]]))[0])
+    level = Level(VqvaeShape(code_width=1, level_size=2))
+    level.start(torch.tensor([[0.0], [10.0]]), per_step=3)
+    low = int(level.nearest(torch.tensor([[0.0]]))[0])
     for _ in range(2000):
         x = torch.tensor([[1.0], [3.0], [20.0]])
-        codebook.update(x, codebook.nearest(x))
-    assert codebook.vectors[low].item() == pytest.approx(2.0, abs=1e-3)
-    assert codebook.vectors[1 - low].item() == pytest.approx(20.0, abs=1e-3)
+        level.update(x, level.nearest(x))
+    assert level.vectors[low].item() == pytest.approx(2.0, abs=1e-3)
+    assert level.vectors[1 - low].item() == pytest.approx(20.0, abs=1e-3)
 
 
 def test_a_code_that_nobody_chooses_is_put_where_encoder_outputs_are():
     torch.manual_seed(0)
-    codebook = Codebook(VqvaeShape(code_width=1, num_codes=2))
-    codebook.start(torch.tensor([[0.0], [1000.0]]))
+    level = Level(VqvaeShape(code_width=1, level_size=2))
+    level.start(torch.tensor([[0.0], [1000.0]]), per_step=3)
     x = torch.tensor([[0.0], [1.0], [2.0]])
-    for _ in range(300):
-        codebook.update(x, codebook.nearest(x))
-    assert codebook.vectors.max() < 3
+    for _ in range(600):
+        level.update(x, level.nearest(x))
+    assert level.vectors.max() < 3
+
+
+@torch.no_grad()
+def test_a_code_stands_for_the_sum_of_an_entry_of_each_level(vqvae: Vqvae):
+    first, second = (level.get_buffer("vectors") for level in vqvae.levels)
+    codes = torch.tensor([[0, 10, 11, 120]])
+    expected = torch.stack([first[0] + second[0], first[10] + second[0], first[0] + second[1], first[10] + second[10]])
+    torch.testing.assert_close(vqvae.vectors(codes)[0], expected)
+
+
+@torch.no_grad()
+def test_what_codes_stand_for_is_coded_by_them_or_by_something_nearer(vqvae: Vqvae):
+    x = torch.randn(1, 50, SHAPE.code_width)
+    total, inputs, chosen = vqvae.quantize(x)
+    torch.testing.assert_close(inputs[0], x)
+    torch.testing.assert_close(inputs[1], x - vqvae.levels[0].get_buffer("vectors")[chosen[0]])
+    one_level = (x - vqvae.levels[0].get_buffer("vectors")[chosen[0]]).norm()
+    assert (x - total).norm() < one_level
+
+
+@torch.no_grad()
+def test_it_begins_as_principal_components(vqvae: Vqvae):
+    # Patches on a line: the first component takes all there is.
+    direction = torch.randn(4 * 7)
+    features = (torch.randn(6, 10, 1) * direction + 0.5).unflatten(2, (4, 7)).flatten(1, 2)
+    vqvae.start(features, torch.ones(6, 10, dtype=torch.bool), torch.ones(7), per_step=10)
+    encoded = vqvae.encoder(features).flatten(0, 1)
+    spread = encoded.std(0)
+    assert spread[0] > 1000 * spread[1:].max()
+    assert encoded.mean(0).abs().max() < 1e-3
+
+
+def test_commitment_pulls_the_encoder_to_its_entries_and_moves_no_entry(vqvae: Vqvae):
+    x = torch.randn(2, 8, SHAPE.code_width, requires_grad=True)
+    kept = torch.ones(2, 8, dtype=torch.bool)
+    _, inputs, chosen = vqvae.quantize(x.detach())
+    vqvae.commitment(x, kept, inputs, chosen).backward()
+    first, second = (level.get_buffer("vectors") for level in vqvae.levels)
+    pulls = (x - first[chosen[0]]) + (x - first[chosen[0]] - second[chosen[1]])
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, 2 * pulls.detach() / x.numel())

@@ -406,16 +406,16 @@ def test_an_archive_that_breaks_off_or_is_changed_is_refused(tmp_path: Path):
 def test_lines_of_the_index_that_are_no_cuts_are_refused_with_their_number(tmp_path: Path):
     for number, (line, message) in enumerate(
         [
-            ("KIT/3/x.npy,a,9,000001.npy", "index.csv:2: expected whole frames, got 'a', '9'"),
-            ("KIT/3/x.npy,9,9,000001.npy", "index.csv:2: the end must come after the start, got 9, 9"),
+            ("KIT/3/x.npy,a,9,000001.npy", "index.csv:2: expected two whole frames, got 'a', '9'"),
+            ("KIT/3/x.npy,9,9,000001.npy", "clip 000001: index.csv ends it before it starts, from 9 to 9"),
             ("KIT/3/x.npy,9", "index.csv:2: expected source_path,start_frame,end_frame,new_name"),
-            ("KIT/3/x.npy,0,9,000002.npy", "index.csv: no line for 000001"),
+            ("KIT/3/x.npy,0,9,000002.npy", "index.csv has no line for 000001"),
         ]
     ):
         notes = write_annotations(tmp_path / str(number), [line], ["000001"])
         with pytest.raises(ClipError, match=message):
             AmassFolder(tmp_path, annotations=notes).read("000001")
-    with pytest.raises(ClipError, match=r"index\.csv: missing"):
+    with pytest.raises(ClipError, match=r"no index\.csv in it or beside it"):
         AmassFolder(tmp_path, annotations=tmp_path).read("000001")
 
 

@@ -7,7 +7,8 @@ import torch
 
 from python_core.clips.asf_amc import read_amc, read_asf
 from python_core.clips.clip import Clip, ClipError
-from python_core.clips.cmu import CREDIT, LICENCE, CmuArchive, body_joints, read_index
+from python_core.clips.cmu import CREDIT, LICENCE, CmuArchive, body_joints
+from python_core.clips.humanml3d_cuts import read_cut_table
 from python_core.contract.skeleton import BODY_22
 from python_core.features import canonical_joints, mirror_joints
 from python_core.pose_solver import PoseSolver
@@ -385,7 +386,7 @@ def read_damaged(folder: Path, num_files: int) -> int:
     for count in range(num_files):
         path = paths[count % len(paths)]
         path.write_bytes(damaged(whole[path], rng))
-        read_index.cache_clear()
+        read_cut_table.cache_clear()
         try:
             clips = [clip for name in {*reader.names("train"), "000002"} for clip in reader.read(name)]
         except ClipError:

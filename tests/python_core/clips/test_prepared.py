@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from python_core.clips.prepared import PreparedClip, read_prepared, write_prepared
+from python_core.clips.prepared import COMPOSED, PreparedClip, read_prepared, write_prepared
 from python_core.features import Normalizer
 
 
@@ -18,7 +19,9 @@ def made_clips() -> tuple[list[PreparedClip], list[np.ndarray]]:
                 split=split,
                 source="made",
                 licence="CC0-1.0",
+                take=f"take{number}",
                 captions=("a man walks", "ein Mann läuft"),
+                plan=None if number else "1. walk forward, 1.5 s",
                 first_row=first_row,
                 num_rows=num_rows,
             )
@@ -78,7 +81,7 @@ def test_another_format_version_is_refused(tmp_path: Path):
     write_prepared(tmp_path, *made_clips(), 20.0)
     path = tmp_path / "prepared.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 0}))
-    with pytest.raises(ValueError, match=r"prepared\.json: format_version 0, expected 1; prepare again"):
+    with pytest.raises(ValueError, match=r"prepared\.json: format_version 0, expected 2; prepare again"):
         read_prepared(tmp_path)
 
 
@@ -88,3 +91,32 @@ def test_clips_that_are_missing_from_their_list_are_noticed(tmp_path: Path):
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(ValueError, match=r"2 clips in clips\.jsonl, 3 expected; prepare again"):
         read_prepared(tmp_path)
+
+
+def test_statistics_leave_compositions_out(tmp_path: Path):
+    clips, features = made_clips()
+    clips[2] = replace(clips[2], source=COMPOSED)
+    write_prepared(tmp_path, clips, features, 20.0)
+    expected = Normalizer.of(features[0])
+    np.testing.assert_array_equal(read_prepared(tmp_path).normalizer.mean, expected.mean)
+
+
+def test_a_caption_may_hold_what_ends_a_line_elsewhere(tmp_path: Path):
+    clips, features = made_clips()
+    clips[1] = replace(clips[1], captions=("a man\u2028walks\x85",))
+    write_prepared(tmp_path, clips, features, 20.0)
+    assert read_prepared(tmp_path).clips == tuple(clips)
+
+
+def test_rows_that_are_not_as_many_as_a_clip_says_are_refused(tmp_path: Path):
+    clips, features = made_clips()
+    features[1] = features[1][:-1]
+    with pytest.raises(ValueError, match=r"clip clip1: 12 rows expected, got 11"):
+        write_prepared(tmp_path, clips, features, 20.0)
+    assert not (tmp_path / "prepared.json").exists()
+
+
+def test_clips_without_a_train_split_have_no_statistics(tmp_path: Path):
+    clips, features = made_clips()
+    with pytest.raises(ValueError, match="no clips in split 'train'"):
+        write_prepared(tmp_path, clips[1:2], features[1:2], 20.0)

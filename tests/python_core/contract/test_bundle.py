@@ -48,7 +48,8 @@ def made_manifest() -> Manifest:
             motion_open=7,
             motion_close=8,
             first_code=9,
-            num_codes=4,
+            level_size=4,
+            num_levels=1,
             turn_end=2,
             vocabulary_size=14,
         ),
@@ -191,8 +192,8 @@ CHANGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "manifest is not valid (frame_rate_hz must be float, got 'fast')",
     ),
     "a count in words": (
-        lambda f: f["tokens"].update(num_codes="4"),
-        "tokens is not valid (num_codes must be int, got '4')",
+        lambda f: f["tokens"].update(level_size="4"),
+        "tokens is not valid (level_size must be int, got '4')",
     ),
     "a name in a folder": (
         lambda f: f["files"].update({"weights/a.bin": "0"}),

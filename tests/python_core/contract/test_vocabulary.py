@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from python_core.contract.vocabulary import (
     MAX_REASONING_TOKENS,
+    CodebookSize,
     Place,
     ReplyError,
     ReplyParser,
@@ -19,10 +22,13 @@ LAYOUT = TokenLayout(
     motion_open=7,
     motion_close=8,
     first_code=9,
-    num_codes=NUM_CODES,
+    level_size=NUM_CODES,
+    num_levels=1,
     turn_end=2,
     vocabulary_size=14,
 )
+# Two levels of 2 entries: 9 and 10, then 11 and 12.
+TWO_LEVELS = replace(LAYOUT, level_size=2, num_levels=2)
 TO, TC, MO, MC, END = 5, 6, 7, 8, 2
 C0, C3 = 9, 12
 
@@ -135,17 +141,17 @@ def test_allowed_is_what_feed_takes_at_every_place(name: str):
             assert mask[token_id] == taken[token_id], (length, token_id)
 
 
-def fuzz(num_replies: int) -> int:
+def fuzz(num_replies: int, layout: TokenLayout) -> int:
     """Feed random tokens, most of them allowed, and return how many replies ended well."""
     random = np.random.default_rng(3)
     num_done = 0
     for _ in range(num_replies):
-        parser = ReplyParser(LAYOUT)
+        parser = ReplyParser(layout)
         for _ in range(30):
-            token_id = int(random.integers(-2, LAYOUT.vocabulary_size + 2))
+            token_id = int(random.integers(-2, layout.vocabulary_size + 2))
             if random.random() < 0.9:
                 token_id = int(random.choice(np.flatnonzero(parser.allowed())))
-            inside = 0 <= token_id < LAYOUT.vocabulary_size
+            inside = 0 <= token_id < layout.vocabulary_size
             allowed = inside and bool(parser.allowed()[token_id])
             try:
                 code = parser.feed(token_id)
@@ -153,22 +159,24 @@ def fuzz(num_replies: int) -> int:
                 assert not allowed
                 break
             assert allowed
-            assert code is None or LAYOUT.code_id(code) == token_id
+            assert code is None or layout.code_ids(code)[-1] == token_id
         if parser.place is Place.DONE:
             num_done += 1
-            written = LAYOUT.reply_ids(parser.reasoning_ids, parser.codes)
-            again = parse_reply(written, LAYOUT)
+            written = layout.reply_ids(parser.reasoning_ids, parser.codes)
+            again = parse_reply(written, layout)
             assert (again.reasoning_ids, again.codes) == (parser.reasoning_ids, parser.codes)
     return num_done
 
 
-def test_random_tokens_are_taken_or_are_a_reply_error():
-    assert fuzz(200) > 0
+@pytest.mark.parametrize("layout", [LAYOUT, TWO_LEVELS], ids=["one level", "two levels"])
+def test_random_tokens_are_taken_or_are_a_reply_error(layout: TokenLayout):
+    assert fuzz(200, layout) > 0
 
 
 @pytest.mark.slow
-def test_many_random_tokens_are_taken_or_are_a_reply_error():
-    assert fuzz(20_000) > 0
+@pytest.mark.parametrize("layout", [LAYOUT, TWO_LEVELS], ids=["one level", "two levels"])
+def test_many_random_tokens_are_taken_or_are_a_reply_error(layout: TokenLayout):
+    assert fuzz(20_000, layout) > 0
 
 
 @pytest.mark.parametrize("reasoning_ids", [None, [], [1, 3, 13]])
@@ -178,19 +186,51 @@ def test_a_written_reply_is_read_back(reasoning_ids: list[int] | None):
 
 
 def test_codes_have_consecutive_ids():
-    assert [LAYOUT.code_id(code) for code in range(NUM_CODES)] == [9, 10, 11, 12]
-    assert [token_id for token_id in range(-1, 15) if LAYOUT.is_code(token_id)] == [9, 10, 11, 12]
+    assert [LAYOUT.code_ids(code) for code in range(NUM_CODES)] == [[9], [10], [11], [12]]
+    assert [token_id for token_id in range(-1, 15) if LAYOUT.is_of_code(token_id)] == [9, 10, 11, 12]
+
+
+def test_a_code_of_two_levels_is_spoken_as_a_token_of_each():
+    assert [TWO_LEVELS.code_ids(code) for code in range(4)] == [[9, 11], [10, 11], [9, 12], [10, 12]]
+    parser = ReplyParser(TWO_LEVELS)
+    assert [parser.feed(token_id) for token_id in (MO, 10, 11, 9, 12, MC)] == [None, None, 1, None, 2, None]
+    assert parser.codes == [1, 2]
+
+
+def test_levels_come_in_turn_and_a_code_is_spoken_to_its_end():
+    parser = ReplyParser(TWO_LEVELS)
+    allowed = []
+    for token_id in (MO, 10, 11):
+        parser.feed(token_id)
+        allowed.append(np.flatnonzero(parser.allowed()).tolist())
+    assert allowed == [[9, 10], [11, 12], [MC, 9, 10]]
+    parser.feed(9)
+    for out_of_turn in (9, MC):
+        with pytest.raises(ReplyError, match="expected a code or </Motion>"):
+            parser.feed(out_of_turn)
+
+
+@pytest.mark.parametrize("codebook", [CodebookSize(512), CodebookSize(5, 3)])
+def test_codes_are_their_entries(codebook: CodebookSize):
+    for code in range(0, codebook.num_codes, 7):
+        assert codebook.code(codebook.entries(code)) == code
+
+
+def test_a_codebook_without_entries_is_refused():
+    with pytest.raises(ValueError, match="a codebook has levels with entries, got 0 of 512"):
+        CodebookSize(512, 0)
 
 
 @pytest.mark.parametrize("code", [-1, NUM_CODES])
 def test_a_code_outside_the_codebook_has_no_id(code: int):
     with pytest.raises(ValueError, match=f"codes go from 0 to 3, got {code}"):
-        LAYOUT.code_id(code)
+        LAYOUT.code_ids(code)
     with pytest.raises(ValueError, match="codes go from 0 to 3"):
         LAYOUT.reply_ids(None, [0, code])
 
 
 def test_added_tokens_are_four_tags_and_the_codes_in_order():
-    tokens = motion_tokens(512)
+    tokens = motion_tokens(CodebookSize(512))
     assert tokens[:5] == ["<think>", "</think>", "<Motion>", "</Motion>", "<Motion_0>"]
     assert (tokens[4 + 511], len(tokens)) == ("<Motion_511>", 516)
+    assert motion_tokens(CodebookSize(512, 2))[-1] == "<Motion_1023>"

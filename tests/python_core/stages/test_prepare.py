@@ -1,21 +1,55 @@
+import json
 import logging
+import re
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from python_core.clips import clip as clip_module
+from python_core.clips.clip import Caption, Clip, mirror_text
 from python_core.clips.humanml3d import HumanML3DFolder
+from python_core.clips.preparation import Rules, Shard, prepare_shard
 from python_core.clips.prepared import PreparedClips, read_prepared
-from python_core.features import Normalizer, canonical_joints, exact_features, mirror_joints
+from python_core.contract.plan import Beat, Plan, parse_plan
+from python_core.contract.skeleton import BODY_22
+from python_core.features import Normalizer, canonical_joints, exact_features, features_to_joints, mirror_joints, origin
 from python_core.stages import prepare
+
+FILES = [
+    "clips.jsonl", "features.npy", "prepared.json", "report.json", "run.json", "sheet.png", "skipped.jsonl",
+    "statistics.npz",
+]  # fmt: skip
 
 
 def prepared(clips: Path, out: Path, **changes: Any) -> PreparedClips:
-    prepare.run(replace(prepare.PRESETS["tiny"], clips=clips, out=out, **changes))
+    prepare.run(replace(prepare.PRESETS["tiny"], clips=(clips,), out=out, **changes))
     return read_prepared(out)
+
+
+def read_report(out: Path) -> dict[str, Any]:
+    return json.loads((out / "report.json").read_text())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def multiply(folder: Path, times: int) -> None:
+    """Give a folder copies of its training clips, each under an id of its own."""
+    ids = (folder / "train.txt").read_text().split()
+    for number in range(times):
+        for clip_id in ids:
+            for kind, suffix in (("new_joints", "npy"), ("texts", "txt")):
+                path = folder / kind / f"{clip_id}.{suffix}"
+                shutil.copy(path, folder / kind / f"c{number}_{clip_id}.{suffix}")
+    with (folder / "train.txt").open("a") as file:
+        file.writelines(f"c{number}_{clip_id}\n" for number in range(times) for clip_id in ids)
 
 
 @pytest.fixture
@@ -92,10 +126,8 @@ def test_excluded_sources_and_short_clips_are_left_out_and_counted(
     assert [clip.clip_id for clip in made.clips] == [
         "000000t", "M000000t", "000011t", "M000011t", "000000v", "000011v", "000033v",
     ]  # fmt: skip
-    assert "train: 4 clips of made" in caplog.text
-    assert "left out 2: source other excluded" in caplog.text
-    # The clip and its mirrored copy.
-    assert "left out 2: shorter than 20 frames" in caplog.text
+    assert re.search(r"skipped: source other excluded *│ *2 *│", caplog.text)
+    assert re.search(r"skipped: shorter than 20 frames *│ *1 *│", caplog.text)
 
 
 def test_when_nothing_is_left_the_error_says_why(clips_folder: Path, tmp_path: Path):
@@ -114,16 +146,250 @@ def test_parts_of_clips_are_clips_of_their_own(own_clips: Path, tmp_path: Path):
     assert rows["000000t"][0] == 63
 
 
-def test_two_runs_write_the_same_bytes(clips_folder: Path, tmp_path: Path):
-    for name in ("one", "two"):
-        prepared(clips_folder, tmp_path / name)
-    files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == ["clips.jsonl", "features.npy", "prepared.json", "statistics.npz"]
-    for name in files:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
-
-
 def test_a_source_that_no_clip_comes_from_is_not_left_out_in_silence(clips_folder: Path, tmp_path: Path):
-    config = replace(prepare.PRESETS["tiny"], clips=clips_folder, out=tmp_path, exclude_sources=("Made",))
-    with pytest.raises(ValueError, match=r"exclude_sources names Made.*licences\.csv knows made"):
-        prepare.run(config)
+    with pytest.raises(ValueError, match=r"exclude_sources names Made.*the clips come from made"):
+        prepared(clips_folder, tmp_path / "out", exclude_sources=("Made",))
+    # Nothing was made: the folder is free for a run that is right.
+    assert prepared(clips_folder, tmp_path / "out").clips
+
+
+def test_one_and_four_workers_write_the_same_bytes(own_clips: Path, tmp_path: Path):
+    multiply(own_clips, 10)
+    contents = []
+    for workers in (1, 4):
+        prepared(own_clips, tmp_path / str(workers), workers=workers)
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / str(workers)).iterdir()})
+    assert sorted(contents[0]) == FILES
+    assert contents[0] == contents[1]
+
+
+def test_a_folder_of_something_else_is_refused_and_of_the_same_left_alone(own_clips: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    prepared(own_clips, out)
+    times = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    prepared(own_clips, out, workers=2)
+    changed = {path.name for path in out.iterdir() if path.stat().st_mtime_ns != times[path.name]}
+    assert changed <= {"run.json"}
+    with pytest.raises(ValueError, match=r"holds a run with another mirror; choose another --out"):
+        prepared(own_clips, out, mirror=False)
+    (own_clips / "texts" / "000000t.txt").write_text("a person strolls.#a#0.0#0.0\n")
+    with pytest.raises(ValueError, match=r"holds a run with another clip_files"):
+        prepared(own_clips, out)
+
+
+def test_what_an_older_version_prepared_is_prepared_again(clips_folder: Path, tmp_path: Path):
+    (tmp_path / "prepared.json").write_text('{"format_version": 1}')
+    assert len(prepared(clips_folder, tmp_path).clips) == 12
+
+
+def test_a_damaged_clip_is_skipped_with_its_reason_and_the_rest_goes_on(own_clips: Path, tmp_path: Path):
+    (own_clips / "new_joints" / "000000t.npy").write_bytes(b"rubbish")
+    (own_clips / "new_joints" / "000011t.npy").write_bytes(b"rubbish")
+    (own_clips / "texts" / "000022t.txt").unlink()
+    made = prepared(own_clips, tmp_path / "out")
+    assert [clip.clip_id for clip in made.split("train")] == ["000033t", "M000033t"]
+    skipped = read_lines(tmp_path / "out" / "skipped.jsonl")
+    assert [item["name"] for item in skipped] == ["000000t", "000011t", "000022t"]
+    assert "000022t.txt: missing" in skipped[2]["reason"]
+    counts = read_report(tmp_path / "out")["skipped"]
+    assert sorted(counts.values()) == [1, 2]
+    assert "texts/NAME.txt: missing; each clip has its captions there" in counts
+
+
+def test_clips_whose_joints_are_all_at_one_place_do_not_stop_the_run(own_clips: Path, tmp_path: Path):
+    np.save(own_clips / "new_joints" / "000000t.npy", np.zeros((40, 22, 3), dtype=np.float32))
+    assert np.isfinite(prepared(own_clips, tmp_path / "out").rows).all()
+
+
+def test_when_more_than_half_is_skipped_the_first_line_says_so(own_clips: Path, tmp_path: Path):
+    for name in ("000000t", "000011t", "000022t", "000000v"):
+        (own_clips / "texts" / f"{name}.txt").unlink()
+    prepared(own_clips, tmp_path / "half")
+    assert "MORE THAN HALF" not in read_report(tmp_path / "half")["headline"]
+    (own_clips / "texts" / "000011v.txt").unlink()
+    prepared(own_clips, tmp_path / "more")
+    assert read_report(tmp_path / "more")["headline"].startswith("MORE THAN HALF WAS SKIPPED, 5 of 8")
+
+
+def test_the_report_counts_what_is_there(own_clips: Path, tmp_path: Path):
+    path = own_clips / "licences.csv"
+    path.write_text(path.read_text().replace("000022t,made,CC0-1.0", "000022t,other,CC BY-NC 4.0"))
+    made = prepared(own_clips, tmp_path / "any")
+    report = read_report(tmp_path / "any")
+    # 12 clips with 2 captions each; 63 rows in train, 51 in val.
+    assert report["total"]["num_clips"] == 12
+    assert report["total"]["num_captions"] == 24
+    assert report["total"]["hours"] == pytest.approx((8 * 63 + 4 * 51) / 20 / 3600, abs=1e-4)
+    assert report["splits"]["train"]["num_clips"] == 8
+    assert report["sources"]["other"]["num_clips"] == 2
+    assert report["licences"]["CC BY-NC 4.0"]["num_captions"] == 4
+    assert report["num_mirrored"] == 4
+    words = [len(caption.split()) for clip in made.clips for caption in clip.captions]
+    assert report["total"]["caption_words"] == pytest.approx(sum(words) / 24, abs=0.01)
+    prepared(own_clips, tmp_path / "permissive", licence="permissive")
+    report = read_report(tmp_path / "permissive")
+    assert report["skipped"] == {"licence is not permissive: CC BY-NC 4.0": 1}
+    assert "other" not in {clip.source for clip in read_prepared(tmp_path / "permissive").clips}
+    assert report["sources"]["other"] == {
+        "num_clips": 0, "hours": 0.0, "num_captions": 0, "caption_words": 0.0, "num_skipped": 1,
+    }  # fmt: skip
+
+
+def test_clips_of_several_folders_have_their_folder_in_their_ids(own_clips: Path, tmp_path: Path):
+    other = shutil.copytree(own_clips, tmp_path / "more")
+    (other / "val.txt").unlink()
+    copy = other / "new_joints" / "M000000t.npy"
+    np.save(copy, mirror_joints(np.load(other / "new_joints" / "000000t.npy")))
+    shutil.copy(other / "texts" / "000000t.txt", other / "texts" / "M000000t.txt")
+    with (other / "train.txt").open("a") as file:
+        file.write("M000000t\n")
+    config = replace(prepare.PRESETS["tiny"], clips=(own_clips, other), out=tmp_path / "out")
+    prepare.run(config)
+    ids = [clip.clip_id for clip in read_prepared(config.out).clips]
+    assert len(ids) == len(set(ids)) == 8 + 8 + 4
+    assert {"clips-000000t", "Mclips-000000t", "more-000000t", "Mmore-000000t", "Mmore-000011t"} <= set(ids)
+    assert read_report(config.out)["missing_splits"] == [f"{other}: val"]
+    with pytest.raises(ValueError, match="several folders called clips"):
+        prepare.run(replace(config, clips=(own_clips, own_clips)))
+
+
+def test_a_split_that_no_folder_has_stops_the_run(own_clips: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"test\.txt: missing"):
+        prepared(own_clips, tmp_path / "out", splits=("train", "test"))
+    with pytest.raises(ValueError, match="splits must name train"):
+        prepared(own_clips, tmp_path / "out", splits=("val",))
+    with pytest.raises(ValueError, match="no such folder"):
+        prepared(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(ValueError, match=r"--out .* lies in the clips of"):
+        prepared(own_clips, own_clips / "prepared")
+
+
+def test_a_name_that_is_listed_in_two_splits_is_read_for_the_first(own_clips: Path, tmp_path: Path):
+    with (own_clips / "val.txt").open("a") as file:
+        file.write("000000t\n")
+    made = prepared(own_clips, tmp_path / "out")
+    assert [clip.split for clip in made.clips if clip.clip_id == "000000t"] == ["train"]
+    assert read_report(tmp_path / "out")["skipped"] == {"listed more than once": 1}
+
+
+def test_what_was_prepared_is_drawn(prepared_folder: Path):
+    with Image.open(prepared_folder / "sheet.png") as image:
+        assert min(image.size) > 200
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"), [("min_frames", 1), ("frame_rate_hz", 0.0), ("workers", -1), ("sheet_clips", 0)]
+)
+def test_values_without_sense_are_named(clips_folder: Path, tmp_path: Path, parameter: str, value: float):
+    with pytest.raises(ValueError, match=f"{parameter} must be"):
+        prepared(clips_folder, tmp_path / "out", **{parameter: value})
+
+
+def check_left_stays_left(made: PreparedClips) -> None:
+    """Fail unless the arm that a caption names is the one that waves, and a circle goes to the side it names."""
+    num_checked = 0
+    for clip in made.clips:
+        words = clip.captions[0]
+        rows = torch.from_numpy(np.array(made.features(clip)))[None]
+        joints_m = features_to_joints(rows, origin(1, rows))[0][0].numpy()
+        if "hand" in words:
+            left, right = ((joints_m[:, joint] - joints_m[:, 0]).std(axis=0).max() for joint in (20, 21))
+            assert (left > right) == ("left" in words), f"{clip.clip_id}: {words}"
+        elif "circle" in words:
+            # The character begins at x = 0 facing +Z, its left at +X.
+            assert (joints_m[:, 0, 0].mean() > 0) == ("left" in words), f"{clip.clip_id}: {words}"
+        num_checked += "hand" in words or "circle" in words
+    assert num_checked == 6
+
+
+def test_left_stays_left(prepared_folder: Path):
+    check_left_stays_left(read_prepared(prepared_folder))
+
+
+@pytest.mark.parametrize("half", ["mirror_joints", "mirror_text"])
+def test_half_a_mirror_would_be_noticed(clips_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: str):
+    monkeypatch.setattr(clip_module, half, lambda whole: whole)
+    made = prepared(clips_folder, tmp_path)
+    with pytest.raises(AssertionError, match="M0000"):
+        check_left_stays_left(made)
+
+
+@dataclass(frozen=True)
+class PlannedFolder:
+    """One motion, of which it is known what happens when."""
+
+    def names(self, split: str) -> list[str]:
+        return ["wave"]
+
+    def read(self, name: str) -> list[Clip]:
+        beats = (Beat("wave the left hand", 1.0, ("left arm",)), Beat("turn counterclockwise", 1.2))
+        captions = (Caption("someone waves the left hand, then turns"), Caption("someone turns", 1.0, 2.2))
+        joints_m = np.tile(BODY_22.rest_joints_m.astype(np.float32), (111, 1, 1))
+        return [Clip("wave", joints_m, captions, "made", "CC0", 50.0, "take 7", Plan(beats))]
+
+
+def planned_shard() -> Shard:
+    return Shard(
+        number=0,
+        reader=PlannedFolder(),
+        folder=Path("clips"),
+        prefix="",
+        split="train",
+        names=("wave",),
+        with_copies=frozenset(),
+    )
+
+
+RULES = Rules(licence="any", exclude_sources=(), mirror=True, min_frames=20, frame_rate_hz=20.0)
+
+
+def test_plans_are_mirrored_with_their_motion_and_stay_with_the_whole_clip():
+    made, rows = prepare_shard(planned_shard(), RULES)
+    plans = {clip.clip_id: clip.plan for clip in made.clips}
+    assert plans == {
+        "wave": "1. wave the left hand (left arm), 1.0 s 2. turn counterclockwise, 1.2 s",
+        "Mwave": "1. wave the right hand (right arm), 1.0 s 2. turn clockwise, 1.2 s",
+        "wave@20-44": None,
+        "Mwave@20-44": None,
+    }
+    assert {clip.take for clip in made.clips} == {"take 7"}
+    # 110 steps of 20 ms are 44 of 50 ms; the part has 24 frames.
+    assert [len(found) for found in rows] == [44, 44, 23, 23]
+
+
+def test_clips_of_another_rate_are_resampled_and_counted():
+    made, _ = prepare_shard(planned_shard(), RULES)
+    assert made.resampled == {("made", 50.0): 1}
+    made, _ = prepare_shard(planned_shard(), replace(RULES, frame_rate_hz=50.0))
+    assert made.resampled == {}
+    assert [clip.num_rows for clip in made.clips] == [110, 110, 59, 59]
+
+
+def test_captions_of_the_same_part_go_together_and_those_beyond_the_motion_are_counted(own_clips: Path, tmp_path: Path):
+    with (own_clips / "texts" / "000000t.txt").open("a") as file:
+        file.write("a person starts.#a#0.0#1.5\na person begins.#a#0.0#1.5\na person ends.#a#60.0#61.5\n")
+    made = prepared(own_clips, tmp_path / "out", mirror=False)
+    captions = {clip.clip_id: clip.captions for clip in made.clips}
+    assert captions["000000t@0-30"] == ("a person starts.", "a person begins.")
+    assert read_report(tmp_path / "out")["skipped"] == {"caption of a part that the motion does not reach": 1}
+
+
+def test_compositions_have_plans_and_are_mirrored_but_not_in_the_statistics(own_clips: Path, tmp_path: Path):
+    made = [prepared(own_clips, tmp_path / str(workers), compositions=3, workers=workers) for workers in (1, 2)]
+    assert made[0].clips == made[1].clips
+    np.testing.assert_array_equal(made[0].rows, made[1].rows)
+    composed = [clip for clip in made[0].clips if clip.source == "composed"]
+    report = read_report(tmp_path / "1")
+    assert report["composed"]["num_clips"] == len(composed) > 0
+    assert report["num_mirrored"] == 4
+    assert report["headline"].endswith("; 0 skipped")
+    assert len(composed) % 2 == 0
+    for clip, mirrored in zip(composed[::2], composed[1::2], strict=True):
+        assert clip.plan is not None
+        assert mirrored.clip_id == f"M{clip.clip_id}"
+        assert mirrored.plan == mirror_text(clip.plan)
+        assert mirrored.captions == tuple(map(mirror_text, clip.captions))
+        assert parse_plan(clip.plan).duration_s == pytest.approx(clip.num_rows / 20)
+        assert (clip.split, clip.licence) == ("train", "CC0-1.0")
+    without = prepared(own_clips, tmp_path / "without")
+    np.testing.assert_array_equal(without.normalizer.mean, made[0].normalizer.mean)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from python_core.checkpoint import load_language_model
+from python_core.contract.vocabulary import CodebookSize
 from python_core.language_model import text_ids, token_layout
 from python_core.stages import fetch_backbone, train_sft
 
@@ -29,18 +30,18 @@ def test_the_small_preset_fetches_smollm2_trains_an_adapter_and_saves_a_plain_mo
     )
     train_sft.run(config)
     saved = load_language_model(tmp_path / "sft")
-    layout = token_layout(saved.tokenizer, num_codes=32)
-    assert [len(text_ids(saved.tokenizer, token)) for token in ("<think>", "</Motion>", "<Motion_31>")] == [1, 1, 1]
+    layout = token_layout(saved.tokenizer, CodebookSize(32, 2))
+    assert [len(text_ids(saved.tokenizer, token)) for token in ("<think>", "</Motion>", "<Motion_63>")] == [1, 1, 1]
     embeddings = saved.model.get_input_embeddings().get_parameter("weight")
-    assert embeddings.shape[0] == layout.vocabulary_size == 49_152 + 4 + 32
+    assert embeddings.shape[0] == layout.vocabulary_size == 49_152 + 4 + 64
     head = saved.model.get_output_embeddings()
     assert head is not None
     assert head.weight is embeddings
     # Words are as they were, codes have been trained.
     torch.manual_seed(config.seed)
     backbone, tokenizer = train_sft.load_backbone(tmp_path / "backbone")
-    train_sft.add_motion_tokens(tokenizer, 32)
-    train_sft.add_motion_rows(backbone, tokenizer, 32)
+    train_sft.add_motion_tokens(tokenizer, CodebookSize(32, 2))
+    train_sft.add_motion_rows(backbone, tokenizer, CodebookSize(32, 2))
     before = backbone.get_input_embeddings().get_parameter("weight")
     assert torch.equal(embeddings[: layout.think_open], before[: layout.think_open])
     assert not torch.equal(embeddings[layout.think_open :], before[layout.think_open :])

@@ -20,7 +20,7 @@ from python_core.stages.train_sft import IGNORED, PRESETS, MetricsFile, Samples,
 @pytest.fixture(scope="module")
 def spoken(tiny_checkpoint: Path) -> tuple[Tokenizer, TokenLayout]:
     tokenizer = load_language_model(tiny_checkpoint).tokenizer
-    return tokenizer, token_layout(tokenizer, load_vqvae(tiny_checkpoint / "vqvae")[0].shape.num_codes)
+    return tokenizer, token_layout(tokenizer, load_vqvae(tiny_checkpoint / "vqvae")[0].shape.codebook)
 
 
 @pytest.fixture(scope="module")

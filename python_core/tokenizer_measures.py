@@ -1,0 +1,138 @@
+"""How well a tokenizer gives clips back: whole clips, encoded and decoded as a stream would be, judged by joints.
+
+mpjpe_mm             mean distance of joints with the roots put in one place
+global_mpjpe_mm      with the drift of the root; clips of LONG_CLIP_S or more
+contact_speed_ratio  speed of feet where the source has contact, over the source's own
+jerk_ratio           over the source's own
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from python_core.clips.prepared import PreparedClip, PreparedClips
+from python_core.contract.motion import Motion
+from python_core.contract.skeleton import BODY_22
+from python_core.features import features_to_motion
+from python_core.motion_decoder import MotionDecoder
+from python_core.vqvae import FRAMES_PER_CODE
+
+LONG_CLIP_S = 5.0
+MIN_CLIPS = 5
+"""A source with fewer clips has no row of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A clip, and what the tokenizer made of it."""
+
+    clip: PreparedClip
+    codes: list[int]
+    source: Motion
+    decoded: Motion
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerMeasures:
+    """Means over clips; speeds and jerks are sums over clips before they are divided."""
+
+    num_clips: int
+    mpjpe_mm: float
+    global_mpjpe_mm: float | None
+    """None where no clip is long enough."""
+    contact_speed_ratio: float
+    jerk_ratio: float
+
+
+@torch.no_grad()
+def read_back(decoder: MotionDecoder, prepared: PreparedClips, clips: Sequence[PreparedClip]) -> list[Reading]:
+    """Encode and decode whole clips; frames at the end that fill no code are left out."""
+    readings = []
+    for clip in clips:
+        rows = np.array(prepared.features(clip))[: clip.num_rows // FRAMES_PER_CODE * FRAMES_PER_CODE]
+        codes = decoder.encode(rows)
+        readings.append(
+            Reading(
+                clip=clip,
+                codes=codes,
+                source=features_to_motion(rows, prepared.frame_rate_hz),
+                decoded=decoder.motion(codes, prepared.frame_rate_hz),
+            )
+        )
+    return readings
+
+
+def measure_readings(readings: Sequence[Reading]) -> dict[str, TokenizerMeasures]:
+    """Measures of all clips, and of each source with MIN_CLIPS or more."""
+    rows = [_row(reading) for reading in readings]
+    sources = [reading.clip.source for reading in readings]
+    groups = {"all": rows}
+    for source in sorted(set(sources)):
+        of_source = [row for row, its_source in zip(rows, sources, strict=True) if its_source == source]
+        if len(of_source) >= MIN_CLIPS:
+            groups[source] = of_source
+    return {name: _summary(group) for name, group in groups.items()}
+
+
+def codes_in_use(entries: NDArray[np.int64], level_size: int, sample: int = 10_000) -> float:
+    """Share of a level's entries that come up at least once in a sample of codes, [N]."""
+    seen = entries[:: max(1, len(entries) // sample)][:sample]
+    return len(np.unique(seen)) / level_size
+
+
+@dataclass(frozen=True)
+class _Row:
+    error_m: float
+    global_error_m: float | None
+    contact_speed: float
+    source_contact_speed: float
+    jerk: float
+    source_jerk: float
+
+
+def _row(reading: Reading) -> _Row:
+    got, wanted = reading.decoded.joint_positions_m(), reading.source.joint_positions_m()
+    long = reading.source.duration_s >= LONG_CLIP_S
+    standing = reading.source.contacts[:-1]
+    return _Row(
+        error_m=_mean_distance(got - got[:, :1], wanted - wanted[:, :1]),
+        global_error_m=_mean_distance(got, wanted) if long else None,
+        contact_speed=_contact_speed(got, standing),
+        source_contact_speed=_contact_speed(wanted, standing),
+        jerk=_jerk(got),
+        source_jerk=_jerk(wanted),
+    )
+
+
+def _summary(rows: Sequence[_Row]) -> TokenizerMeasures:
+    errors = [row.global_error_m for row in rows if row.global_error_m is not None]
+    return TokenizerMeasures(
+        num_clips=len(rows),
+        mpjpe_mm=round(1000 * float(np.mean([row.error_m for row in rows])), 1),
+        global_mpjpe_mm=round(1000 * float(np.mean(errors)), 1) if errors else None,
+        contact_speed_ratio=_ratio(rows, "contact_speed"),
+        jerk_ratio=_ratio(rows, "jerk"),
+    )
+
+
+def _ratio(rows: Sequence[_Row], name: str) -> float:
+    source = sum(getattr(row, f"source_{name}") for row in rows)
+    return round(sum(getattr(row, name) for row in rows) / max(source, 1e-9), 3)
+
+
+def _mean_distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    return float(np.linalg.norm(left - right, axis=-1).mean())
+
+
+def _contact_speed(joints_m: NDArray[np.float32], standing: NDArray[np.bool_]) -> float:
+    """Sum of the steps of feet that stand, metres."""
+    steps = np.diff(joints_m[:, BODY_22.foot_joints], axis=0)[..., [0, 2]]
+    return float((np.linalg.norm(steps, axis=-1) * standing).sum())
+
+
+def _jerk(joints_m: NDArray[np.float32]) -> float:
+    """Sum of the third differences, metres."""
+    return float(np.linalg.norm(np.diff(joints_m, n=3, axis=0), axis=-1).sum())

@@ -1,0 +1,153 @@
+"""A killed `prepare` goes on, and ends in the bytes of an undisturbed one."""
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from python_core.stages import prepare
+
+ROOT = Path(__file__).parents[3]
+
+# Prepares in a process of its own for each OUT and LIMIT, which dies at its operation LIMIT on a file below OUT, and
+# prints how many came to their end.
+DIE_AT_FILES = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+
+from python_core.stages import prepare
+
+EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+clips, *tries = sys.argv[1:]
+num_done = 0
+
+
+def attempt(out, limit):
+    seen = 0
+
+    def watch(event, arguments):
+        nonlocal seen
+        if event in EVENTS and str(arguments[0]).startswith(out):
+            seen += 1
+            if seen == limit:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    prepare.run(replace(prepare.PRESETS["tiny"], clips=(Path(clips),), out=Path(out), sheet_clips=1))
+
+
+for out, limit in zip(tries[::2], map(int, tries[1::2]), strict=True):
+    child = os.fork()
+    if child == 0:
+        attempt(out, limit)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) != 0:
+        sys.exit(f"{out} {limit}: failed")
+    num_done += os.WIFEXITED(status)
+print(num_done)
+"""
+NEVER = 10**9
+MOST_OPERATIONS = 80
+"""More than a run on the tiny corpus needs."""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def many_clips(clips_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The clips of the tiny corpus nine times over, so that there are several shards."""
+    folder = shutil.copytree(clips_folder, tmp_path_factory.mktemp("many") / "clips")
+    ids = (folder / "train.txt").read_text().split()
+    for number in range(8):
+        for clip_id in ids:
+            shutil.copy(folder / "new_joints" / f"{clip_id}.npy", folder / "new_joints" / f"c{number}_{clip_id}.npy")
+            shutil.copy(folder / "texts" / f"{clip_id}.txt", folder / "texts" / f"c{number}_{clip_id}.txt")
+    more = [f"c{number}_{clip_id}" for number in range(8) for clip_id in ids]
+    (folder / "train.txt").write_text("\n".join([*ids, *more]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(many_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    prepare.run(replace(prepare.PRESETS["tiny"], clips=(many_clips,), out=out))
+    return contents(out)
+
+
+def kill_at_random_moments(clips: Path, out: Path, num_kills: int, seed: int) -> None:
+    """Kill as often, or until it is done, each time soon after the run has written something; let a run finish."""
+    moments = random.Random(seed)
+    command = [sys.executable, "-m", "python_core", "prepare", "tiny", "--clips", str(clips), "--out", str(out)]
+    for _ in range(num_kills):
+        if (out / "prepared.json").is_file():
+            break
+        before = sorted(out.rglob("*"))
+        with subprocess.Popen([*command, "--workers", "2"], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None and sorted(out.rglob("*")) == before:
+                time.sleep(0.01)
+            time.sleep(moments.random() * 0.2)
+            process.kill()
+    prepare.run(replace(prepare.PRESETS["tiny"], clips=(clips,), out=out))
+
+
+def test_a_run_that_is_killed_at_random_moments_ends_in_the_same_bytes(
+    many_clips: Path, undisturbed: dict[str, bytes], tmp_path: Path
+):
+    kill_at_random_moments(many_clips, tmp_path / "out", num_kills=2, seed=1)
+    assert contents(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_a_run_that_is_killed_often_ends_in_the_same_bytes(
+    many_clips: Path, undisturbed: dict[str, bytes], tmp_path: Path, seed: int
+):
+    kill_at_random_moments(many_clips, tmp_path / "out", num_kills=8, seed=seed)
+    assert contents(tmp_path / "out") == undisturbed
+
+
+def die_at_files(clips: Path, tries: list[tuple[Path, int]]) -> int:
+    """How many of the tries came to their end."""
+    arguments = [str(word) for one in tries for word in one]
+    command = [sys.executable, "-c", DIE_AT_FILES, str(clips), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def undisturbed_tiny(clips_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("undisturbed_tiny")
+    prepare.run(replace(prepare.PRESETS["tiny"], clips=(clips_folder,), out=out, sheet_clips=1))
+    return contents(out)
+
+
+def test_a_run_that_dies_at_ever_later_files_ends_in_the_same_bytes(
+    clips_folder: Path, undisturbed_tiny: dict[str, bytes], tmp_path: Path
+):
+    limits = [1, 2, 3, 5, 8, 13, 21, 34, 55, NEVER]
+    num_done = die_at_files(clips_folder, [(tmp_path / "out", limit) for limit in limits])
+    assert 1 <= num_done < 5
+    assert contents(tmp_path / "out") == undisturbed_tiny
+
+
+@pytest.mark.slow
+def test_a_run_that_dies_at_any_file_ends_in_the_same_bytes(
+    clips_folder: Path, undisturbed_tiny: dict[str, bytes], tmp_path: Path
+):
+    limits = range(1, MOST_OPERATIONS)
+    tries = [(tmp_path / str(first), limit) for first in limits for limit in (first, NEVER)]
+    num_killed = len(tries) - die_at_files(clips_folder, tries)
+    # Each file of the result and of the shards is opened and renamed; the last limits are beyond all operations.
+    assert 20 < num_killed < len(limits)
+    for limit in limits:
+        assert contents(tmp_path / str(limit)) == undisturbed_tiny, f"killed at operation {limit}"
