@@ -126,7 +126,7 @@ PRESETS = {
         backbone=None,
         lora=None,
         shape=LanguageModelShape(text_tokens=400, width=64, layers=2, heads=2, feed_forward=128, max_tokens=256),
-        steps=200,
+        steps=300,
         batch=8,
         learning_rate=5e-3,
         warm_up_steps=5,

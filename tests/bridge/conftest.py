@@ -25,7 +25,7 @@ def text_ids(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
 
 @pytest.fixture
 def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tmp_path: Path) -> Write:
-    """Writes a bundle whose model answers every prompt with these token ids, and repeats the last one ever after."""
+    """Writes a bundle whose model answers every prompt with these token ids, and repeats the last code ever after."""
 
     def write(reply_ids: Sequence[int], logit: float = 100.0) -> Path:
         folder = tmp_path / "scripted"
@@ -34,6 +34,9 @@ def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tmp_path: Path) -> Wr
         wanted = reply_ids[1:]  # The first token of a reply is forced.
         logits = np.zeros((len(wanted), manifest.tokens.vocabulary_size), np.float32)
         logits[np.arange(len(wanted)), wanted] = logit
+        if manifest.tokens.is_of_code(wanted[-1]):
+            # Its levels come in turn for ever.
+            logits[-1, wanted[-manifest.tokens.num_levels :]] = logit
         onnx.save(_scripted_graph(logits), folder / manifest.language_model.file)
         graph = dataclasses.replace(
             manifest.language_model, num_layers=1, num_kv_heads=1, head_dim=1, max_tokens=MANY_TOKENS
