@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 STAGES = {
-    "prepare": "clips in the HumanML3D layout -> features, captions, statistics",
+    "prepare": "folders of clips -> features, captions, statistics",
     "train-vqvae": "features -> codes",
     "build-reasoning": "captions -> plans",
     "train-sft": "plans and codes -> a language model that speaks motion",
