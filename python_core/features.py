@@ -159,6 +159,20 @@ def features_to_joints(features: Tensor, state: RootState, skeleton: Skeleton = 
 
     Works in pieces: the state after one piece starts the next.
     """
+    body, places, state = features_to_body(features, state, skeleton)
+    return body + places[:, :, None], state
+
+
+def features_to_body(
+    features: Tensor, state: RootState, skeleton: Skeleton = BODY_22
+) -> tuple[Tensor, Tensor, RootState]:
+    """The same with the root above the origin, and apart from it where that is.
+
+    Far from the origin float32 is coarse, so what looks at bones takes the body.
+
+    Returns:
+        Joint positions, turned as in the world, [B, F, J, 3]; x and z of the root, with y = 0, [B, F, 3]; the state.
+    """
     slices = feature_slices(skeleton)
     turns = -2 * features[..., slices["root_yaw_velocity"]][..., 0].cumsum(dim=1)
     yaw_after = state.yaw[:, None] + turns
@@ -167,22 +181,23 @@ def features_to_joints(features: Tensor, state: RootState, skeleton: Skeleton = 
     steps = rotate(yaw_rotation(yaw_after), torch.stack([x, torch.zeros_like(x), z], dim=-1))
     start = torch.stack([state.position[:, 0], torch.zeros_like(state.yaw), state.position[:, 1]], dim=-1)[:, None]
     place_after = start + steps.cumsum(dim=1)
-    place = torch.cat([start, place_after[:, :-1]], dim=1)
+    places = torch.cat([start, place_after[:, :-1]], dim=1)
     height = features[..., slices["root_height"]]
     root = torch.cat([torch.zeros_like(height), height, torch.zeros_like(height)], dim=-1)
     others = features[..., slices["joint_positions"]]
     others = others.reshape(*others.shape[:2], skeleton.num_joints - 1, 3)
     local = torch.cat([root[:, :, None], others], dim=2)
-    joints = rotate(yaw_rotation(yaw)[:, :, None], local) + place[:, :, None]
-    return joints, RootState(place_after[:, -1, ::2], yaw_after[:, -1])
+    body = rotate(yaw_rotation(yaw)[:, :, None], local)
+    return body, places, RootState(place_after[:, -1, ::2], yaw_after[:, -1])
 
 
 def features_to_motion(rows: NDArray[np.float32], frame_rate_hz: float) -> Motion:
     """The motion of exact features that begins at x = z = 0 and faces +Z, [F, D]."""
     features = torch.from_numpy(np.array(rows))[None]
-    root, rotations = solve_motion(features_to_joints(features, origin(1, features))[0][0])
+    body, places, _ = features_to_body(features, origin(1, features))
+    root, rotations = solve_motion(body[0])
     contacts = rows[:, feature_slices(BODY_22)["foot_contacts"]] > CONTACT_THRESHOLD
-    return Motion(root.numpy(), rotations.numpy(), np.asarray(contacts), frame_rate_hz)
+    return Motion((root + places[0]).numpy(), rotations.numpy(), np.asarray(contacts), frame_rate_hz)
 
 
 def origin(batch: int, like: Tensor) -> RootState:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from python_core.contract.motion import CONTACT_THRESHOLD, Motion
 from python_core.contract.skeleton import BODY_22
-from python_core.features import Normalizer, RootState, feature_slices, features_to_joints
+from python_core.features import Normalizer, RootState, feature_slices, features_to_body
 from python_core.steady_twist import MEMORY_FRAMES, MotionSolver
 from python_core.vqvae import Vqvae
 
@@ -31,7 +31,8 @@ class MotionDecoder(nn.Module):
             codes: [B, T]
             conv_state: Memory of the convolutions, zeros before the first code, [B, S].
             root_state: x, z and yaw at which the next frame begins, [B, 3].
-            past_joints: The joints of the last frames, zeros before the first code, metres, [B, P, J, 3].
+            past_joints: The joints of the last frames with the root above the origin, metres; zeros before the first
+                code, [B, P, J, 3].
 
         Returns:
             Root positions [B, F, 3], rotations [B, F, J, 4], contacts [B, F, 4] (on the ground above 0.5), and the
@@ -39,11 +40,11 @@ class MotionDecoder(nn.Module):
         """
         normalized, conv_state = self.vqvae.decode(codes, conv_state)
         features = normalized * self.std + self.mean
-        joints, state = features_to_joints(features, RootState(root_state[:, :2], root_state[:, 2]))
-        root_positions, rotations, past_joints = self.solver(joints, past_joints)
+        body, places, state = features_to_body(features, RootState(root_state[:, :2], root_state[:, 2]))
+        root_positions, rotations, past_joints = self.solver(body, past_joints)
         contacts = features[..., feature_slices(BODY_22)["foot_contacts"]]
         root_state = torch.cat([state.position, state.yaw[:, None]], dim=1)
-        return root_positions, rotations, contacts, conv_state, root_state, past_joints
+        return root_positions + places, rotations, contacts, conv_state, root_state, past_joints
 
     def zero_states(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
         """The three states before the first code."""

@@ -3,10 +3,11 @@
 A limb that is folded or straight has hardly a plane, and the pose solver's twist may jump there although no bone does.
 So the twist of each limb bone is carried on from frame to frame (parallel transport) and follows the pose solver's as
 fast as it may: no faster than the fastest bone of the body turns in that frame. A joint then turns at most sqrt(2)
-times as fast as the fastest bone, RECOVERY aside. Where the solver's twist is slower, it stays as it is.
+times as fast as the fastest bone, RECOVERY aside, unless it has more to catch up on than MEMORY_FRAMES let it. Where
+the solver's twist is slower, it stays as it is.
 
-What is left to catch up on is forgotten after MEMORY_FRAMES, so that a stream that starts again from a few codes of
-history meets the one that never stopped. The positions of joints do not depend on twist.
+What is older than MEMORY_FRAMES is forgotten, so that a stream that starts again from a few codes of history meets
+the one that never stopped. The positions of joints do not depend on twist.
 
 Source of parallel transport: Bergou et al. 2008, Discrete Elastic Rods.
 """

@@ -30,6 +30,7 @@ _FIELDS = (
     re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)"""),
     re.compile(r"""['"]shape['"]\s*:\s*\(([\d\sL,]*)\)"""),
 )
+# What numpy and zipfile raise for damaged files; NotImplementedError for a compression that zipfile does not know.
 _DAMAGE = (ValueError, EOFError, OSError, BadZipFile, KeyError, NotImplementedError, RuntimeError, OverflowError)
 
 

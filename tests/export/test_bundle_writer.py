@@ -42,8 +42,7 @@ def test_codes_one_by_one_are_the_whole_clip(tiny_bundle: Path):
         parts.append(part)
     streamed, whole = join(parts), decoder.decode_whole(codes)
     assert streamed.root_positions_m == pytest.approx(whole.root_positions_m, abs=1e-5)
-    # Random codes fold limbs and bend spines as no one can; a quarter of a hundredth of a degree is float32 there.
-    assert streamed.joint_rotations == pytest.approx(whole.joint_rotations, abs=2e-5)
+    assert streamed.joint_rotations == pytest.approx(whole.joint_rotations, abs=1e-5)
     assert streamed.joint_positions_m() == pytest.approx(whole.joint_positions_m(), abs=1e-5)
 
 

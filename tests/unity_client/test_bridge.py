@@ -19,7 +19,7 @@ class Bridge(Protocol):
 
 
 def test_csharp_gets_the_same_frames_as_python(tiny_bridge: Bridge, run_nunit: Callable[..., str], tmp_path: Path):
-    request = motion_pb2.StreamMotionRequest(prompt="a person walks forward", seed=7)
+    request = motion_pb2.StreamMotionRequest(prompt="a person walks forward", seed=20_251)
     (tmp_path / "request.bin").write_bytes(request.SerializeToString())
     with grpc.insecure_channel(tiny_bridge.grpc_address) as channel:
         stub = motion_pb2_grpc.MotionServiceStub(channel)
