@@ -23,7 +23,7 @@ from python_core.contract.vocabulary import CodebookSize
 from python_core.features import Normalizer
 from python_core.vqvae import Vqvae, VqvaeShape
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CHECKPOINT = "checkpoint.json"
 
 

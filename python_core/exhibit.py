@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from python_core.checkpoint import load_vqvae
 from python_core.clips.arrays import read_npy
 from python_core.clips.clip import Clip
 from python_core.clips.humanml3d import FRAME_RATE_HZ
@@ -22,7 +21,6 @@ from python_core.contract.motion import Motion, read_motion
 from python_core.contract.plan import Plan, parse_plan
 from python_core.contract.skeleton import BODY_22
 from python_core.features import (
-    Normalizer,
     canonical_joints,
     exact_features,
     features_to_joints,
@@ -30,9 +28,8 @@ from python_core.features import (
     num_features,
     origin,
 )
-from python_core.motion_decoder import MotionDecoder
+from python_core.motion_tokenizer import MotionTokenizer, Reading
 from python_core.pictures import Row, Strip
-from python_core.vqvae import FRAMES_PER_CODE, Vqvae
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,67 +47,30 @@ class Exhibit:
     plan: Plan | None = None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Reconstruction:
-    """A clip beside what its codes decode to."""
+def read_back(exhibit: Exhibit, tokenizer: MotionTokenizer) -> Reading:
+    """Encode and decode as much of a clip as fills whole codes.
 
-    row: Row
-    joint_error_m: float
-    """Mean distance of the joints, with the roots above the same place of the floor."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tokenizer:
-    """A motion tokenizer with its statistics."""
-
-    model: Vqvae
-    normalizer: Normalizer
-    frame_rate_hz: float
-
-    @classmethod
-    def load(cls, checkpoint: Path) -> "Tokenizer":
-        """Open a checkpoint of `train-vqvae`.
-
-        Raises:
-            ValueError: The folder holds no tokenizer of this format.
-        """
-        return cls(*load_vqvae(checkpoint))
-
-    def reconstruct(self, exhibit: Exhibit) -> Reconstruction:
-        """Encode and decode as much of a clip as fills whole codes.
-
-        Raises:
-            ValueError: The clip fills no code.
-        """
-        assert exhibit.features is not None, "exhibits for a tokenizer are made of features"
-        num_codes = len(exhibit.features) // FRAMES_PER_CODE
-        if num_codes == 0:
-            raise ValueError(
-                f"clip {exhibit.name}: {len(exhibit.features)} rows of features, a code takes {FRAMES_PER_CODE}; show "
-                "it without --checkpoint"
-            )
-        features = exhibit.features[: num_codes * FRAMES_PER_CODE]
-        with torch.no_grad():
-            codes = self.model.encode(torch.from_numpy(self.normalizer.normalize(features))[None])[0]
-        source = features_to_motion(features, self.frame_rate_hz)
-        decoded = MotionDecoder(self.model, self.normalizer).motion(codes.tolist(), self.frame_rate_hz)
-        places_m = []
-        for motion in (source, decoded):
-            joints_m = motion.joint_positions_m()
-            places_m.append(joints_m - joints_m[:, :1] * np.array([1, 0, 1], dtype=np.float32))
-        error_m = float(np.linalg.norm(places_m[0] - places_m[1], axis=-1).mean())
-        strips = (
-            Strip(motion=source, label="source", plan=exhibit.plan),
-            Strip(motion=decoded, label="reconstruction", codes=codes.numpy(), plan=exhibit.plan),
-        )
-        note = _note(exhibit, f"mean joint error {1000 * error_m:.0f} mm")
-        return Reconstruction(row=Row(title=_title(exhibit), note=note, strips=strips), joint_error_m=error_m)
+    Raises:
+        ValueError: The clip fills no code.
+    """
+    assert exhibit.features is not None, "exhibits for a tokenizer are made of features"
+    try:
+        return tokenizer.read_back(exhibit.features)
+    except ValueError as error:
+        raise ValueError(f"clip {exhibit.name}: {error}; show it without --checkpoint") from error
 
 
-def to_row(exhibit: Exhibit) -> Row:
-    """The clip alone."""
-    strip = Strip(motion=exhibit.motion, codes=exhibit.codes, plan=exhibit.plan)
-    return Row(title=_title(exhibit), note=_note(exhibit), strips=(strip,))
+def to_row(exhibit: Exhibit, reading: Reading | None = None) -> Row:
+    """The clip alone, or beside what its codes decode to."""
+    if reading is None:
+        strip = Strip(motion=exhibit.motion, codes=exhibit.codes, plan=exhibit.plan)
+        return Row(title=_title(exhibit), note=_note(exhibit), strips=(strip,))
+    strips = (
+        Strip(motion=reading.source, label="source", plan=exhibit.plan),
+        Strip(motion=reading.decoded, label="reconstruction", codes=np.array(reading.codes), plan=exhibit.plan),
+    )
+    note = _note(exhibit, f"mean joint error {1000 * reading.joint_error_m:.0f} mm")
+    return Row(title=_title(exhibit), note=note, strips=strips)
 
 
 def read_exhibit(path: Path, frame_rate_hz: float | None) -> Exhibit:

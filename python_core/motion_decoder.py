@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from python_core.contract.motion import CONTACT_THRESHOLD, Motion
@@ -50,12 +49,6 @@ class MotionDecoder(nn.Module):
         """The three states before the first code."""
         past_joints = self.mean.new_zeros(batch, MEMORY_FRAMES, BODY_22.num_joints, 3)
         return self.vqvae.zero_state(batch), self.mean.new_zeros(batch, 3), past_joints
-
-    @torch.no_grad()
-    def encode(self, rows: NDArray[np.float32]) -> list[int]:
-        """Codes of a clip's features, [F, D]; frames at the end that fill no code are left out."""
-        features = (torch.from_numpy(rows).to(self.mean.device) - self.mean) / self.std
-        return self.vqvae.encode(features[None])[0].tolist()
 
     @torch.no_grad()
     def motion(self, codes: list[int], frame_rate_hz: float) -> Motion:

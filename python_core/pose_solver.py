@@ -21,6 +21,7 @@ from python_core.rotations import (
     normalize,
     rotate,
     shortest_arc,
+    take,
 )
 
 FOLDED = 0.1
@@ -118,21 +119,21 @@ class PoseSolver(nn.Module):
 
     def in_the_world(self, joints: Tensor) -> tuple[Tensor, Tensor]:
         """The same with rotations in the world, of either sign."""
-        bones = joints - joints[..., [max(parent, 0) for parent in self.parents], :]
+        bones = joints - take(joints, [max(parent, 0) for parent in self.parents])
         trunk = matrix_to_quaternion(_trunk_frames(joints) @ self.rest_trunk.mT)
         pelvis, chest = trunk[..., :1, :], trunk[..., 1:, :]
 
         ends = [end for _, end in _SPINE]
         across = self.spine_twist @ rotate(trunk, trunk.new_tensor(_X))
-        spine = _bone_and_axis(self.offsets[ends], trunk.new_tensor(_X).expand(2, 3), bones[..., ends, :], across)
+        spine = _bone_and_axis(self.offsets[ends], trunk.new_tensor(_X).expand(2, 3), take(bones, ends), across)
         swung = _swing(chest, self.offsets, bones, [end for _, end in _SWUNG_BY_CHEST])
 
         lowers, limb_ends = [limb.lower for limb in LIMBS], [limb.end for limb in LIMBS]
         parents = torch.cat([pelvis, pelvis, swung[..., 1:, :]], dim=-2)
-        upper_bones = normalize(bones[..., lowers, :])
+        upper_bones = normalize(take(bones, lowers))
         held = multiply(parents, self.usual_from_rest)
         hinges = rotate(multiply(shortest_arc(rotate(parents, self.usual), upper_bones), held), self.hinges)
-        lower_bones = normalize(bones[..., limb_ends, :])
+        lower_bones = normalize(take(bones, limb_ends))
         # The sine of the bend, over 1 + its cosine, is the tangent of half the bend: it grows until a limb is folded.
         unfolded = (1 + (upper_bones * lower_bones).sum(-1, keepdim=True)).clamp(min=FOLDED)
         planes = cross(upper_bones, lower_bones) / unfolded
@@ -141,13 +142,13 @@ class PoseSolver(nn.Module):
         ankles = _swing(lower_turns[..., :2, :], self.offsets, bones, [end for _, end in _ANKLES])
 
         solved = torch.cat([pelvis, spine, chest, swung, uppers, lower_turns, ankles], dim=-2)
-        turned = solved[..., self._places(), :]
+        turned = take(solved, self._places())
         hips = (joints[..., 1, :] + joints[..., 2, :]) / 2
         return hips - rotate(turned[..., 0, :], self.rest_hips), turned
 
     def local(self, turned: Tensor) -> Tensor:
         """Rotations in the world -> local to the parent joint, w >= 0, [..., J, 4]."""
-        local = multiply(inverse(turned[..., self.parents[1:], :]), turned[..., 1:, :])
+        local = multiply(inverse(take(turned, self.parents[1:])), turned[..., 1:, :])
         rotations = torch.cat([turned[..., :1, :], local], dim=-2)
         return torch.where(rotations[..., 3:] < 0, -rotations, rotations)
 
@@ -168,7 +169,7 @@ class PoseSolver(nn.Module):
 def _trunk_frames(joints: Tensor) -> Tensor:
     """Frames of pelvis and chest, [..., J, 3] -> [..., 2, 3, 3]."""
     hips = (joints[..., 1, :] + joints[..., 2, :]) / 2
-    across = joints[..., [1, 13], :] - joints[..., [2, 14], :]
+    across = take(joints, (1, 13)) - take(joints, (2, 14))
     up = torch.stack([joints[..., 3, :] - hips, joints[..., 12, :] - joints[..., 9, :]], dim=-2)
     return frame(across, up)
 
@@ -176,7 +177,7 @@ def _trunk_frames(joints: Tensor) -> Tensor:
 def _swing(parents: Tensor, offsets: Tensor, bones: Tensor, ends: list[int]) -> Tensor:
     """Turn the bones that end at `ends` from where their parents hold them by the shortest arc."""
     held = rotate(parents, normalize(offsets[ends]))
-    return multiply(shortest_arc(held, normalize(bones[..., ends, :])), parents)
+    return multiply(shortest_arc(held, normalize(take(bones, ends))), parents)
 
 
 def _bone_and_axis(rest_bones: Tensor, rest_axes: Tensor, bones: Tensor, axes: Tensor) -> Tensor:

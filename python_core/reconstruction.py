@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from python_core.contract.motion import CONTACT_THRESHOLD
 from python_core.contract.skeleton import BODY_22
-from python_core.features import Normalizer, feature_slices, features_to_joints, origin
+from python_core.features import Normalizer, RootState, feature_slices, features_to_joints, origin
 from python_core.rotations import normalize
 
 FEATURE_WEIGHTS = {
@@ -59,29 +59,34 @@ class Reconstruction:
         self.lengths = torch.from_numpy(BODY_22.offsets_m).to(device).norm(dim=-1)[1:, None]
         self.chains = _chains().to(device)
 
-    def joints(self, normalized: Tensor) -> Tensor:
-        """Joints of normalized features that begin at the origin, [B, F, D] -> [B, F, J, 3].
+    def joints(self, normalized: Tensor, state: RootState | None = None) -> tuple[Tensor, RootState]:
+        """Joints of normalized features that begin at the origin or at a state, [B, F, D] -> [B, F, J, 3], and the
+        state after them.
 
         Each bone points as the features say and is as long as ours, as after the pose solver; but for the bones inside
         pelvis and chest, which the solver keeps rigid. It is one matrix product, and much cheaper.
         """
         features = normalized * self.std + self.mean
-        joints, _ = features_to_joints(features, origin(len(features), features))
+        joints, state = features_to_joints(features, state or origin(len(features), features))
         bones = normalize(joints[:, :, 1:] - joints[:, :, BODY_22.parents[1:]]) * self.lengths
-        return joints[:, :, :1] + self.chains @ bones
+        return joints[:, :, :1] + self.chains @ bones, state
+
+    def standing(self, normalized: Tensor) -> Tensor:
+        """Whether each foot joint is on the ground, [B, F, D] -> [B, F, 4]."""
+        return (normalized * self.std + self.mean)[..., self.contacts] > CONTACT_THRESHOLD
 
     def losses(self, target: Tensor, decoded: Tensor, mask: Tensor, commitment: Tensor) -> Losses:
         """Compare windows [B, F, D]; `mask` [B, F] is 1 where there is a frame."""
         difference = functional.smooth_l1_loss(decoded, target, reduction="none")
         with torch.no_grad():
-            wanted = self.joints(target)
-            contacts = (target * self.std + self.mean)[..., self.contacts] > CONTACT_THRESHOLD
-        got = self.joints(decoded)
+            wanted, _ = self.joints(target)
+            standing = self.standing(target)
+        got, _ = self.joints(decoded)
         error = got - wanted
         root = error[:, :, 0]
         both = mask[:, 1:] * mask[:, :-1]
         steps = error[:, 1:] - error[:, :-1]
-        foot_steps = _length(steps[:, :, BODY_22.foot_joints]) * contacts[:, :-1]
+        foot_steps = _length(steps[:, :, BODY_22.foot_joints]) * standing[:, :-1]
         return Losses(
             features=_masked((difference * self.weights).mean(-1), mask),
             position=_masked(_length(error - root[:, :, None]).mean(-1), mask),

@@ -49,10 +49,11 @@ def run(config: ShowConfig) -> None:
     """
     _check(config)
     # Here, so that the command line is read and checked before torch is imported.
-    from python_core.exhibit import Tokenizer, choose_exhibits, read_exhibit, to_row
+    from python_core.exhibit import choose_exhibits, read_back, read_exhibit, to_row
+    from python_core.motion_tokenizer import MotionTokenizer
     from python_core.pictures import write_gif, write_sheet
 
-    tokenizer = None if config.checkpoint is None else Tokenizer.load(config.checkpoint)
+    tokenizer = None if config.checkpoint is None else MotionTokenizer.load(config.checkpoint)
     frame_rate_hz = None if tokenizer is None else tokenizer.frame_rate_hz
     title = ""
     if config.clip.is_dir():
@@ -71,9 +72,9 @@ def run(config: ShowConfig) -> None:
     if tokenizer is None:
         rows = [to_row(exhibit) for exhibit in exhibits]
     else:
-        reconstructions = [tokenizer.reconstruct(exhibit) for exhibit in exhibits]
-        rows = [reconstruction.row for reconstruction in reconstructions]
-        mean_m = sum(reconstruction.joint_error_m for reconstruction in reconstructions) / len(reconstructions)
+        readings = [read_back(exhibit, tokenizer) for exhibit in exhibits]
+        rows = [to_row(exhibit, reading) for exhibit, reading in zip(exhibits, readings, strict=True)]
+        mean_m = sum(reading.joint_error_m for reading in readings) / len(readings)
         title = title and f"{title}; {config.checkpoint}: mean joint error {1000 * mean_m:.0f} mm"
     if is_gif:
         write_gif(config.out, rows[0])

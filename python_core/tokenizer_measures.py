@@ -10,29 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from python_core.clips.prepared import PreparedClip, PreparedClips
-from python_core.contract.motion import Motion
 from python_core.contract.skeleton import BODY_22
-from python_core.features import features_to_motion
-from python_core.motion_decoder import MotionDecoder
-from python_core.vqvae import FRAMES_PER_CODE
+from python_core.contract.vocabulary import CodebookSize
+from python_core.motion_tokenizer import Reading
 
 LONG_CLIP_S = 5.0
 MIN_CLIPS = 5
 """A source with fewer clips has no row of its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """A clip, and what the tokenizer made of it."""
-
-    clip: PreparedClip
-    codes: list[int]
-    source: Motion
-    decoded: Motion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,28 +33,9 @@ class TokenizerMeasures:
     jerk_ratio: float
 
 
-@torch.no_grad()
-def read_back(decoder: MotionDecoder, prepared: PreparedClips, clips: Sequence[PreparedClip]) -> list[Reading]:
-    """Encode and decode whole clips; frames at the end that fill no code are left out."""
-    readings = []
-    for clip in clips:
-        rows = np.array(prepared.features(clip))[: clip.num_rows // FRAMES_PER_CODE * FRAMES_PER_CODE]
-        codes = decoder.encode(rows)
-        readings.append(
-            Reading(
-                clip=clip,
-                codes=codes,
-                source=features_to_motion(rows, prepared.frame_rate_hz),
-                decoded=decoder.motion(codes, prepared.frame_rate_hz),
-            )
-        )
-    return readings
-
-
-def measure_readings(readings: Sequence[Reading]) -> dict[str, TokenizerMeasures]:
-    """Measures of all clips, and of each source with MIN_CLIPS or more."""
+def measure_readings(readings: Sequence[Reading], sources: Sequence[str]) -> dict[str, TokenizerMeasures]:
+    """Measures of all clips, `all`, and of each source with MIN_CLIPS or more; `sources` are the clips'."""
     rows = [_row(reading) for reading in readings]
-    sources = [reading.clip.source for reading in readings]
     groups = {"all": rows}
     for source in sorted(set(sources)):
         of_source = [row for row, its_source in zip(rows, sources, strict=True) if its_source == source]
@@ -77,10 +44,10 @@ def measure_readings(readings: Sequence[Reading]) -> dict[str, TokenizerMeasures
     return {name: _summary(group) for name, group in groups.items()}
 
 
-def codes_in_use(entries: NDArray[np.int64], level_size: int, sample: int = 10_000) -> float:
-    """Share of a level's entries that come up at least once in a sample of codes, [N]."""
-    seen = entries[:: max(1, len(entries) // sample)][:sample]
-    return len(np.unique(seen)) / level_size
+def entries_in_use(codes: Sequence[int], codebook: CodebookSize) -> list[float]:
+    """Share of each level's entries that come up at least once."""
+    chosen = np.array([codebook.entries(code) for code in codes]).reshape(-1, codebook.num_levels)
+    return [round(len(np.unique(level)) / codebook.level_size, 4) for level in chosen.T]
 
 
 @dataclass(frozen=True)
@@ -98,8 +65,8 @@ def _row(reading: Reading) -> _Row:
     long = reading.source.duration_s >= LONG_CLIP_S
     standing = reading.source.contacts[:-1]
     return _Row(
-        error_m=_mean_distance(got - got[:, :1], wanted - wanted[:, :1]),
-        global_error_m=_mean_distance(got, wanted) if long else None,
+        error_m=reading.joint_error_m,
+        global_error_m=reading.global_error_m if long else None,
         contact_speed=_contact_speed(got, standing),
         source_contact_speed=_contact_speed(wanted, standing),
         jerk=_jerk(got),
@@ -121,10 +88,6 @@ def _summary(rows: Sequence[_Row]) -> TokenizerMeasures:
 def _ratio(rows: Sequence[_Row], name: str) -> float:
     source = sum(getattr(row, f"source_{name}") for row in rows)
     return round(sum(getattr(row, name) for row in rows) / max(source, 1e-9), 3)
-
-
-def _mean_distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
-    return float(np.linalg.norm(left - right, axis=-1).mean())
 
 
 def _contact_speed(joints_m: NDArray[np.float32], standing: NDArray[np.bool_]) -> float:

@@ -59,17 +59,23 @@ class VqvaeShape:
 
 
 class CausalConv(nn.Module):
-    """A convolution that sees the present and the past; the past is handed in and out, [B, C, kernel-dependent]."""
+    """A convolution that sees the present and the past, as one matrix product of everything that it sees.
+
+    The library's own convolution does not share its weights among streams, so one code of many streams would cost as
+    much as each alone. Time comes before channels here.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int = 3, dilation: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(channels_in, channels_out, kernel, dilation=dilation)
-        self.channels_in, self.num_past = channels_in, (kernel - 1) * dilation
+        self.product = nn.Linear(kernel * channels_in, channels_out)
+        self.channels_in, self.dilation, self.num_past = channels_in, dilation, (kernel - 1) * dilation
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs [B, C, N] and the `num_past` inputs before them -> outputs [B, C', N] and the new past."""
-        seen = torch.cat([past, x], dim=-1)
-        return self.conv(seen), seen[..., seen.shape[-1] - self.num_past :]
+        """Inputs [B, N, C] and the `num_past` inputs before them -> outputs [B, N, C'] and the new past."""
+        seen = torch.cat([past, x], dim=1)
+        length = x.shape[1]
+        taps = [seen[:, first : first + length] for first in range(0, self.num_past + 1, self.dilation)]
+        return self.product(torch.cat(taps, dim=-1)), seen[:, seen.shape[1] - self.num_past :]
 
 
 class ResidualBlock(nn.Module):
@@ -90,7 +96,7 @@ class CausalResidualBlock(nn.Module):
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
         self.dilated = CausalConv(width, width, dilation=dilation)
-        self.pointwise = nn.Conv1d(width, width, 1)
+        self.pointwise = nn.Linear(width, width)
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         y, past = self.dilated(functional.relu(x), past)
@@ -140,7 +146,7 @@ class Decoder(nn.Module):
         convolutions = self._convolutions()
         sizes = [conv.channels_in * conv.num_past for conv in convolutions]
         pasts = [
-            part.reshape(state.shape[0], conv.channels_in, conv.num_past)
+            part.reshape(state.shape[0], conv.num_past, conv.channels_in)
             for part, conv in zip(state.split(sizes, dim=1), convolutions, strict=True)
         ]
         queue = iter(pasts)
@@ -151,14 +157,14 @@ class Decoder(nn.Module):
             kept.append(past.flatten(1))
             return y
 
-        x = functional.relu(run(self.first, vectors.mT))
+        x = functional.relu(run(self.first, vectors))
         for blocks, up in zip(self.blocks, self.ups, strict=True):
             assert isinstance(blocks, nn.ModuleList)
             for block in blocks:
                 x = run(block, x)
-            x = run(up, x[..., None].expand(-1, -1, -1, 2).flatten(-2))
+            x = run(up, x[:, :, None].expand(-1, -1, 2, -1).flatten(1, 2))
         x = functional.relu(run(self.mix, x))
-        return run(self.last, x).mT, torch.cat(kept, dim=1)
+        return run(self.last, x), torch.cat(kept, dim=1)
 
     def _convolutions(self) -> list[CausalConv]:
         """In the order in which they run, which is the order of the state."""
@@ -276,16 +282,34 @@ class Vqvae(nn.Module):
         for level, its_input, entries in zip(self._levels(), inputs, chosen, strict=True):
             level.update(its_input[kept], entries[kept])
 
-    def encode(self, features: Tensor) -> Tensor:
-        """Codes of normalized features, [B, F, D] -> [B, F // 4]; frames that fill no code are dropped."""
-        whole = features[:, : features.shape[1] // FRAMES_PER_CODE * FRAMES_PER_CODE]
-        _, _, chosen = self.quantize(self.encoder(whole))
-        return torch.stack([entries * self.shape.level_size**k for k, entries in enumerate(chosen)]).sum(0)
-
     def vectors(self, codes: Tensor) -> Tensor:
         """What codes stand for, [...] -> [..., C]."""
         size = self.shape.level_size
         return torch.stack([level.vectors[codes // size**k % size] for k, level in enumerate(self._levels())]).sum(0)
+
+    def candidates(self, x: Tensor, count: int, branches: int) -> tuple[Tensor, Tensor]:
+        """Codes near to vectors, the nearest first: each level tries `branches` entries after each of `count` begun.
+
+        Args:
+            x: [N, C]
+            count: Codes for each vector, K.
+            branches: Entries that a level tries.
+
+        Returns:
+            Codes [N, K] and what they stand for [N, K, C]; fewer than K where the codebook has fewer.
+        """
+        codes = torch.zeros(len(x), 1, dtype=torch.long, device=x.device)
+        sums = torch.zeros_like(x)[:, None]
+        for k, level in enumerate(self._levels()):
+            left = x[:, None] - sums
+            distances = level.vectors.square().sum(-1) - 2 * left @ level.vectors.T
+            entries = distances.topk(min(branches, distances.shape[-1]), largest=False).indices
+            codes = (codes[..., None] + entries * self.shape.level_size**k).flatten(1)
+            sums = (sums[:, :, None] + level.vectors[entries]).flatten(1, 2)
+            distances = (x[:, None] - sums).square().sum(-1)
+            kept = distances.topk(min(count, codes.shape[1]), largest=False).indices
+            codes, sums = codes.gather(1, kept), sums.gather(1, kept[..., None].expand(-1, -1, sums.shape[-1]))
+        return codes, sums
 
     def decode(self, codes: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Codes [B, T] and the state before them -> normalized features [B, 4 T, D] and the state after them."""

@@ -22,6 +22,7 @@ MOTION_OPEN, MOTION_CLOSE = "<Motion>", "</Motion>"
 PROMPT_TEMPLATE = f"{TURN_START}user\n{{prompt}}{TURN_END}\n{TURN_START}assistant\n"
 MAX_REASONING_TOKENS = 96
 """Plans are trained to at most 80 tokens; more than this many is not a plan."""
+MAX_CODES = 2**63
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class CodebookSize:
     entry of each level: entry + level_size * entry of the next level + ...
 
     Raises:
-        ValueError: A level without entries, or no level.
+        ValueError: A level without entries, no level, or more than MAX_CODES codes.
     """
 
     level_size: int
@@ -40,6 +41,10 @@ class CodebookSize:
     def __post_init__(self) -> None:
         if self.level_size < 1 or self.num_levels < 1:
             raise ValueError(f"a codebook has levels with entries, got {self.num_levels} of {self.level_size}")
+        if self.num_codes > MAX_CODES:
+            raise ValueError(
+                f"{self.num_levels} levels of {self.level_size} entries make codes that 64 bits do not hold; take fewer"
+            )
 
     @property
     def num_codes(self) -> int:

@@ -1,7 +1,8 @@
 """Stage `train-sft`: a language model learns to plan and to speak motion, from captions, plans and codes.
 
 A sample is a caption and its reply. Half of the replies keep their plan; captions without motion end after the plan.
-Only the reply is scored. Clips are encoded from each of the first 4 frames on, so one motion is four series of codes.
+Only the reply is scored. Clips are encoded from their first frame on and from the next ones, so one motion is several
+series of codes.
 """
 
 import json
@@ -14,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.progress import track
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from python_core.checkpoint import forget_after, load_vqvae, save_language_model, start_run
+from python_core.checkpoint import forget_after, save_language_model, start_run
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, CodebookSize, TokenLayout
@@ -36,8 +38,8 @@ from python_core.language_model import (
     train_text_tokenizer,
     with_lora,
 )
+from python_core.motion_tokenizer import MotionTokenizer
 from python_core.stages.build_reasoning import PlanRecord, read_plans
-from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,9 @@ class TrainSftConfig:
     text_share: float = 0.2
     """Share of the samples that are captions without motion."""
 
+    shifts: int = 2
+    """Series of codes of a clip: from each of its first frames on, at most the 4 of a code."""
+
     max_codes: int = 49
     """Longer motions are cut."""
 
@@ -144,12 +149,14 @@ def run(config: TrainSftConfig) -> None:
     """
     torch.manual_seed(config.seed)
     prepared, plans = read_prepared(config.prepared), read_plans(config.plans)
-    codebook = load_vqvae(config.vqvae)[0].shape.codebook
+    motion_tokenizer = MotionTokenizer.load(config.vqvae)
+    codebook = motion_tokenizer.model.shape.codebook
     inputs = [config.prepared / "clips.jsonl", config.vqvae / "model.safetensors", config.plans]
     start_run(config.out, config, inputs)
     model, tokenizer = _start(config, plans, codebook)
     layout = token_layout(tokenizer, codebook)
-    train = Samples(prepared, _encode(prepared, "train", config.vqvae), plans, tokenizer, layout, config)
+    codes = _encode(prepared, "train", motion_tokenizer, config.shifts)
+    train = Samples(prepared, codes, plans, tokenizer, layout, config)
     trained: Any = model
     if config.lora is not None and config.backbone is not None:
         trained = with_lora(model, config.lora, range(layout.think_open, layout.vocabulary_size))
@@ -270,15 +277,12 @@ class MetricsFile(TrainerCallback):
             file.write(json.dumps({"step": state.global_step} | (logs or {})) + "\n")
 
 
-@torch.no_grad()
-def _encode(prepared: PreparedClips, split: str, folder: Path) -> dict[str, list[list[int]]]:
-    """Codes of each clip of a split, read from each of its first 4 frames on."""
-    vqvae, normalizer, _ = load_vqvae(folder)
+def _encode(prepared: PreparedClips, split: str, tokenizer: MotionTokenizer, shifts: int) -> dict[str, list[list[int]]]:
+    """Codes of each clip of a split, read from each of its first `shifts` frames on."""
     codes = {}
-    for clip in prepared.split(split):
-        features = torch.from_numpy(normalizer.normalize(np.array(prepared.features(clip))))[None]
-        readings = [vqvae.encode(features[:, first:])[0].tolist() for first in range(FRAMES_PER_CODE)]
-        codes[clip.clip_id] = [reading for reading in readings if reading]
+    for clip in track(prepared.split(split), f"encoding {split}"):
+        rows = np.array(prepared.features(clip))
+        codes[clip.clip_id] = [found for found in tokenizer.encode([rows[first:] for first in range(shifts)]) if found]
     return codes
 
 

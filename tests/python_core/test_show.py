@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,9 +13,10 @@ from python_core.__main__ import main
 from python_core.clips.humanml3d import HumanML3DFolder
 from python_core.clips.prepared import read_prepared
 from python_core.contract.motion import write_motion
-from python_core.exhibit import Tokenizer, choose_exhibits, read_exhibit
+from python_core.exhibit import choose_exhibits, read_back, read_exhibit, to_row
 from python_core.features import canonical_joints, exact_features, features_to_motion
 from python_core.motion_decoder import MotionDecoder
+from python_core.motion_tokenizer import MotionTokenizer
 
 ROOT = Path(__file__).parents[2]
 HEADING, TILE_HEIGHT = 30, 180
@@ -89,15 +89,14 @@ def test_joints_features_and_the_clip_of_a_folder_are_shown_alike(
 def test_a_reconstruction_is_what_the_checkpoint_decodes_and_its_error_is_the_mean_distance(
     prepared_folder: Path, tiny_vqvae: Path
 ):
-    tokenizer = Tokenizer.load(tiny_vqvae)
+    tokenizer = MotionTokenizer.load(tiny_vqvae)
     prepared = read_prepared(prepared_folder)
     clip = prepared.split("val")[0]
     exhibit = choose_exhibits(prepared_folder, "val", 1, (clip.clip_id,), 0, 20.0)[0][0]
-    reconstruction = tokenizer.reconstruct(exhibit)
-    source, decoded = reconstruction.row.strips
-    rows = np.array(prepared.features(clip))[: clip.num_rows // 4 * 4]
-    with torch.no_grad():
-        codes = tokenizer.model.encode(torch.from_numpy(prepared.normalizer.normalize(rows))[None])[0].tolist()
+    reading = read_back(exhibit, tokenizer)
+    row = to_row(exhibit, reading)
+    source, decoded = row.strips
+    (codes,) = tokenizer.encode([np.array(prepared.features(clip))])
     assert decoded.codes is not None
     assert decoded.codes.tolist() == codes
     again = MotionDecoder(tokenizer.model, prepared.normalizer).motion(codes, 20.0)
@@ -105,10 +104,10 @@ def test_a_reconstruction_is_what_the_checkpoint_decodes_and_its_error_is_the_me
     assert source.motion.num_frames == decoded.motion.num_frames == 4 * len(codes)
     places_m = [strip.motion.joint_positions_m() for strip in (source, decoded)]
     for joints_m in places_m:
-        joints_m[..., [0, 2]] -= joints_m[:, :1, [0, 2]].copy()
+        joints_m -= joints_m[:, :1].copy()
     error_m = np.linalg.norm(places_m[0] - places_m[1], axis=-1).mean()
-    assert reconstruction.joint_error_m == pytest.approx(error_m, rel=1e-5)
-    assert reconstruction.row.note.endswith(f"mean joint error {1000 * error_m:.0f} mm")
+    assert reading.joint_error_m == pytest.approx(error_m, rel=1e-5)
+    assert row.note.endswith(f"mean joint error {1000 * error_m:.0f} mm")
 
 
 def test_with_a_checkpoint_each_clip_has_two_lines(prepared_folder: Path, tiny_vqvae: Path, tmp_path: Path):
@@ -194,7 +193,7 @@ def test_the_command_line_is_read_and_checked_without_torch(clips_folder: Path, 
         (("nan.npy", "--out", "a.png"), r"clip nan\.npy: joints that are not finite"),
         (
             ("short.npy", "--out", "a.png", "--checkpoint", "VQVAE"),
-            r"clip short\.npy: 2 rows of features, a code takes",
+            r"clip short\.npy: a code takes 4 rows of features, got 2; show it without --checkpoint",
         ),
     ],
 )

@@ -40,13 +40,6 @@ def test_a_code_changes_no_frame_before_its_own(vqvae: Vqvae):
     assert (before[:, first : first + FRAMES_PER_CODE] - after[:, first : first + FRAMES_PER_CODE]).abs().max() > 1e-3
 
 
-@torch.no_grad()
-def test_frames_that_fill_no_code_are_dropped(vqvae: Vqvae):
-    features = torch.randn(1, 23, SHAPE.num_features)
-    assert torch.equal(vqvae.encode(features), vqvae.encode(features[:, :20]))
-    assert vqvae.encode(features).shape == (1, 5)
-
-
 def test_the_nearest_vector_is_the_code():
     level = Level(VqvaeShape(code_width=2, level_size=3))
     level.vectors.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]))
@@ -90,6 +83,21 @@ def test_what_codes_stand_for_is_coded_by_them_or_by_something_nearer(vqvae: Vqv
     torch.testing.assert_close(inputs[1], x - vqvae.levels[0].get_buffer("vectors")[chosen[0]])
     one_level = (x - vqvae.levels[0].get_buffer("vectors")[chosen[0]]).norm()
     assert (x - total).norm() < one_level
+
+
+@torch.no_grad()
+def test_candidates_are_the_nearest_codes_in_order(vqvae: Vqvae):
+    x = torch.randn(5, SHAPE.code_width)
+    stands_for = vqvae.vectors(torch.arange(NUM_CODES))
+    distances = torch.cdist(x, stands_for)
+    codes, vectors = vqvae.candidates(x, 20, SHAPE.level_size)
+    nearest_of_first = torch.cdist(x, vqvae.levels[0].get_buffer("vectors")).argsort(dim=1)
+    for row in range(5):
+        # A level passes on 20 beginnings, which are all that it has.
+        assert codes[row].tolist() == distances[row].argsort()[:20].tolist()
+        torch.testing.assert_close(vectors[row], stands_for[codes[row]])
+    narrow, _ = vqvae.candidates(x, 1, 1)
+    assert (narrow[:, 0] % SHAPE.level_size).tolist() == nearest_of_first[:, 0].tolist()
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ MESSAGES = {
 WIRE_TYPES = (0, 1, 2, 5)
 NUMBERS = {
     FieldDescriptor.CPPTYPE_INT32: (0, 1, -1, 127, 128, 2**31 - 1, -(2**31)),
+    FieldDescriptor.CPPTYPE_INT64: (0, 1, -1, 2**31, 2**54 - 1, 2**63 - 1, -(2**63)),
     FieldDescriptor.CPPTYPE_UINT64: (0, 1, 127, 128, 2**63, 2**64 - 1),
     FieldDescriptor.CPPTYPE_FLOAT: (0.0, -0.0, 1.0, -1.5, 1e-45, 3e38, float("inf"), float("nan")),
     FieldDescriptor.CPPTYPE_ENUM: (0, 1, 2, 3, 77, -5),

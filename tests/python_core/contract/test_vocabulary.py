@@ -221,6 +221,12 @@ def test_a_codebook_without_entries_is_refused():
         CodebookSize(512, 0)
 
 
+def test_a_codebook_whose_codes_do_not_fit_64_bits_is_refused():
+    assert CodebookSize(512, 7).code([511] * 7) == 2**63 - 1
+    with pytest.raises(ValueError, match="8 levels of 512 entries make codes that 64 bits do not hold; take fewer"):
+        CodebookSize(512, 8)
+
+
 @pytest.mark.parametrize("code", [-1, NUM_CODES])
 def test_a_code_outside_the_codebook_has_no_id(code: int):
     with pytest.raises(ValueError, match=f"codes go from 0 to 3, got {code}"):

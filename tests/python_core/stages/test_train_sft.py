@@ -12,6 +12,7 @@ from python_core.clips.prepared import read_prepared
 from python_core.contract.plan import parse_plan
 from python_core.contract.vocabulary import TURN_END, TURN_START, TokenLayout, parse_reply
 from python_core.language_model import LoraShape, token_layout
+from python_core.motion_tokenizer import MotionTokenizer
 from python_core.stages import train_sft
 from python_core.stages.build_reasoning import PlanRecord, read_plans
 from python_core.stages.train_sft import IGNORED, PRESETS, MetricsFile, Samples, _encode, _pad
@@ -29,7 +30,7 @@ def samples(
 ) -> Samples:
     prepared = read_prepared(prepared_folder)
     plans = [*read_plans(tiny_plans), PlanRecord(None, "a dog barks", 1.0, "1. bark, 1.0 s", "planner")]
-    return Samples(prepared, _encode(prepared, "train", tiny_vqvae), plans, *spoken, PRESETS["tiny"])
+    return Samples(prepared, _encode(prepared, "train", MotionTokenizer.load(tiny_vqvae), 2), plans, *spoken, PRESETS["tiny"])
 
 
 def test_only_the_reply_is_scored_and_it_is_a_reply(samples: Samples, spoken: tuple[Tokenizer, TokenLayout]):

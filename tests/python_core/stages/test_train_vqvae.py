@@ -6,42 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from python_core.checkpoint import load_vqvae
 from python_core.clips.prepared import read_prepared
+from python_core.reconstruction import Reconstruction
 from python_core.stages import train_vqvae
-from python_core.stages.train_vqvae import PRESETS, Reconstruction
-
-
-def test_a_killed_run_goes_on_with_the_same_numbers(prepared_folder: Path, tmp_path: Path):
-    config = replace(PRESETS["tiny"], prepared=prepared_folder, steps=8, save_every=4, warm_up_steps=2)
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    train_vqvae.run(replace(config, out=straight))
-    # A run that is killed right after it has saved step 4.
-    original, train_vqvae.save_vqvae = train_vqvae.save_vqvae, _kill
-    try:
-        train_vqvae.run(replace(config, out=stopped))
-    except KeyboardInterrupt:
-        pass
-    finally:
-        train_vqvae.save_vqvae = original
-    train_vqvae.run(replace(config, out=stopped))
-    expected, actual = (load_file(folder / "model.safetensors") for folder in (straight, stopped))
-    assert expected.keys() == actual.keys()
-    for name, value in expected.items():
-        assert torch.equal(value, actual[name]), name
-
-
-def _kill(*_: object) -> None:
-    raise KeyboardInterrupt
+from python_core.stages.train_vqvae import PRESETS
 
 
 def test_training_lowers_the_loss_and_the_checkpoint_reads_back(prepared_folder: Path, tiny_vqvae: Path):
     lines = [json.loads(line) for line in (tiny_vqvae / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["split"] == "val"
-    assert lines[-1]["measures"]["all"]["mpjpe_mm"] < 400
-    assert lines[-2]["position"] < lines[0]["position"]
+    assert lines[-1]["position"] < lines[0]["position"]
+    measures = json.loads((tiny_vqvae / "measures.json").read_text())
+    assert measures["split"] == "val"
+    assert measures["measures"]["all"]["mpjpe_mm"] < 400
     model, normalizer, frame_rate_hz = load_vqvae(tiny_vqvae)
     prepared = read_prepared(prepared_folder)
     assert frame_rate_hz == 20

@@ -49,6 +49,14 @@ namespace MotionR1.Tests
         }
 
         [Test]
+        public void ACodeOfManyLevelsIsSentWhole()
+        {
+            var chunk = new FrameChunk { Code = (1L << 54) - 1 };
+            Assert.That(Hex(chunk.ToBytes()), Is.EqualTo("10ffffffffffffff1f"));
+            Assert.That(FrameChunk.Parse(chunk.ToBytes()).Code, Is.EqualTo((1L << 54) - 1));
+        }
+
+        [Test]
         public void AnOptionalZeroIsSentAndAPlainOneIsNot()
         {
             Assert.That(Hex(new StreamMotionRequest { MaxDurationS = 0 }.ToBytes()), Is.EqualTo("2500000000"));

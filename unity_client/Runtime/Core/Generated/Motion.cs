@@ -166,8 +166,9 @@ namespace MotionR1.Core.V1
         /// <summary>Frames that one code becomes.</summary>
         public int FramesPerCode { get; set; }
 
-        /// <summary>Number of codes: a code is at least 0 and less than this.</summary>
-        public int NumCodes { get; set; }
+        /// <summary>Number of codes: a code is at least 0 and less than this, which can be more than 32 bits
+        /// hold.</summary>
+        public long NumCodes { get; set; }
 
         /// <summary>SPDX expression, or a name, of the licence of the weights.</summary>
         public string Licence { get; set; } = "";
@@ -203,7 +204,7 @@ namespace MotionR1.Core.V1
                     case 50: (Skeleton ??= new Skeleton()).MergeFrom(reader.ReadMessage()); break;
                     case 61: FrameRateHz = reader.ReadFloat(); break;
                     case 64: FramesPerCode = reader.ReadInt32(); break;
-                    case 72: NumCodes = reader.ReadInt32(); break;
+                    case 72: NumCodes = reader.ReadInt64(); break;
                     case 82: Licence = reader.ReadString(); break;
                     case 90: DataNotice = reader.ReadString(); break;
                     default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
@@ -257,7 +258,7 @@ namespace MotionR1.Core.V1
             if (NumCodes != 0)
             {
                 writer.WriteTag(72);
-                writer.WriteInt32(NumCodes);
+                writer.WriteInt64(NumCodes);
             }
             if (Licence.Length != 0)
             {
@@ -891,7 +892,7 @@ namespace MotionR1.Core.V1
         public int FirstFrame { get; set; }
 
         /// <summary>The code that became these frames.</summary>
-        public int Code { get; set; }
+        public long Code { get; set; }
 
         /// <summary>Positions of the root, metres: float32 little-endian, [frame, xyz].</summary>
         public byte[] RootPositionsM { get; set; } = Array.Empty<byte>();
@@ -924,7 +925,7 @@ namespace MotionR1.Core.V1
                 switch (tag)
                 {
                     case 8: FirstFrame = reader.ReadInt32(); break;
-                    case 16: Code = reader.ReadInt32(); break;
+                    case 16: Code = reader.ReadInt64(); break;
                     case 26: RootPositionsM = reader.ReadBytes(); break;
                     case 34: JointRotations = reader.ReadBytes(); break;
                     case 42: Contacts = reader.ReadBytes(); break;
@@ -944,7 +945,7 @@ namespace MotionR1.Core.V1
             if (Code != 0)
             {
                 writer.WriteTag(16);
-                writer.WriteInt32(Code);
+                writer.WriteInt64(Code);
             }
             if (RootPositionsM.Length != 0)
             {

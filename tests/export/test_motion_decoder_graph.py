@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from bridge.providers import open_session
+from export.motion_decoder_graph import FILE, INPUTS, OUTPUTS, write_motion_decoder_graph
+from python_core.contract.motion import Motion
+from python_core.contract.skeleton import BODY_22
+from python_core.features import Normalizer, num_features
+from python_core.motion_decoder import MotionDecoder
+from python_core.steady_twist import MEMORY_FRAMES
+from python_core.vqvae import Vqvae, VqvaeShape
+
+SHAPE = VqvaeShape(width=48, code_width=24, level_size=512, num_levels=6)
+NUM_STREAMS, NUM_CODES = 64, 15
+
+
+class Graph:
+    """A decoder of random weights in ONNX Runtime."""
+
+    def __init__(self, folder: Path) -> None:
+        torch.manual_seed(2)
+        model = Vqvae(SHAPE).eval()
+        for level in model.levels:
+            level.get_buffer("vectors").normal_()
+        width = num_features(BODY_22)
+        normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.2, np.float32))
+        written = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), folder)
+        self.state_size = written.conv_state_size
+        self.session = open_session(folder / FILE, "cpu", 1)
+
+    def decode(self, codes: NDArray[np.int64], at_once: int) -> list[NDArray[np.float32]]:
+        """Roots, rotations and contacts of streams' codes, [B, T], decoded `at_once` at a time."""
+        batch = len(codes)
+        states = [
+            np.zeros((batch, self.state_size), np.float32),
+            np.zeros((batch, 3), np.float32),
+            np.zeros((batch, MEMORY_FRAMES, BODY_22.num_joints, 3), np.float32),
+        ]
+        parts = []
+        for first in range(0, codes.shape[1], at_once):
+            inputs = dict(zip(INPUTS, (codes[:, first : first + at_once], *states), strict=True))
+            roots, rotations, contacts, *states = (np.asarray(out) for out in self.session.run(OUTPUTS, inputs))
+            parts.append((roots, rotations, contacts))
+        return [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    return Graph(tmp_path_factory.mktemp("graph"))
+
+
+@pytest.fixture(scope="module")
+def codes() -> NDArray[np.int64]:
+    return np.random.default_rng(4).integers(SHAPE.codebook.num_codes, size=(NUM_STREAMS, NUM_CODES))
+
+
+def test_one_code_at_a_time_gives_what_the_whole_clip_gives(graph: Graph, codes: NDArray[np.int64]):
+    whole, streamed = (
+        [
+            Motion(roots, rotations, contacts > 0.5, 20.0).joint_positions_m()
+            for roots, rotations, contacts in zip(*graph.decode(codes[:8], at_once), strict=True)
+        ]
+        for at_once in (NUM_CODES, 1)
+    )
+    assert np.abs(np.array(whole) - np.array(streamed)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 63])
+def test_a_stream_gets_the_same_bits_alone_and_among_others(graph: Graph, codes: NDArray[np.int64], batch: int):
+    among_all, among_fewer = graph.decode(codes, 1), graph.decode(codes[:batch], 1)
+    for many, few in zip(among_all, among_fewer, strict=True):
+        assert np.array_equal(many[:batch], few)
