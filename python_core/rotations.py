@@ -8,6 +8,40 @@ from torch import Tensor
 EPSILON = 1e-8
 
 
+class _Bilinear:
+    """Sums of products of the numbers of two vectors, as 4 nodes of a graph: a stream waits for each node.
+
+    Args:
+        rows: For each number of the result its terms: a sign, a place on the left and one on the right.
+    """
+
+    def __init__(self, *rows: Sequence[tuple[int, int, int]]) -> None:
+        self.rows = rows
+        terms = [term for row in rows for term in row]
+        self.left, self.right = [i for _, i, _ in terms], [j for _, _, j in terms]
+        self.sums = [[float(term[0] * (row is its_row)) for its_row in rows] for row in rows for term in row]
+
+    def __call__(self, left: Tensor, right: Tensor) -> Tensor:
+        return (take(left, self.left, -1) * take(right, self.right, -1)) @ left.new_tensor(self.sums)
+
+
+_CROSS = _Bilinear(
+    [(1, 1, 2), (-1, 2, 1)],
+    [(1, 2, 0), (-1, 0, 2)],
+    [(1, 0, 1), (-1, 1, 0)],
+)
+_PRODUCT = _Bilinear(
+    [(1, 3, 0), (1, 0, 3), (1, 1, 2), (-1, 2, 1)],
+    [(1, 3, 1), (1, 1, 3), (1, 2, 0), (-1, 0, 2)],
+    [(1, 3, 2), (1, 2, 3), (1, 0, 1), (-1, 1, 0)],
+    [(1, 3, 3), (-1, 0, 0), (-1, 1, 1), (-1, 2, 2)],
+)
+_TIMES_VECTOR = _Bilinear(*([term for term in row if term[2] != 3] for row in _PRODUCT.rows))
+_VECTOR_OF_TIMES_INVERSE = _Bilinear(
+    *([(sign if right == 3 else -sign, left, right) for sign, left, right in row] for row in _PRODUCT.rows[:3])
+)
+
+
 def normalize(vectors: Tensor) -> Tensor:
     """Unit vectors, [..., N]; a zero vector stays zero."""
     return vectors / (vectors.square().sum(-1, keepdim=True) + EPSILON**2).sqrt()
@@ -15,20 +49,17 @@ def normalize(vectors: Tensor) -> Tensor:
 
 def cross(left: Tensor, right: Tensor) -> Tensor:
     """Cross product, [..., 3]; `torch.linalg.cross` does not export."""
-    yzx, zxy = (1, 2, 0), (2, 0, 1)
-    return take(left, yzx, -1) * take(right, zxy, -1) - take(left, zxy, -1) * take(right, yzx, -1)
+    return _CROSS(left, right)
 
 
 def take(x: Tensor, places: Sequence[int], dim: int = -2) -> Tensor:
-    """What is at some places of a dimension, joints unless said; a third of the nodes of `x[..., places, :]` in ONNX."""
+    """What is at some places of a dimension, joints unless said; fewer nodes in ONNX than `x[..., places, :]`."""
     return x.index_select(dim, torch.tensor(places, device=x.device))
 
 
 def multiply(left: Tensor, right: Tensor) -> Tensor:
     """Quaternion product: the rotation `right`, then `left`, [..., 4]."""
-    v1, w1 = left[..., :3], left[..., 3:]
-    v2, w2 = right[..., :3], right[..., 3:]
-    return torch.cat([w1 * v2 + w2 * v1 + cross(v1, v2), w1 * w2 - (v1 * v2).sum(-1, keepdim=True)], dim=-1)
+    return _PRODUCT(left, right)
 
 
 def inverse(rotations: Tensor) -> Tensor:
@@ -38,9 +69,7 @@ def inverse(rotations: Tensor) -> Tensor:
 
 def rotate(rotations: Tensor, vectors: Tensor) -> Tensor:
     """Turn vectors, [..., 3], by unit quaternions, [..., 4]."""
-    axis, w = rotations[..., :3], rotations[..., 3:]
-    turn = 2 * cross(axis, vectors)
-    return vectors + w * turn + cross(axis, turn)
+    return _VECTOR_OF_TIMES_INVERSE(_TIMES_VECTOR(rotations, vectors), rotations)
 
 
 def yaw_rotation(yaw: Tensor) -> Tensor:
