@@ -10,7 +10,10 @@ STAGES = {
     "train-vqvae": "features -> codes",
     "build-reasoning": "captions -> plans",
     "train-sft": "plans and codes -> a language model that speaks motion",
-    "fetch-backbone": "pretrained weights of the small preset, checked by SHA-256",
+    "train-evaluator": "captions and motions -> what tells how well they match",
+    "train-grpo": "a language model and rewards -> a better one",
+    "evaluate": "a language model, a judge and clips -> tables, real motions beside ours",
+    "fetch-backbone": "pretrained weights, checked by SHA-256: small's language model, the reward model's text encoder",
 }
 SHOW = "clips, and what a tokenizer makes of them -> a contact sheet or an animation"
 USAGE = """usage: python -m python_core STAGE PRESET [--field value]

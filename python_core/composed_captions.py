@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from python_core.clauses import word_set
 from python_core.clips.clip import Clip, mirror_text
 from python_core.contract.plan import Beat
-from python_core.planner import MAX_WORDS
+from python_core.reasoning.clauses import word_set
+from python_core.reasoning.planner import MAX_WORDS
 
 if TYPE_CHECKING:
-    from python_core.planner import Planner
+    from python_core.reasoning.planner import Planner
 
 MAX_BEATS_IN_PHRASE = 2
 """A caption with more is a story of its own, too long to be one beat."""

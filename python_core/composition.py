@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from python_core.body_mix import find_floor_work, find_travel, mix_tracks, turned
-from python_core.clauses import word_set
 from python_core.clips.clip import Caption, Clip
 from python_core.composed_captions import (
     Phrase,
@@ -43,7 +42,8 @@ from python_core.contract.plan import Beat, Plan
 from python_core.contract.quality import QualityReport, measure_quality
 from python_core.contract.quality_thresholds import Verdict
 from python_core.features import canonical_joints
-from python_core.planner import Planner
+from python_core.reasoning.clauses import word_set
+from python_core.reasoning.planner import Planner
 
 logger = logging.getLogger(__name__)
 

@@ -93,22 +93,31 @@ def quaternion_to_matrix(rotations: Tensor) -> Tensor:
     return torch.stack(columns, dim=-1)
 
 
+# Four ways to read a quaternion off a matrix, each 4 numbers: times 4 and times its component number 0, 1, 2 or 3. A
+# term is a sign and a place in the matrix, row after row; a square has 1 more.
+_READINGS = (
+    ([(1, 0), (-1, 4), (-1, 8)], [(1, 1), (1, 3)], [(1, 2), (1, 6)], [(1, 7), (-1, 5)]),
+    ([(1, 1), (1, 3)], [(-1, 0), (1, 4), (-1, 8)], [(1, 5), (1, 7)], [(1, 2), (-1, 6)]),
+    ([(1, 2), (1, 6)], [(1, 5), (1, 7)], [(-1, 0), (-1, 4), (1, 8)], [(1, 3), (-1, 1)]),
+    ([(1, 7), (-1, 5)], [(1, 2), (-1, 6)], [(1, 3), (-1, 1)], [(1, 0), (1, 4), (1, 8)]),
+)
+_READING_SUMS = [
+    [float(sum(sign for sign, place in terms if place == row)) for reading in _READINGS for terms in reading]
+    for row in range(9)
+]
+_READING_ONES = [float(reading == component) for reading in range(4) for component in range(4)]
+_READING_SQUARES = (0, 5, 10, 15)
+
+
 def matrix_to_quaternion(matrices: Tensor) -> Tensor:
     """Unit quaternions with w >= 0, [..., 3, 3] -> [..., 4].
 
     Each of the four ways to read a quaternion off a matrix divides by one of its components; the largest is chosen.
     """
-    m00, m01, m02 = matrices[..., 0, :].unbind(-1)
-    m10, m11, m12 = matrices[..., 1, :].unbind(-1)
-    m20, m21, m22 = matrices[..., 2, :].unbind(-1)
-    squares = torch.stack([1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22, 1 + m00 + m11 + m22], dim=-1)
-    by_x = torch.stack([squares[..., 0], m01 + m10, m02 + m20, m21 - m12], dim=-1)
-    by_y = torch.stack([m01 + m10, squares[..., 1], m12 + m21, m02 - m20], dim=-1)
-    by_z = torch.stack([m02 + m20, m12 + m21, squares[..., 2], m10 - m01], dim=-1)
-    by_w = torch.stack([m21 - m12, m02 - m20, m10 - m01, squares[..., 3]], dim=-1)
-    best = squares.argmax(dim=-1, keepdim=True)
-    chosen = torch.where(best == 0, by_x, torch.where(best == 1, by_y, torch.where(best == 2, by_z, by_w)))
-    chosen = normalize(chosen)
+    readings = matrices.flatten(-2) @ matrices.new_tensor(_READING_SUMS) + matrices.new_tensor(_READING_ONES)
+    best = take(readings, _READING_SQUARES, -1).argmax(dim=-1, keepdim=True)
+    places = (4 * best + torch.arange(4, device=best.device)).expand(*matrices.shape[:-2], 4)
+    chosen = normalize(readings.gather(-1, places))
     return torch.where(chosen[..., 3:] < 0, -chosen, chosen)
 
 

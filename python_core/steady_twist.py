@@ -96,10 +96,10 @@ def _lag(limbs: Tensor, bones: Tensor, limits: Tensor, known: Tensor) -> Tensor:
     ahead = torch.where(follows, ahead, torch.zeros_like(ahead))
     limits = torch.where(follows, limits, torch.full_like(limits, math.pi))
     none = torch.zeros_like(ahead[..., :1, :])
-    lag = torch.zeros_like(ahead)
+    lag, lower = torch.zeros_like(ahead), -limits
     for _ in range(MEMORY_FRAMES):
         behind = _wrapped(torch.cat([none, lag[..., :-1, :]], dim=-2) - ahead)
-        lag = behind - behind.clamp(-limits, limits)
+        lag = behind - behind.clamp(lower, limits)
     return torch.cat([none, lag], dim=-2)
 
 

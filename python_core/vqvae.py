@@ -284,8 +284,11 @@ class Vqvae(nn.Module):
 
     def vectors(self, codes: Tensor) -> Tensor:
         """What codes stand for, [...] -> [..., C]."""
-        size = self.shape.level_size
-        return torch.stack([level.vectors[codes // size**k % size] for k, level in enumerate(self._levels())]).sum(0)
+        size, levels = self.shape.level_size, self._levels()
+        numbers = torch.arange(len(levels), device=codes.device)
+        # One table of all levels, because a stream waits for each node of the graph.
+        entries = codes[..., None] // size**numbers % size + size * numbers
+        return functional.embedding(entries, torch.cat([level.vectors for level in levels])).sum(-2)
 
     def candidates(self, x: Tensor, count: int, branches: int) -> tuple[Tensor, Tensor]:
         """Codes near to vectors, the nearest first: each level tries `branches` entries after each of `count` begun.

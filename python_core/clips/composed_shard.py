@@ -100,7 +100,7 @@ def plan_compositions(num: int, num_made_of: int, seed: int) -> tuple[ComposedSh
 @lru_cache(maxsize=1)
 def _open_pool(folder: Path, num_shards: int, frame_rate_hz: float, written_ns: int) -> Pool:
     """Clips that were written at another time are another pool."""
-    from python_core.planner import Planner
+    from python_core.reasoning.planner import Planner
 
     clips: dict[str, Clip] = {}
     for path in (shard_path(folder, number) for number in range(num_shards)):

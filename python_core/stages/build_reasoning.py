@@ -1,23 +1,42 @@
-"""Stage `build-reasoning`: captions -> plans, one record a caption.
+"""Stage `build-reasoning`: captions -> plans, one record a caption, and one a paraphrase.
 
-    {"clip_id": "002510", "caption": "...", "duration_s": 5.0, "plan": "1. ...", "writer": "planner"}
+    {"clip_id": "002510", "caption": "...", "duration_s": 5.0, "plan": "1. ...", "writer": "planner", ...}
 
-Captions without a motion have no clip id: they teach the model to plan, not to move.
+Captions without a motion have no clip id: they teach the model to plan, not to move. Clips whose plan is known exactly
+keep it. Beside the records: NAME.report.json, and NAME.sample.txt for reading. What a writer wrote is in NAME.journal
+as it comes; a run that was killed goes on from there. That of an endpoint stays, so that the same run asks for nothing
+twice, also after captions were added.
 """
 
+import asyncio
 import json
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
-from rich.progress import track
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
-from python_core.clips.prepared import read_prepared
-from python_core.contract.plan import format_plan
+from python_core.clips.prepared import PreparedClips, read_prepared, write_text
+from python_core.contract.plan import format_plan, parse_plan
+from python_core.reasoning.paraphrases import Paraphraser
+from python_core.reasoning.plan_journal import Entry, append_entry, latest, read_journal
+from python_core.reasoning.plan_writer import PlannerWriter, Sentence, Writer, Written
+from python_core.reasoning.planner import Planner
+from python_core.reasoning.reasoning_report import make_report, sample_table, sample_text
+from python_core.reasoning.synonyms import read_synonyms
+from python_core.reasoning.teacher import EndpointConfig, EndpointError, Spending, Teacher
 
 logger = logging.getLogger(__name__)
 
-BATCH = 512
+EXACT = "exact"
+"""Writer of plans that came with their clips."""
+NUM_SAMPLED, NUM_SHOWN = 50, 6
+"""Records written for reading, and shown in the terminal."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +48,16 @@ class PlanRecord:
     duration_s: float
     plan: str
     writer: str
+    """`planner`, `exact`, or the name of a model."""
+    prompt_version: str = ""
+    """What the writer was told; empty for exact plans."""
+    paraphrase_of: str | None = None
+    """The caption that this one says in other words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildReasoningConfig:
-    """Write plans with the deterministic planner."""
+    """Write plans with the deterministic planner, or with a model behind an endpoint."""
 
     prepared: Path = Path("runs/prepared")
     """Folder that `prepare` wrote."""
@@ -44,38 +68,92 @@ class BuildReasoningConfig:
     out: Path = Path("runs/plans.jsonl")
     """File to write."""
 
+    writer: Literal["planner", "endpoint"] = "planner"
+    """Who writes. Where all plans of an endpoint for a caption are rejected, the planner writes one."""
 
-PRESETS = {name: BuildReasoningConfig() for name in ("base", "small", "nano", "tiny")}
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+    """Where the model is and how it is asked."""
+
+    paraphrases: int = 0
+    """Records added for each caption that say it in other words, at most; needs WordNet."""
+
+    seed: int = 1
+    """Of the paraphrases and the sample."""
+
+    def __post_init__(self) -> None:
+        if self.paraphrases < 0:
+            raise ValueError(f"paraphrases: expected 0 or more, got {self.paraphrases}; 0 adds none")
+
+
+PRESETS = {
+    "base": BuildReasoningConfig(paraphrases=2),
+    "small": BuildReasoningConfig(paraphrases=2),
+    "nano": BuildReasoningConfig(),
+    "tiny": BuildReasoningConfig(),
+}
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A caption, before it has a plan."""
+
+    clip_id: str | None
+    caption: str
+    duration_s: float
+    plan: str | None
+    """As it came with the clip."""
+
+    @property
+    def sentence(self) -> Sentence:
+        return Sentence(self.caption, self.duration_s)
 
 
 def run(config: BuildReasoningConfig) -> None:
     """Write a plan for each caption of the train split, and for each caption without motion.
 
     Raises:
-        ValueError: The prepared clips or the captions cannot be read.
+        ValueError: The prepared clips or the captions cannot be read or hold no captions, or the writer cannot be used
+            or went away; what it wrote is kept, and the same command goes on from there.
     """
-    from python_core.planner import Planner
-
     prepared = read_prepared(config.prepared)
-    sentences: list[tuple[str | None, str, float]] = [
-        (clip.clip_id, caption, clip.num_rows / prepared.frame_rate_hz)
-        for clip in prepared.split("train")
-        for caption in clip.captions
-    ]
-    if config.more_captions is not None:
-        sentences.extend(_read_captions(config.more_captions))
-    planner = Planner()
+    lines = _of_clips(prepared) + ([] if config.more_captions is None else _read_captions(config.more_captions))
+    if not lines:
+        raise ValueError(f"{config.prepared}: no captions in split 'train'; prepare clips that have some")
+    for line in lines:
+        if not any(map(str.isalnum, line.caption)):
+            raise ValueError(f"clip {line.clip_id}: expected a caption with words, got {line.caption!r}; leave it out")
+    sentences = list(dict.fromkeys(line.sentence for line in lines if line.plan is None))
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = config.out.with_suffix(".partial")
-    with temporary.open("w", encoding="utf-8") as file:
-        for first in track(range(0, len(sentences), BATCH), "build-reasoning"):
-            batch = sentences[first : first + BATCH]
-            plans = planner.plan_many([(caption, duration_s) for _, caption, duration_s in batch])
-            for (clip_id, caption, duration_s), plan in zip(batch, plans, strict=True):
-                record = PlanRecord(clip_id, caption, round(duration_s, 3), format_plan(plan), "planner")
-                file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
-    temporary.replace(config.out)
-    logger.info("%d plans written to %s", len(sentences), config.out)
+    journal = config.out.with_suffix(".journal")
+    # What could be missing is loaded before an endpoint is paid.
+    planner = Planner() if config.writer == "planner" or config.paraphrases else None
+    paraphraser = Paraphraser(read_synonyms(), planner.grammar, config.seed) if planner and config.paraphrases else None
+    writer: Writer = PlannerWriter(planner) if planner and config.writer == "planner" else Teacher(config.endpoint)
+    entries = read_journal(journal, writer)
+    if isinstance(writer, Teacher):
+        writer.spending = Spending(
+            sum(entry.written.num_requests for entry in entries), sum(entry.written.num_tokens for entry in entries)
+        )
+    try:
+        asyncio.run(_write_open(sentences, entries, writer, journal))
+        settled = latest(entries)
+        if still_open := len(sentences) - sum(sentence in settled for sentence in sentences):
+            raise EndpointError(
+                f"{still_open} captions have no plan yet, because the endpoint failed; see the report, "
+                "then run the same command to go on"
+            )
+    except EndpointError:
+        _write_report(config, sentences, entries, None)
+        raise
+    records = _records(lines, sentences, settled, writer, planner)
+    if paraphraser is not None:
+        records = _with_paraphrases(records, paraphraser, config.paraphrases)
+    write_text(config.out, "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records))
+    _write_report(config, sentences, entries, records)
+    _write_sample(config, records)
+    if config.writer == "planner":
+        journal.unlink(missing_ok=True)
+    logger.info("%d plans written to %s", len(records), config.out)
 
 
 def read_plans(path: Path) -> list[PlanRecord]:
@@ -87,7 +165,10 @@ def read_plans(path: Path) -> list[PlanRecord]:
     if not path.is_file():
         raise ValueError(f"{path}: missing; run python -m python_core build-reasoning first")
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not by splitlines: a caption may hold a separator that ends a line for it, but not for JSON.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line:
+            continue
         try:
             records.append(PlanRecord(**json.loads(line)))
         except (ValueError, TypeError) as error:
@@ -95,14 +176,119 @@ def read_plans(path: Path) -> list[PlanRecord]:
     return records
 
 
-def _read_captions(path: Path) -> list[tuple[None, str, float]]:
-    sentences = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+def _of_clips(prepared: PreparedClips) -> list[_Line]:
+    return [
+        _Line(clip.clip_id, caption, round(clip.num_rows / prepared.frame_rate_hz, 3), clip.plan)
+        for clip in prepared.split("train")
+        for caption in clip.captions
+    ]
+
+
+def _read_captions(path: Path) -> list[_Line]:
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
-            sentences.extend(
-                (None, caption, float(record["duration_s"])) for caption in record["captions"] if caption.strip()
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}:{number}: expected captions and duration_s, got {line[:80]!r}") from error
-    return sentences
+            duration_s = round(float(record["duration_s"]), 3)
+            if not 0 < duration_s < float("inf"):
+                raise ValueError(f"duration_s is {duration_s}")
+            found += [_Line(None, caption, duration_s, None) for caption in record["captions"] if caption.strip()]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path}:{number}: expected captions and duration_s ({error!r}), got {line[:80]!r}"
+            ) from error
+    return found
+
+
+async def _write_open(sentences: Sequence[Sentence], entries: list[Entry], writer: Writer, journal: Path) -> None:
+    """Ask for what is not settled, and add it to the entries and their file as it comes."""
+    settled = latest(entries)
+    open_sentences = [sentence for sentence in sentences if sentence not in settled]
+    if settled:
+        logger.info("%s: %d sentences of %d are there already", journal, len(settled), len(sentences))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with journal.open("a", encoding="utf-8") as file, Progress(*columns) as progress:
+        task = progress.add_task(f"plans by {writer.name}", total=len(open_sentences))
+        async with aclosing(writer.write(open_sentences)) as coming:
+            async for index, written in coming:
+                entry = Entry(open_sentences[index], written)
+                append_entry(file, entry, writer)
+                entries.append(entry)
+                progress.advance(task)
+
+
+def _records(
+    lines: Sequence[_Line],
+    sentences: Sequence[Sentence],
+    settled: dict[Sentence, Written],
+    writer: Writer,
+    planner: Planner | None,
+) -> list[PlanRecord]:
+    """One record a caption, in the order of the clips; the planner's where a teacher's plans were all rejected."""
+    plans = {
+        sentence: (plan, writer.name, writer.prompt_version)
+        for sentence in sentences
+        if (plan := settled[sentence].plan) is not None
+    }
+    if rejected := [sentence for sentence in sentences if sentence not in plans]:
+        logger.warning(
+            "%d captions: all plans of %s were rejected, the planner writes them", len(rejected), writer.name
+        )
+        planner_writer = PlannerWriter(planner or Planner())
+        for sentence, plan in zip(rejected, planner_writer.plan(rejected), strict=True):
+            plans[sentence] = (plan, planner_writer.name, planner_writer.prompt_version)
+    records = []
+    for line in lines:
+        if line.plan is not None:
+            plan, name, version = line.plan, EXACT, ""
+        else:
+            found, name, version = plans[line.sentence]
+            plan = format_plan(found)
+        records.append(PlanRecord(line.clip_id, line.caption, line.duration_s, plan, name, version))
+    return records
+
+
+def _with_paraphrases(records: Sequence[PlanRecord], paraphraser: Paraphraser, count: int) -> list[PlanRecord]:
+    """Each record, followed by those that say its caption in other words."""
+    captions = list(dict.fromkeys(record.caption for record in records))
+    coming = track(paraphraser.paraphrase_many(captions, count), "paraphrases", total=len(captions))
+    found = dict(zip(captions, coming, strict=True))
+    extended = []
+    for record in records:
+        extended.append(record)
+        for paraphrase in found[record.caption]:
+            plan = format_plan(paraphrase.plan(parse_plan(record.plan)))
+            extended.append(replace(record, caption=paraphrase.text, plan=plan, paraphrase_of=record.caption))
+    return extended
+
+
+def _write_report(
+    config: BuildReasoningConfig,
+    sentences: Sequence[Sentence],
+    entries: Sequence[Entry],
+    records: Sequence[PlanRecord] | None,
+) -> None:
+    wanted = set(sentences)
+    report = make_report(len(wanted), [entry for entry in entries if entry.sentence in wanted], records)
+    path = config.out.with_suffix(".report.json")
+    write_text(path, json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n")
+    logger.info(
+        "passed %d, rejected %d, open %d of %d sentences; %d requests, %d tokens; more in %s",
+        report.num_passed,
+        report.num_rejected,
+        report.num_open,
+        report.num_sentences,
+        report.num_requests,
+        report.num_tokens,
+        path,
+    )
+
+
+def _write_sample(config: BuildReasoningConfig, records: Sequence[PlanRecord]) -> None:
+    random = np.random.default_rng(config.seed)
+    chosen = sorted(random.permutation(len(records))[:NUM_SAMPLED].tolist())
+    sample = [records[index] for index in chosen]
+    write_text(config.out.with_suffix(".sample.txt"), sample_text(sample))
+    Console().print(sample_table(sample[:NUM_SHOWN]))

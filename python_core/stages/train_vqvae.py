@@ -147,7 +147,7 @@ def _measure(model: Vqvae, prepared: PreparedClips, split: str, out: Path) -> di
 
 
 def _entries_in_use(tokenizer: MotionTokenizer, prepared: PreparedClips) -> list[float]:
-    """Share of each level's entries that come up in clips of the train split, enough of them to give CODES_IN_SAMPLE."""
+    """Share of each level's entries that come up in about CODES_IN_SAMPLE codes of the train split."""
     clips = prepared.split("train")
     num_codes = sum(clip.num_rows // FRAMES_PER_CODE for clip in clips)
     sample = clips[:: max(1, num_codes // CODES_IN_SAMPLE)]

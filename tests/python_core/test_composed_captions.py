@@ -6,7 +6,7 @@ import pytest
 from python_core.clips.clip import Caption, Clip, mirror_clip, mirror_text
 from python_core.composed_captions import Phrase, join_captions, mix_captions, mix_phrases, read_phrases
 from python_core.contract.skeleton import BODY_22
-from python_core.planner import MAX_WORDS, Planner
+from python_core.reasoning.planner import MAX_WORDS, Planner
 
 READ = {
     "a person walks forward.": ("walk forward", "walks forward", "walking forward"),

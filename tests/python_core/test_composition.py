@@ -21,7 +21,7 @@ from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan, format_plan, parse_plan
 from python_core.contract.skeleton import BODY_22
 from python_core.features import canonical_joints, exact_features, mirror_joints
-from python_core.planner import Planner
+from python_core.reasoning.planner import Planner
 from python_core.vqvae import FRAMES_PER_CODE
 
 WALK_M_S = 0.9

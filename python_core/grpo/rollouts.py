@@ -1,0 +1,204 @@
+"""Rollouts: replies that the model in training samples for its prompts, in the form that TRL's `rollout_func` asks for.
+
+As in serving, a request names its form, with or without reasoning, so the first token of a reply is given. A share of
+the prompts is decoded under the grammar of replies, the others freely, or the format reward would mean nothing. The
+same prompt has the same form in its whole group, on whichever process its replies are sampled.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from python_core.contract.prompt import prompt_ids
+from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, Place, ReplyParser, TokenLayout
+
+
+@dataclass(frozen=True)
+class ReplyForm:
+    """What is asked of the replies of one group."""
+
+    reasoning: bool
+    """The reply begins with `<think>`; else with `<Motion>`."""
+    constrained: bool
+    """Only tokens that fit the grammar can be sampled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormShares:
+    """How many prompts get which form.
+
+    Raises:
+        ValueError: A share is not within 0 and 1.
+    """
+
+    reasoning: float
+    """Share that is asked to reason."""
+    constrained: float
+    """Share that is decoded under the grammar."""
+
+    def __post_init__(self) -> None:
+        for name, share in vars(self).items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}_share goes from 0 to 1, got {share}")
+
+    def form(self, seed: int, step: int, prompt: str) -> ReplyForm:
+        """The form of a prompt in a step, the same on every process and in every run."""
+        digest = hashlib.sha256(f"{seed} {step} {prompt}".encode()).digest()
+        first, second = (int.from_bytes(digest[start : start + 8], "big") / 2**64 for start in (0, 8))
+        return ReplyForm(reasoning=first < self.reasoning, constrained=second < self.constrained)
+
+
+class GrammarMask(LogitsProcessor):
+    """Takes the tokens that cannot come next out of the choice, in the rows that have a parser.
+
+    Args:
+        parsers: Of each row, at the place where the prompt ends; None leaves the row alone.
+        prompt_length: Tokens before the first that is sampled.
+        max_codes: After so many codes only `</Motion>` is left.
+    """
+
+    def __init__(self, parsers: Sequence[ReplyParser | None], prompt_length: int, max_codes: int) -> None:
+        self.parsers, self.prompt_length, self.max_codes = parsers, prompt_length, max_codes
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Token ids so far [B, N] and logits of the next [B, V] -> logits [B, V]."""
+        last = input_ids[:, -1].tolist() if input_ids.shape[1] > self.prompt_length else None
+        refused = np.zeros(tuple(scores.shape), dtype=np.bool_)
+        for row, parser in enumerate(self.parsers):
+            if parser is not None:
+                if last is not None:
+                    parser.feed(last[row])
+                refused[row] = True
+                refused[row, : parser.layout.vocabulary_size] = ~self._allowed(parser)
+        return scores.masked_fill(torch.from_numpy(refused).to(scores.device), float("-inf"))
+
+    def _allowed(self, parser: ReplyParser) -> Any:
+        allowed = parser.allowed()
+        if parser.place is Place.MOTION and len(parser.codes) >= self.max_codes:
+            allowed[:] = False
+            allowed[parser.layout.motion_close] = True
+        return allowed
+
+
+def longest_reply(layout: TokenLayout, max_codes: int) -> int:
+    """Tokens of a reply with the longest reasoning and motion: think and motion tags, and the end of the turn."""
+    return MAX_REASONING_TOKENS + layout.num_levels * max_codes + 5
+
+
+class Rollouts:
+    """Samples replies with the model of a `GRPOTrainer`; an instance is its `rollout_func`."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, layout: TokenLayout, shares: FormShares, max_codes: int, seed: int
+    ) -> None:
+        self.tokenizer, self.layout, self.shares = tokenizer, layout, shares
+        self.max_codes, self.seed = max_codes, seed
+
+    def __call__(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
+        """One reply for each prompt, of which TRL sends a copy for each reply of a group.
+
+        Returns:
+            What TRL wants (`prompt_ids`, `completion_ids`, `logprobs`), and two columns for the rewards,
+            `reasoning_asked` and `constrained`.
+        """
+        forms = [self.shares.form(self.seed, trainer.state.global_step, prompt) for prompt in prompts]
+        asked = [self.prompt_ids(prompt) for prompt in prompts]
+        if trainer.use_vllm:
+            # vLLM has no grammar of ours.
+            forms = [ReplyForm(form.reasoning, constrained=False) for form in forms]
+            replies, logprobs = self._sample_by_vllm(trainer, asked, forms)
+        else:
+            replies, logprobs = self.sample(trainer, asked, forms), None
+        return {
+            "prompt_ids": asked,
+            "completion_ids": replies,
+            "logprobs": logprobs,
+            "reasoning_asked": [form.reasoning for form in forms],
+            "constrained": [form.constrained for form in forms],
+        }
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """A prompt in its template, as the bridge encodes it.
+
+        Raises:
+            PromptError: The prompt is empty or holds control tokens.
+        """
+        return prompt_ids(self.tokenizer, PROMPT_TEMPLATE, self.layout, prompt)
+
+    def sample(self, trainer: Any, prompts: Sequence[list[int]], forms: Sequence[ReplyForm]) -> list[list[int]]:
+        """Replies to encoded prompts, each with the token that ends the turn unless it was cut off."""
+        from trl.models.utils import unwrap_model_for_generation
+
+        inputs = self._opened(prompts, forms)
+        longest = max(map(len, inputs))
+        device = trainer.accelerator.device
+        padded = torch.tensor([[self.layout.turn_end] * (longest - len(ids)) + ids for ids in inputs], device=device)
+        starts = torch.tensor([[longest - len(ids)] for ids in inputs], device=device)
+        parsers = [self._parser(form) if form.constrained else None for form in forms]
+        wrapped = trainer.model_wrapped
+        whole = nullcontext()
+        if isinstance(wrapped, FullyShardedDataParallel):
+            whole = FullyShardedDataParallel.summon_full_params(wrapped, recurse=False)
+        unwrapped = unwrap_model_for_generation(
+            wrapped,
+            trainer.accelerator,
+            gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
+            gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
+        )
+        with unwrapped as model, torch.no_grad(), whole:
+            written = model.generate(
+                input_ids=padded,
+                attention_mask=(torch.arange(longest, device=device) >= starts).long(),
+                generation_config=GenerationConfig(
+                    do_sample=True,
+                    temperature=trainer.temperature,
+                    top_k=0,
+                    max_new_tokens=longest_reply(self.layout, self.max_codes) - 1,
+                    eos_token_id=self.layout.turn_end,
+                    pad_token_id=self.layout.turn_end,
+                    disable_compile=True,
+                ),
+                logits_processor=LogitsProcessorList([GrammarMask(parsers, longest, self.max_codes)]),
+                use_model_defaults=False,
+            )
+        # The opening is the last token of the input and the first of the reply.
+        return [self._until_end(row) for row in written[:, longest - 1 :].tolist()]
+
+    def _sample_by_vllm(
+        self, trainer: Any, prompts: Sequence[list[int]], forms: Sequence[ReplyForm]
+    ) -> tuple[list[list[int]], list[list[float | None]]]:
+        """The same by vLLM, which TRL has given the weights. None stands for the log-probability of the opening, which
+        was not sampled; TRL then corrects nothing there.
+        """
+        generations = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
+        inputs = self._opened(prompts, forms)
+        _, written, logprobs, _ = trainer.vllm_generation.generate(
+            prompts=inputs, images=None, num_generations=generations
+        )
+        replies = [[opened[-1], *ids] for opened, ids in zip(inputs, written, strict=True)]
+        return replies, [[None, *(top[0] for top in of_reply)] for of_reply in logprobs]
+
+    def _opened(self, prompts: Sequence[list[int]], forms: Sequence[ReplyForm]) -> list[list[int]]:
+        """Prompts with the token with which their replies begin."""
+        return [[*ids, self._opening(form)] for ids, form in zip(prompts, forms, strict=True)]
+
+    def _opening(self, form: ReplyForm) -> int:
+        return self.layout.think_open if form.reasoning else self.layout.motion_open
+
+    def _parser(self, form: ReplyForm) -> ReplyParser:
+        parser = ReplyParser(self.layout)
+        parser.feed(self._opening(form))
+        return parser
+
+    def _until_end(self, ids: list[int]) -> list[int]:
+        """Without what fills up a row after its end."""
+        return ids[: ids.index(self.layout.turn_end) + 1] if self.layout.turn_end in ids else ids

@@ -1,0 +1,380 @@
+"""Stage `train-grpo`: replies that are rewarded become likelier; reasoning and motion improve together.
+
+The loop is TRL's `GRPOTrainer`; here are the prompts, the replies' forms, the rewards and what is watched. Runs under
+`accelerate launch`, see deploy/accelerate.
+
+Source: Shao et al. 2024, DeepSeekMath, for GRPO; Yu et al. 2025, DAPO, for the loss; Motion-R1 (Ouyang et al. 2025).
+"""
+
+import json
+import logging
+import shutil
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from python_core.checkpoint import load_language_model, save_language_model, start_run
+from python_core.clips.prepared import PreparedClips, read_prepared
+from python_core.contract.vocabulary import TURN_END, TokenLayout
+from python_core.evaluators.evaluator import Evaluator
+from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_reward_model
+from python_core.grpo.alarms import Alarms
+from python_core.grpo.best_checkpoint import BestCheckpoint
+from python_core.grpo.lora_tokens import drop_reference_adapter, show_head_bias
+from python_core.grpo.replies import ReplyReader
+from python_core.grpo.rewards import PAPER_WEIGHTS, Rewards, RewardWeights
+from python_core.grpo.rollouts import FormShares, Rollouts, longest_reply
+from python_core.language_model import LoraShape, merge_lora, token_layout, with_lora
+from python_core.motion_tokenizer import MotionTokenizer
+from python_core.stages.train_sft import MetricsFile
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGrpoConfig:
+    """Learn from rewards."""
+
+    prepared: Path = Path("runs/prepared")
+    """Folder that `prepare` wrote."""
+
+    sft: Path = Path("runs/sft")
+    """Checkpoint that `train-sft` wrote; its motion tokenizer is beside it."""
+
+    reward_model: Path = Path("runs/reward")
+    """Checkpoint of the evaluator that gives rewards."""
+
+    judge: Path | None = Path("runs/judge")
+    """Checkpoint of the other evaluator, which chooses the best weights; None takes the last."""
+
+    out: Path = Path("runs/grpo")
+    """Folder of the checkpoint; a run that finds one there goes on from it."""
+
+    model_id: str = "motion-r1-small"
+    """Name that the bundle will carry."""
+
+    paper: bool = False
+    """The paper's three rewards, added up and normalized by group, and nothing else: every prompt asks for reasoning,
+    which need not be a plan, and nothing is constrained. `weights` and the two shares do not count then.
+    """
+
+    weights: RewardWeights = field(default_factory=RewardWeights)
+    """How much each reward counts; each is normalized in its group before they are added up."""
+
+    lora: LoraShape | None = field(default_factory=LoraShape)
+    """Adapter on the SFT model; None trains all weights."""
+
+    steps: int = 2_000
+    """Optimizer steps."""
+
+    group: int = 8
+    """Replies of a prompt."""
+
+    batch: int = 16
+    """Replies in a forward and backward pass on one device."""
+
+    accumulate: int = 4
+    """Passes in a step. Devices x batch x accumulate is a multiple of `group`."""
+
+    learning_rate: float = 1e-5
+    """Peak of the learning rate, after a linear warm-up; it falls to 0 by a cosine."""
+
+    warm_up_steps: int = 20
+    """Steps until the learning rate is at its peak."""
+
+    beta: float = 0.005
+    """Weight of the divergence from the SFT model."""
+
+    epsilon: float = 0.2
+    """How far below 1 the ratio of probabilities is clipped."""
+
+    epsilon_high: float = 0.28
+    """How far above 1 it is clipped."""
+
+    temperature: float = 1.0
+    """Of the replies."""
+
+    max_codes: int = 49
+    """Longer motions are cut off."""
+
+    reasoning_share: float = 0.8
+    """Share of the prompts that ask for reasoning."""
+
+    constrained_share: float = 0.5
+    """Share of the prompts whose replies are decoded under the grammar."""
+
+    mask_cut_off: bool = True
+    """Replies that were cut off teach nothing. They still count in their group's mean."""
+
+    bf16: bool = True
+    """Compute in bfloat16."""
+
+    gradient_checkpointing: bool = False
+    """Compute activations twice, to keep fewer."""
+
+    vllm: bool = False
+    """Sample replies with vLLM, which shares the GPU; nothing is constrained then."""
+
+    judge_every: int = 100
+    """Steps between the judge's measures."""
+
+    judge_replies: int = 256
+    """Held-out captions that are answered for a measure."""
+
+    save_every: int = 50
+    """Steps between checkpoints."""
+
+    seed: int = 1
+    """Of prompts and replies."""
+
+
+PRESETS = {
+    "base": TrainGrpoConfig(
+        model_id="motion-r1-base",
+        lora=None,
+        learning_rate=1e-6,
+        batch=8,
+        accumulate=8,
+        gradient_checkpointing=True,
+    ),
+    "small": TrainGrpoConfig(),
+    "nano": TrainGrpoConfig(
+        model_id="motion-r1-nano",
+        lora=None,
+        steps=300,
+        learning_rate=1e-5,
+        batch=16,
+        accumulate=2,
+        bf16=False,
+        judge_every=50,
+        judge_replies=128,
+        save_every=10,
+    ),
+    "tiny": TrainGrpoConfig(
+        model_id="motion-r1-tiny",
+        lora=None,
+        steps=4,
+        group=4,
+        batch=8,
+        accumulate=1,
+        learning_rate=1e-4,
+        warm_up_steps=1,
+        max_codes=16,
+        bf16=False,
+        judge_every=2,
+        judge_replies=8,
+        save_every=2,
+    ),
+}
+
+
+def run(config: TrainGrpoConfig) -> None:
+    """Train, and save the weights that the judge likes best as one checkpoint with the motion tokenizer.
+
+    Raises:
+        ValueError: Clips, checkpoints or evaluators are missing or do not fit each other; a reward that is no number
+            from 0 to 1, after which a further run goes on from the last checkpoint.
+    """
+    reward_model = load_reward_model(config.reward_model)
+    train(config, reward_model, None if config.judge is None else load_evaluator(config.judge).evaluator)
+
+
+def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | None) -> None:
+    """The same with evaluators at hand.
+
+    Raises:
+        ValueError: As `run`.
+    """
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    if processes.is_main_process:
+        weights = sorted((config.sft / "language_model").glob("*.safetensors"))
+        start_run(config.out, config, [config.prepared / "clips.jsonl", *weights])
+    processes.wait_for_everyone()
+    trainer, layout = make_trainer(config, reward_model, judge)
+    if processes.is_main_process:
+        drop_incomplete(config.out / "training", processes.num_processes)
+    processes.wait_for_everyone()
+    saved = any((config.out / "training").glob("checkpoint-*"))
+    trainer.train(resume_from_checkpoint=saved or None)
+    best = next((path for path in config.out.glob("best-*") if path.suffix != ".partial"), None)
+    if best is None:
+        best = config.out / "last"
+        trainer.save_model(str(best))
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        _save(config, best, layout)
+    processes.wait_for_everyone()
+
+
+def make_trainer(
+    config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | None, rollouts: Any = None
+) -> tuple[Any, TokenLayout]:
+    """A `GRPOTrainer` that is ready to train, and where the tokens of its replies are.
+
+    Args:
+        config: Of the run.
+        reward_model: Gives the rewards.
+        judge: Chooses the best checkpoint; None chooses none.
+        rollouts: TRL's `rollout_func`; None samples from the model.
+
+    Raises:
+        ValueError: The model has no room for the replies, or clips, model and motion tokenizer do not fit each other.
+    """
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    torch.manual_seed(config.seed)
+    prepared = read_prepared(config.prepared)
+    motion_tokenizer = MotionTokenizer.load(config.sft / "vqvae")
+    spoken = load_language_model(config.sft)
+    layout = token_layout(spoken.tokenizer, motion_tokenizer.model.shape.codebook)
+    weights = PAPER_WEIGHTS if config.paper else config.weights
+    shares = FormShares(reasoning=config.reasoning_share, constrained=config.constrained_share)
+    if config.paper:
+        shares = FormShares(reasoning=1.0, constrained=0.0)
+    sampled = Rollouts(spoken.tokenizer, layout, shares, config.max_codes, config.seed)
+    prompts = read_prompts(prepared)
+    check_room(spoken.model, [sampled.prompt_ids(row["prompt"]) for row in prompts], layout, config.max_codes)
+    reader = ReplyReader(motion_tokenizer, spoken.tokenizer, layout, any_reasoning=config.paper)
+    functions, counts = Rewards(reader, reward_model, prepared, config.group).functions(weights)
+    alarms = Alarms(_first_values(config.out / "metrics.jsonl"))
+    callbacks: list[Any] = [alarms, MetricsFile(config.out / "metrics.jsonl")] if processes.is_main_process else []
+    best = None
+    if judge is not None:
+        every, replies = config.judge_every, config.judge_replies
+        best = BestCheckpoint(judge, prepared, sampled, reader, config.out, every, replies, alarms)
+        callbacks.append(best)
+    with warnings.catch_warnings():
+        # TRL may still change `rollout_func`; it is the only way to give each reply a form and a grammar.
+        warnings.filterwarnings("ignore", message="You are using 'rollout_func'", category=UserWarning)
+        trainer = GRPOTrainer(
+            model=_start(spoken.model, config, layout),
+            reward_funcs=functions,  # type: ignore[arg-type]  # theirs return lists, ours sequences
+            args=GRPOConfig(
+                output_dir=str(config.out / "training"),
+                max_steps=config.steps,
+                per_device_train_batch_size=config.batch,
+                gradient_accumulation_steps=config.accumulate,
+                num_generations=config.group,
+                max_completion_length=longest_reply(layout, config.max_codes),
+                learning_rate=config.learning_rate,
+                lr_scheduler_type="cosine",
+                warmup_steps=config.warm_up_steps,
+                beta=config.beta,
+                epsilon=config.epsilon,
+                epsilon_high=config.epsilon_high,
+                temperature=config.temperature,
+                reward_weights=counts,
+                multi_objective_aggregation="sum_then_normalize" if config.paper else "normalize_then_sum",
+                scale_rewards="group",
+                loss_type="dapo",
+                mask_truncated_completions=config.mask_cut_off,
+                disable_dropout=True,
+                bf16=config.bf16,
+                gradient_checkpointing=config.gradient_checkpointing,
+                use_cpu=not torch.cuda.is_available(),
+                use_vllm=config.vllm,
+                save_steps=config.save_every,
+                save_total_limit=1,
+                logging_steps=1,
+                report_to="tensorboard",
+                logging_dir=str(config.out / "tensorboard"),
+                dataloader_pin_memory=False,
+                seed=config.seed,
+            ),
+            train_dataset=Dataset.from_list(prompts),
+            processing_class=PreTrainedTokenizerFast(
+                tokenizer_object=spoken.tokenizer, eos_token=TURN_END, pad_token=TURN_END
+            ),
+            callbacks=callbacks,
+            rollout_func=rollouts or sampled,
+        )
+    assert isinstance(trainer.model, torch.nn.Module)
+    drop_reference_adapter(trainer.model)
+    if best is not None:
+        best.trainer = trainer
+    return trainer, layout
+
+
+def read_prompts(prepared: PreparedClips) -> list[dict[str, str]]:
+    """A row for each caption of the train split: the caption, and the clip that it is of."""
+    return [
+        {"prompt": caption, "clip_id": clip.clip_id} for clip in prepared.split("train") for caption in clip.captions
+    ]
+
+
+def check_room(model: PreTrainedModel, prompts: list[list[int]], layout: TokenLayout, max_codes: int) -> None:
+    """Refuse prompts and replies that are longer than the model can read.
+
+    Raises:
+        ValueError: The longest prompt and the longest reply do not fit together.
+    """
+    room = getattr(model.config, "max_position_embeddings", None)
+    prompt, reply = max(map(len, prompts)), longest_reply(layout, max_codes)
+    if room is not None and prompt + reply > room:
+        raise ValueError(
+            f"a prompt of {prompt} tokens and a reply of up to {reply} do not fit a model of {room}; "
+            f"lower max_codes, now {max_codes}"
+        )
+
+
+def drop_incomplete(folder: Path, num_processes: int) -> None:
+    """Remove checkpoints that were being written when the run was killed; the trainer writes its state last.
+
+    A checkpoint before them is still there, because it is removed after the next one is complete.
+
+    Raises:
+        ValueError: A complete checkpoint of another number of processes, whose random states do not fit.
+    """
+    for path in folder.glob("checkpoint-*"):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            logger.warning("%s: incomplete, removed", path)
+            shutil.rmtree(path)
+            continue
+        found = len(list(path.glob("rng_state*.pth")))
+        if found != num_processes:
+            raise ValueError(f"{path}: of a run on {found} processes, this one has {num_processes}; run it on {found}")
+
+
+def _first_values(path: Path) -> dict[str, float]:
+    """The first value of each measure that a run has logged."""
+    first: dict[str, float] = {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            first = {name: value for name, value in json.loads(line).items() if value is not None} | first
+    return first
+
+
+def _start(model: PreTrainedModel, config: TrainGrpoConfig, layout: TokenLayout) -> Any:
+    # Instruct models come with sampling settings of their own; a penalty on repetition would forbid held poses.
+    model.generation_config = GenerationConfig(eos_token_id=layout.turn_end, pad_token_id=layout.turn_end)
+    if config.lora is None:
+        return model.train()
+    adapted = with_lora(model, config.lora, range(layout.think_open, layout.vocabulary_size))
+    show_head_bias(adapted)
+    return adapted.train()
+
+
+def _save(config: TrainGrpoConfig, weights: Path, layout: TokenLayout) -> None:
+    """Write the checkpoint of the run from the weights that were chosen."""
+    spoken = load_language_model(config.sft)
+    if config.lora is None:
+        model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32)
+    else:
+        from peft import PeftModel
+
+        model = merge_lora(PeftModel.from_pretrained(spoken.model, str(weights)))
+    tokenizer: Tokenizer = spoken.tokenizer
+    save_language_model(config.out, model, tokenizer, layout.codebook, config.model_id, spoken.data_notice, config)
+    shutil.copytree(config.sft / "vqvae", config.out / "vqvae", dirs_exist_ok=True)
+    logger.info("checkpoint in %s, of %s", config.out, weights)

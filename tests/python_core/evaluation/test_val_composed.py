@@ -1,0 +1,127 @@
+import json
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from python_core.clips.prepared import PreparedClip, write_prepared
+from python_core.contract.motion import Motion
+from python_core.contract.plan import parse_plan
+from python_core.contract.skeleton import BODY_22
+from python_core.evaluation.val_composed import SPLIT, SUMMARY, ValComposed, ValComposedConfig, compose_val
+from python_core.features import canonical_joints, exact_features
+
+NUM = 14
+MOVES = {
+    "right": ((17, 2, 0.9), "a person raises the right arm."),
+    "left": ((16, 2, -0.9), "someone lifts the left hand."),
+    "nod": ((12, 0, 0.4), "a person nods."),
+    "bow": ((3, 0, 0.5), "a man bows."),
+    "look": ((12, 1, 0.6), "a person looks to the left."),
+}
+"""Joint, axis and angle of what moves, and what is said; each begins and ends at rest, so that all go together."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tensors here are small: threads would wait for each other."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+def features(joint: int, axis: int, angle: float, num_frames: int) -> NDArray[np.float32]:
+    time = np.linspace(0, np.pi, num_frames)
+    rotations = np.tile(np.array([0.0, 0, 0, 1]), (num_frames, 22, 1))
+    for arm, side in ((16, -1), (17, 1)):
+        rotations[:, arm, 2], rotations[:, arm, 3] = side * np.sin(0.65), np.cos(0.65)
+    half = angle * np.sin(time) ** 2 / 2 + (0.65 if joint == 17 else -0.65 if joint == 16 else 0) * np.ones(num_frames)
+    half = half - (angle * np.sin(time) ** 2 if joint in (16, 17) else 0)
+    rotations[:, joint] = 0
+    rotations[:, joint, axis], rotations[:, joint, 3] = np.sin(half), np.cos(half)
+    root_m = np.tile([0.0, BODY_22.rest_root_height_m, 0.0], (num_frames, 1))
+    contacts = np.ones((num_frames, 4), dtype=np.bool_)
+    motion = Motion(root_m.astype(np.float32), rotations.astype(np.float32), contacts, 20.0)
+    return exact_features(canonical_joints(motion.joint_positions_m()), 20.0)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five val clips, a sixth that must not be used, and one to train on."""
+    rows, records, first = [], [], 0
+    names = [*MOVES, "secret", "train"]
+    for number, name in enumerate(names):
+        (joint, axis, angle), caption = MOVES.get(name, MOVES["nod"])
+        found = features(joint, axis, angle, 36 + 2 * number)
+        record = PreparedClip(
+            clip_id=name,
+            split="train" if name == "train" else "val",
+            source="made",
+            licence="CC BY-NC 4.0" if name == "secret" else "CC0-1.0",
+            take="",
+            captions=("a person shakes the head.",) if name == "secret" else (caption,),
+            plan=None,
+            first_row=first,
+            num_rows=len(found),
+        )
+        rows.append(found)
+        records.append(record)
+        first += len(found)
+    folder = tmp_path_factory.mktemp("clips")
+    write_prepared(folder, records, rows, 20.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def composed(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ValComposed]:
+    out = tmp_path_factory.mktemp("out") / "val_composed"
+    return out, compose_val(clips, out, ValComposedConfig(num=NUM))
+
+
+def test_compositions_are_of_permissive_val_clips_only_and_remember_which(composed: tuple[Path, ValComposed]):
+    _, found = composed
+    assert len(found.prepared.clips) == NUM
+    assert {clip.split for clip in found.prepared.clips} == {SPLIT}
+    for clip in found.prepared.clips:
+        sources = found.made_of[clip.clip_id]
+        assert {*sources} <= {*MOVES}
+        # Mirrored copies are of the same recording.
+        assert all(name in clip.clip_id for name in sources)
+        assert len(parse_plan(clip.plan or "").beats) >= len(sources) - 1
+
+
+def test_no_choice_of_clips_comes_twice_and_rows_are_those_of_the_clips(composed: tuple[Path, ValComposed]):
+    _, found = composed
+    choices = [clip.clip_id.split("@")[0] for clip in found.prepared.clips]
+    assert len({*choices}) == NUM
+    for first, second in combinations(found.prepared.clips, 2):
+        assert first.captions != second.captions
+    for clip in found.prepared.clips:
+        rows = found.prepared.features(clip)
+        assert rows.shape == (clip.num_rows, 263)
+        assert np.isfinite(rows).all()
+        seconds = parse_plan(clip.plan or "").duration_s
+        assert seconds == pytest.approx(clip.num_rows / 20, abs=0.06)
+
+
+def test_a_second_call_reads_what_is_there_and_another_seed_is_refused(composed: tuple[Path, ValComposed], clips: Path):
+    out, found = composed
+    written = (out / "rows.npy").stat().st_mtime_ns
+    again = compose_val(clips, out, ValComposedConfig(num=NUM))
+    assert (out / "rows.npy").stat().st_mtime_ns == written
+    assert again.made_of == found.made_of
+    with pytest.raises(ValueError, match="holds a run with another seed"):
+        compose_val(clips, out, ValComposedConfig(num=NUM, seed=2))
+    summary = json.loads((out / SUMMARY).read_text())
+    assert summary["num"] == NUM
+    assert sum(summary["by_beats"].values()) == NUM
+
+
+def test_a_few_clips_that_cannot_be_composed_are_refused(clips: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="no 2 of 1 permissive clips of split 'train' fit together"):
+        compose_val(clips, tmp_path / "out", ValComposedConfig(num=4, split="train"))

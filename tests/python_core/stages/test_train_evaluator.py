@@ -1,0 +1,121 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel
+
+from python_core.clips.prepared import read_prepared
+from python_core.evaluators.evaluator_checkpoint import load_evaluator
+from python_core.evaluators.takes import EvaluatorKind
+from python_core.stages import train_evaluator
+from python_core.stages.train_evaluator import PRESETS, TrainEvaluatorConfig
+
+
+@pytest.fixture(scope="module")
+def tiny(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainEvaluatorConfig:
+    """The tiny preset with a text encoder that has learned nothing."""
+    folder = tmp_path_factory.mktemp("text_encoder")
+    captions = [caption for clip in read_prepared(prepared_folder).clips for caption in clip.captions]
+    words = ["[UNK]", *sorted({word for caption in captions for word in caption.strip(".").split()})]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(2)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    BertModel(config).save_pretrained(folder)
+    return replace(PRESETS["tiny"], prepared=prepared_folder, text_encoder=folder)
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    # The judge is killed in the middle of each of its two parts.
+    ("kind", "killed_after"),
+    [("judge", 1), ("judge", 3), ("reward", 1)],
+)
+def test_a_killed_run_goes_on_with_the_same_numbers(
+    tiny: TrainEvaluatorConfig, tmp_path: Path, kind: EvaluatorKind, killed_after: int
+):
+    judge = replace(tiny.judge, movement_steps=4, movement_batch=2)
+    config = replace(tiny, kind=kind, judge=judge, steps=4, save_every=2)
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    train_evaluator.run(replace(config, out=straight))
+    original, saves = train_evaluator.save_training, 0
+
+    def save_then_kill(path, state):
+        nonlocal saves
+        original(path, state)
+        saves += 1
+        if saves == killed_after:
+            raise KeyboardInterrupt
+
+    train_evaluator.save_training = save_then_kill
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_evaluator.run(replace(config, out=stopped))
+    finally:
+        train_evaluator.save_training = original
+    train_evaluator.run(replace(config, out=stopped))
+    expected, actual = (load_file(folder / "model.safetensors") for folder in (straight, stopped))
+    assert expected.keys() == actual.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, actual[name]), name
+    assert metrics(straight)[-1] == metrics(stopped)[-1]
+
+
+@pytest.mark.parametrize("kind", ["judge", "reward"])
+def test_training_lowers_the_loss_and_the_checkpoint_reads_back(
+    tiny: TrainEvaluatorConfig, tmp_path: Path, kind: EvaluatorKind
+):
+    train_evaluator.run(replace(tiny, kind=kind, out=tmp_path))
+    lines = metrics(tmp_path)
+    assert "retrieval" in lines[-1]["measures"]["val"]
+    first, last = lines[0], lines[-2]
+    if kind == "judge":
+        assert set(first) == {"step", "movement_loss", "time_s"}
+        assert last["pairs"] + last["others"] < 100
+    else:
+        assert last["matching"] < first["matching"]
+    prepared = read_prepared(tiny.prepared)
+    loaded = load_evaluator(tmp_path)
+    clips = [np.array(prepared.features(clip)) for clip in prepared.clips]
+    distances = loaded.distances(
+        loaded.evaluator.embed_texts([clip.captions[0] for clip in prepared.clips]),
+        loaded.evaluator.embed_motions(clips),
+    )
+    assert distances.shape == (len(clips), len(clips))
+    assert np.isfinite(distances).all()
+    origin = json.loads((tmp_path / "checkpoint.json").read_text())
+    assert (origin["kind"], origin["frame_rate_hz"], origin["training"]["seed"]) == (kind, 20.0, 1)
+
+
+def test_given_word_vectors_are_kept_as_they_are(tiny: TrainEvaluatorConfig, tmp_path: Path):
+    path = tmp_path / "vectors.txt"
+    numbers = [" ".join(str(0.1 * (place + row)) for place in range(24)) for row in range(3)]
+    path.write_text("".join(f"{word} {row}\n" for word, row in zip(("walk", "person", "unk"), numbers, strict=True)))
+    judge = replace(tiny.judge, movement_steps=1, movement_batch=2)
+    train_evaluator.run(replace(tiny, judge=judge, steps=2, word_vectors=path, out=tmp_path / "judge"))
+    weights = load_file(tmp_path / "judge" / "model.safetensors")["words.weight"]
+    assert json.loads((tmp_path / "judge" / "words.json").read_text()) == ["unk", "sos", "eos", "person", "walk"]
+    np.testing.assert_allclose(weights[4], 0.1 * np.arange(24), atol=1e-6)
+    np.testing.assert_array_equal(weights[1:3], 0)
+    path.write_text("zebra 1 2 3\n")
+    with pytest.raises(ValueError, match=r"vectors\.txt: has none of the \d+ words"):
+        train_evaluator.run(replace(tiny, judge=judge, word_vectors=path, out=tmp_path / "other"))
+
+
+def test_what_is_missing_is_named(tiny: TrainEvaluatorConfig, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"model\.safetensors: missing; a text encoder comes from .* text-encoder"):
+        train_evaluator.run(replace(tiny, kind="reward", text_encoder=tmp_path, out=tmp_path / "run"))
+    with pytest.raises(ValueError, match=r"glove\.txt: missing"):
+        train_evaluator.run(replace(tiny, word_vectors=tmp_path / "glove.txt", out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,265 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel
+
+from python_core.checkpoint import load_language_model
+from python_core.clips.prepared import read_prepared
+from python_core.evaluators.evaluator import Judge, JudgeShape, judge_normalizer
+from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_reward_model, save_judge, save_reward_model
+from python_core.evaluators.reward_model import RewardModel, RewardShape
+from python_core.evaluators.token_states import load_token_states
+from python_core.grpo.rewards import RewardError
+from python_core.language_model import LoraShape
+from python_core.motion_tokenizer import MotionTokenizer
+from python_core.stages import train_grpo
+from python_core.stages.train_grpo import PRESETS, TrainGrpoConfig, drop_incomplete
+
+PROCESS = Path(__file__).with_name("grpo_process.py")
+ROOT = Path(__file__).parents[3]
+TINY_JUDGE = JudgeShape(movement_width=16, motion_width=16, text_width=16, embedding_width=16, word_width=16)
+TINY_REWARD = RewardShape(width=16, num_heads=2, text_layers=1, motion_layers=1, embedding_width=16)
+
+
+@pytest.fixture(scope="module")
+def config(prepared_folder: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainGrpoConfig:
+    """The tiny preset with two evaluators that have learned nothing."""
+    folder = tmp_path_factory.mktemp("evaluators")
+    prepared = read_prepared(prepared_folder)
+    torch.manual_seed(4)
+    words = ["[UNK]", *sorted({word for clip in prepared.clips for text in clip.captions for word in text.split()})]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    (folder / "text").mkdir()
+    tokenizer.save(str(folder / "text" / "tokenizer.json"))
+    size = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    BertModel(size).save_pretrained(folder / "text")
+    states = load_token_states(folder / "text", torch.device("cpu"))
+    reward_model = RewardModel(TINY_REWARD, states, prepared.normalizer)
+    save_reward_model(folder / "reward", reward_model, folder / "text", prepared.frame_rate_hz, {})
+    judge = Judge(TINY_JUDGE, ("unk", "sos", "eos"), judge_normalizer(prepared.normalizer))
+    save_judge(folder / "judge", judge, prepared.frame_rate_hz, {})
+    return replace(
+        PRESETS["tiny"],
+        prepared=prepared_folder,
+        sft=tiny_checkpoint,
+        reward_model=folder / "reward",
+        judge=folder / "judge",
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config: TrainGrpoConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("grpo")
+    train_grpo.run(replace(config, out=out))
+    return out
+
+
+def measures(folder: Path) -> list[dict[str, float]]:
+    """What a run logged, without times."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {
+            name: value
+            for name, value in line.items()
+            if "time" not in name and "per_second" not in name and "runtime" not in name
+        }
+        for line in lines
+    ]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_language_model(folder).model.state_dict()
+
+
+def test_a_run_logs_what_is_watched_and_ends_in_a_checkpoint_that_export_can_read(
+    undisturbed: Path, config: TrainGrpoConfig
+):
+    lines = [line for line in measures(undisturbed) if "entropy" in line]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    for name in ("groups_without_variance", "kl", "completions/clipped_ratio", "frac_reward_zero_std"):
+        assert all(name in line for line in lines), name
+    assert any("plan/tokens" in line for line in lines)
+    for name in vars(config.weights):
+        values = [line[f"rewards/{name}/mean"] for line in lines]
+        assert all(value is None or 0 <= value <= 1 for value in values), name
+    before, after = weights(config.sft), weights(undisturbed)
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], value) for name, value in after.items())
+    MotionTokenizer.load(undisturbed / "vqvae")
+
+
+def test_the_best_checkpoint_is_the_one_that_the_judge_likes_not_the_one_with_most_reward(undisturbed: Path):
+    distances = {line["step"]: line["judge/fid"] for line in measures(undisturbed) if "judge/fid" in line}
+    assert list(distances) == [2, 4]
+    (best,) = undisturbed.glob("best-*")
+    assert best.name == f"best-{min(distances, key=lambda step: distances[int(step)])}"
+    chosen = load_language_model(undisturbed).model.state_dict()
+    kept = load_file(best / "model.safetensors")
+    for name, value in kept.items():
+        assert torch.equal(chosen[name], value), name
+
+
+@pytest.mark.parametrize("lora", [None, LoraShape(rank=2)])
+def test_a_killed_run_goes_on_with_the_same_numbers(
+    lora: LoraShape | None, config: TrainGrpoConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = replace(config, lora=lora, save_every=1, steps=3, judge_every=3)
+    train_grpo.run(replace(config, out=tmp_path / "straight"))
+    with monkeypatch.context() as patch:
+        patch.setattr(train_grpo.MetricsFile, "on_save", _kill_at_step_2, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            train_grpo.run(replace(config, out=tmp_path / "stopped"))
+    # As if the kill had come while the next checkpoint was written.
+    (tmp_path / "stopped" / "training" / "checkpoint-3").mkdir()
+    train_grpo.run(replace(config, out=tmp_path / "stopped"))
+    expected, actual = weights(tmp_path / "straight"), weights(tmp_path / "stopped")
+    assert expected.keys() == actual.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, actual[name]), name
+    wanted, found = (
+        [line for line in measures(tmp_path / name) if "train_loss" not in line] for name in ("straight", "stopped")
+    )
+    assert wanted == found
+    model = load_language_model(tmp_path / "stopped").model
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    assert head is not None
+    assert embeddings.weight is head.weight
+
+
+def _kill_at_step_2(self: object, args: object, state: object, control: object, **_: object) -> None:
+    if state.global_step == 2:  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+
+class _Broken:
+    """A reward model whose motions are no numbers once it has seen so many batches."""
+
+    def __init__(self, inner: RewardModel, good_batches: int) -> None:
+        self.inner, self.left = inner, good_batches
+
+    def embed_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
+        return self.inner.embed_texts(captions)
+
+    def embed_motions(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        self.left -= 1
+        return self.inner.embed_motions(clips) * np.float32(1 if self.left >= 0 else np.nan)
+
+
+def test_a_reward_that_is_no_number_stops_the_run_and_leaves_its_last_checkpoint_to_go_on_from(
+    config: TrainGrpoConfig, undisturbed: Path, tmp_path: Path
+):
+    config = replace(config, out=tmp_path)
+    reward_model, judge = load_reward_model(config.reward_model), load_evaluator(config.judge or Path()).evaluator
+    with pytest.raises(RewardError, match=r"step [23]: \w+ of a reply to '.+' is nan"):
+        train_grpo.train(config, _Broken(reward_model, 9), judge)
+    assert (tmp_path / "training" / "checkpoint-2" / "trainer_state.json").is_file()
+    train_grpo.run(config)
+    assert weights(tmp_path).keys() == weights(undisturbed).keys()
+    for name, value in weights(undisturbed).items():
+        assert torch.equal(value, weights(tmp_path)[name]), name
+
+
+def test_the_papers_run_has_its_three_rewards_and_asks_every_prompt_to_reason(config: TrainGrpoConfig, tmp_path: Path):
+    config = replace(config, paper=True, steps=1, judge=None, out=tmp_path)
+    trainer, _ = train_grpo.make_trainer(config, load_reward_model(config.reward_model), None)
+    assert trainer.reward_func_names == ["format", "motion_similarity", "semantic_similarity"]
+    assert trainer.reward_weights.tolist() == [1.0, 2.0, 2.0]
+    assert trainer.multi_objective_aggregation == "sum_then_normalize"
+    found = trainer.rollout_func(["a person walks forward."] * 4, trainer)
+    assert found["reasoning_asked"] == [True] * 4
+    assert found["constrained"] == [False] * 4
+
+
+def test_a_motion_that_the_model_has_no_room_for_is_refused(config: TrainGrpoConfig, tmp_path: Path):
+    with pytest.raises(ValueError, match="do not fit a model of 256; lower max_codes, now 200"):
+        train_grpo.make_trainer(
+            replace(config, max_codes=200, out=tmp_path), load_reward_model(config.reward_model), None
+        )
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_refused(tmp_path: Path):
+    (tmp_path / "checkpoint-2").mkdir()
+    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    for rank in range(2):
+        (tmp_path / "checkpoint-2" / f"rng_state_{rank}.pth").touch()
+    drop_incomplete(tmp_path, 2)
+    with pytest.raises(ValueError, match="of a run on 2 processes, this one has 1"):
+        drop_incomplete(tmp_path, 1)
+
+
+def write_config(config: TrainGrpoConfig, path: Path, **changed: object) -> Path:
+    fields = {name: str(getattr(config, name)) for name in ("prepared", "sft", "reward_model", "judge")}
+    path.write_text(json.dumps(fields | changed))
+    return path
+
+
+def start(arguments: list[str], processes: int = 1) -> subprocess.Popen[bytes]:
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "deploy/accelerate/cpu.yaml")]
+        command += ["--num_processes", str(processes), "--main_process_port", "0", "--num_cpu_threads_per_process", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    return subprocess.Popen([*command, str(PROCESS), *arguments], env=environment, cwd=ROOT)
+
+
+@pytest.mark.slow
+def test_two_processes_get_the_advantages_of_one_from_the_same_replies(config: TrainGrpoConfig, tmp_path: Path):
+    results = []
+    for processes in (1, 2):
+        changed = {"steps": 1, "batch": 16 // processes, "out": str(tmp_path / f"out{processes}"), "save_every": 5}
+        path = write_config(config, tmp_path / f"config{processes}.json", **changed)
+        result = tmp_path / f"result{processes}.json"
+        assert start([str(path), "fixed", str(result)], processes).wait() == 0
+        results.append(json.loads(result.read_text()))
+    one, two = results
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert one["prompts"] == two["prompts"]
+    assert len(one["advantages"]) == 16
+    assert np.ptp(one["advantages"]) > 1
+    np.testing.assert_allclose(one["advantages"], two["advantages"], atol=1e-5)
+    assert one["rewards"].keys() == two["rewards"].keys()
+    for name, values in one["rewards"].items():
+        np.testing.assert_allclose(values, two["rewards"][name], atol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_sampled_run_on_two_processes_completes(config: TrainGrpoConfig, tmp_path: Path):
+    path = write_config(config, tmp_path / "config.json", steps=2, batch=4, out=str(tmp_path / "out"))
+    assert start([str(path), "run"], 2).wait() == 0
+    # Each process has a random state of its own, and one of them writes what is measured.
+    assert len(list((tmp_path / "out" / "training" / "checkpoint-2").glob("rng_state_*.pth"))) == 2
+    assert [line["step"] for line in measures(tmp_path / "out") if "entropy" in line] == [1, 2]
+    assert weights(tmp_path / "out").keys() == weights(config.sft).keys()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_weights(
+    config: TrainGrpoConfig, undisturbed: Path, tmp_path: Path
+):
+    path = write_config(config, tmp_path / "config.json", out=str(tmp_path / "out"))
+    metrics = tmp_path / "out" / "metrics.jsonl"
+    for lines in (1, 3):
+        process = start([str(path), "run"])
+        while process.poll() is None:
+            if metrics.is_file() and len(metrics.read_text().splitlines()) >= lines:
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.01)
+    assert start([str(path), "run"]).wait() == 0
+    for name, value in weights(undisturbed).items():
+        assert torch.equal(value, weights(tmp_path / "out")[name]), name
