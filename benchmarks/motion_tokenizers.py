@@ -190,7 +190,16 @@ def train_and_measure(contestant: Contestant, prepared: PreparedClips, steps: in
     settings: TrainingSettings = replace(nano, steps=steps)
     if contestant.published:
         settings = replace(
-            nano, steps=steps, learning_rate=5e-4, encoder_rate=1.0, hold_steps=0, position=0, root=0, velocity=0, foot=0, commitment=0.02
+            nano,
+            steps=steps,
+            learning_rate=5e-4,
+            encoder_rate=1.0,
+            hold_steps=0,
+            position=0,
+            root=0,
+            velocity=0,
+            foot=0,
+            commitment=0.02,
         )
     shape = replace(nano.shape, level_size=contestant.level_size, num_levels=contestant.num_levels)
     training = VqvaeTraining(contestant.make(shape), settings, prepared)

@@ -26,7 +26,7 @@ from python_core.features import num_features
 from python_core.reasoning.teacher import EndpointConfig
 from python_core.stages.build_reasoning import PRESETS, BuildReasoningConfig, PlanRecord, read_plans, run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EXACT_PLAN = "1. jump up, 1.0 s 2. walk forward, 1.0 s"
 CAPTIONS = {
     "a": ("a person walks forward, then quickly sits down.", "someone jumps up and stops."),
