@@ -64,7 +64,7 @@ def test_frechet_distance_is_that_of_scipys_square_root_of_a_matrix():
     first = random.normal(size=(200, 12)) @ random.normal(size=(12, 12))
     second = random.normal(size=(300, 12)) @ random.normal(size=(12, 12)) + 0.5
     covariances = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
-    root = np.asarray(scipy.linalg.sqrtm(covariances[0] @ covariances[1])).real
+    root = np.real(np.asarray(scipy.linalg.sqrtm(covariances[0] @ covariances[1])))
     expected = ((first.mean(0) - second.mean(0)) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
     assert frechet_distance(Gaussian.of(first), Gaussian.of(second)) == pytest.approx(expected, rel=1e-9)
 

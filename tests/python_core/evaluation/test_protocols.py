@@ -23,7 +23,8 @@ CLIP = PreparedClip(
 
 def prepared(lengths: list[int], frame_rate_hz: float = 20.0) -> PreparedClips:
     clips = tuple(replace(CLIP, clip_id=str(length), num_rows=length) for length in lengths)
-    return PreparedClips(clips, np.zeros((0, 263)), Normalizer(np.zeros(263), np.ones(263)), frame_rate_hz)
+    normalizer = Normalizer(np.zeros(263, np.float32), np.ones(263, np.float32))
+    return PreparedClips(clips, np.zeros((0, 263), np.float32), normalizer, frame_rate_hz)
 
 
 def test_humanml3d_takes_40_to_199_rows():
