@@ -1,6 +1,7 @@
 """How much streaming costs the motion decoder: python benchmarks/decoder_speed.py [--width 512] [--rounds 40]
 
-Writes a decoder of random weights, opens it with ONNX Runtime on one thread, and prints JSON. Times are for a code:
+Writes a decoder of the `small` preset's shape with random weights, opens it with ONNX Runtime on one thread, and prints
+JSON. Times are for a code:
 
     whole_ms          a clip of 49 codes at once, over 49
     one_ms            one code of one stream
@@ -18,6 +19,7 @@ import logging
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -29,8 +31,9 @@ from export.motion_decoder_graph import FILE, write_motion_decoder_graph
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, num_features
 from python_core.motion_decoder import MotionDecoder
+from python_core.stages.train_vqvae import PRESETS
 from python_core.steady_twist import MEMORY_FRAMES
-from python_core.vqvae import Vqvae, VqvaeShape
+from python_core.vqvae import Vqvae
 
 CLIP_CODES = 49
 STREAMS = 64
@@ -43,7 +46,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    shape = VqvaeShape(width=arguments.width, code_width=arguments.width, num_levels=6)
+    shape = replace(PRESETS["small"].shape, width=arguments.width)
     model = Vqvae(shape).eval()
     for level in model.levels:
         level.get_buffer("vectors").normal_()
