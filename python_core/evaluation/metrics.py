@@ -44,17 +44,19 @@ def retrieval_hits(texts: Embeddings, motions: Embeddings, pools: NDArray[np.int
     Returns:
         [P, pool size, at], between 0 and 1. Its mean over the first two is R-Precision.
     """
-    hits = np.zeros((*pools.shape, at))
+    hits = [hits_of_pool(distances(texts[pool], motions[pool]), at) for pool in pools]
+    return np.array(hits).reshape(*pools.shape, at)
+
+
+def hits_of_pool(apart: NDArray[np.floating], at: int = 3) -> NDArray[np.float64]:
+    """The same for one pool, from the distances of its texts to its motions, [P, P], 0 or more -> [P, at]."""
     ranks = np.arange(1, at + 1)
-    for place, pool in enumerate(pools):
-        apart = distances(texts[pool], motions[pool])
-        moves = np.isfinite(np.diagonal(apart))[:, None]
-        own = np.where(moves, np.diagonal(apart)[:, None], 0)
-        closer = (apart < own * (1 - TIE_SHARE)).sum(axis=1)[:, None]
-        # The own motion is one of those that are as near as it.
-        equal = (apart <= own * (1 + TIE_SHARE)).sum(axis=1)[:, None] - closer
-        hits[place] = np.where(moves, ((ranks - closer) / np.maximum(equal, 1)).clip(0, 1), 0)
-    return hits
+    moves = np.isfinite(np.diagonal(apart))[:, None]
+    own = np.where(moves, np.diagonal(apart)[:, None], 0)
+    closer = (apart < own * (1 - TIE_SHARE)).sum(axis=1)[:, None]
+    # The own motion is one of those that are as near as it.
+    equal = (apart <= own * (1 + TIE_SHARE)).sum(axis=1)[:, None] - closer
+    return np.where(moves, ((ranks - closer) / np.maximum(equal, 1)).clip(0, 1), 0)
 
 
 def matching_distances(texts: Embeddings, motions: Embeddings) -> NDArray[np.float64]:

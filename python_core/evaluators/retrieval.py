@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from python_core.clips.prepared import PreparedClip, PreparedClips
+from python_core.evaluation.metrics import POOL_SIZE, hits_of_pool
 from python_core.evaluators.evaluator import ROWS_PER_MOVEMENT
 from python_core.evaluators.evaluator_checkpoint import LoadedEvaluator
 from python_core.evaluators.swapped_captions import swap_order, swap_sides
-
-POOL = 32
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Swaps:
 
 
 def measure_retrieval(
-    loaded: LoadedEvaluator, prepared: PreparedClips, clips: Sequence[PreparedClip], seed: int, pool: int = POOL
+    loaded: LoadedEvaluator, prepared: PreparedClips, clips: Sequence[PreparedClip], seed: int, pool: int = POOL_SIZE
 ) -> Retrieval | None:
     """Rank motions for captions within pools of pairs.
 
@@ -61,21 +60,20 @@ def measure_retrieval(
     motions = loaded.evaluator.embed_motions(
         [np.array(prepared.features(clip)) for members in pools for clip, _ in members]
     )
-    ranks, pair_distances, start = [], [], 0
+    hits, pair_distances, start = [], [], 0
     for members in pools:
         end = start + len(members)
         distances = loaded.distances(texts[start:end], motions[start:end])
-        pairs = np.diag(distances)
-        ranks.append((distances < pairs[:, None]).sum(axis=1))
-        pair_distances.append(pairs)
+        hits.append(hits_of_pool(distances))
+        pair_distances.append(np.diag(distances))
         start = end
-    rank = np.concatenate(ranks)
+    shares = np.concatenate(hits).mean(axis=0)
     return Retrieval(
         pool=len(pools[0]),
         num_pools=len(pools),
-        r_at_1=float((rank < 1).mean()),
-        r_at_2=float((rank < 2).mean()),
-        r_at_3=float((rank < 3).mean()),
+        r_at_1=float(shares[0]),
+        r_at_2=float(shares[1]),
+        r_at_3=float(shares[2]),
         pair_distance=float(np.concatenate(pair_distances).mean()),
     )
 

@@ -46,7 +46,7 @@ CHECK = """You check a plan for the motion that a caption describes. Judge three
 Answer with exactly three lines, and give a short reason after a fail:
 relevance: pass
 order: fail, the turn comes before the walk
-brevity: pass"""  # noqa: E501
+brevity: pass"""  # noqa: E501  # a prompt has one line for a rule
 
 _THOUGHTS = re.compile(r"^.*</think>", re.DOTALL)
 _FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
