@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from python_core.checkpoint import CHECKPOINT, FORMAT_VERSION, read_config, write_json
 from python_core.contract.skeleton import BODY_22
+from python_core.evaluation.metrics import distances
 from python_core.evaluators.evaluator import Evaluator, Judge, JudgeShape
 from python_core.evaluators.reward_model import RewardModel, RewardShape
 from python_core.evaluators.token_states import FILES, load_token_states
@@ -46,12 +47,11 @@ def embedding_distances(
     texts: NDArray[np.float32], motions: NDArray[np.float32], distance: Literal["euclidean", "cosine"]
 ) -> NDArray[np.float64]:
     """Distance of each text to each motion, [N, E] and [M, E] -> [N, M]."""
-    left, right = texts.astype(np.float64), motions.astype(np.float64)
     if distance == "cosine":
+        left, right = texts.astype(np.float64), motions.astype(np.float64)
         lengths = np.linalg.norm(left, axis=1)[:, None] * np.linalg.norm(right, axis=1)
-        return 1 - left @ right.T / np.maximum(lengths, 1e-12)
-    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
-    return np.sqrt(squares.clip(min=0))
+        return (1 - left @ right.T / np.maximum(lengths, 1e-12)).clip(0)
+    return distances(texts, motions)
 
 
 def save_judge(folder: Path, judge: Judge, frame_rate_hz: float, config: Any) -> None:
