@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,47 +13,11 @@ import pytest
 
 from python_core.stages import prepare
 
+DieAtFiles = Callable[[str, str, Path, list[tuple[Path, int]]], int]
 ROOT = Path(__file__).parents[3]
 
-# Prepares in a process of its own for each OUT and LIMIT, which dies at its operation LIMIT on a file below OUT, and
-# prints how many came to their end.
-DIE_AT_FILES = """
-import os, signal, sys
-from dataclasses import replace
-from pathlib import Path
-
-from python_core.stages import prepare
-
-EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
-clips, *tries = sys.argv[1:]
-num_done = 0
-
-
-def attempt(out, limit):
-    seen = 0
-
-    def watch(event, arguments):
-        nonlocal seen
-        if event in EVENTS and str(arguments[0]).startswith(out):
-            seen += 1
-            if seen == limit:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
-    prepare.run(replace(prepare.PRESETS["tiny"], clips=(Path(clips),), out=Path(out), sheet_clips=1))
-
-
-for out, limit in zip(tries[::2], map(int, tries[1::2]), strict=True):
-    child = os.fork()
-    if child == 0:
-        attempt(out, limit)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status) != 0:
-        sys.exit(f"{out} {limit}: failed")
-    num_done += os.WIFEXITED(status)
-print(num_done)
-"""
+IMPORTS = "from python_core.stages import prepare"
+WORK = 'prepare.run(replace(prepare.PRESETS["tiny"], clips=(Path(reads),), out=Path(out), sheet_clips=1))'
 NEVER = 10**9
 MOST_OPERATIONS = 80
 """More than a run on the tiny corpus needs."""
@@ -115,15 +80,6 @@ def test_a_run_that_is_killed_often_ends_in_the_same_bytes(
     assert contents(tmp_path / "out") == undisturbed
 
 
-def die_at_files(clips: Path, tries: list[tuple[Path, int]]) -> int:
-    """How many of the tries came to their end."""
-    arguments = [str(word) for one in tries for word in one]
-    command = [sys.executable, "-c", DIE_AT_FILES, str(clips), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def undisturbed_tiny(clips_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("undisturbed_tiny")
@@ -132,21 +88,21 @@ def undisturbed_tiny(clips_folder: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_a_run_that_dies_at_ever_later_files_ends_in_the_same_bytes(
-    clips_folder: Path, undisturbed_tiny: dict[str, bytes], tmp_path: Path
+    die_at_files: DieAtFiles, clips_folder: Path, undisturbed_tiny: dict[str, bytes], tmp_path: Path
 ):
     limits = [1, 2, 3, 5, 8, 13, 21, 34, 55, NEVER]
-    num_done = die_at_files(clips_folder, [(tmp_path / "out", limit) for limit in limits])
+    num_done = die_at_files(IMPORTS, WORK, clips_folder, [(tmp_path / "out", limit) for limit in limits])
     assert 1 <= num_done < 5
     assert contents(tmp_path / "out") == undisturbed_tiny
 
 
 @pytest.mark.slow
 def test_a_run_that_dies_at_any_file_ends_in_the_same_bytes(
-    clips_folder: Path, undisturbed_tiny: dict[str, bytes], tmp_path: Path
+    die_at_files: DieAtFiles, clips_folder: Path, undisturbed_tiny: dict[str, bytes], tmp_path: Path
 ):
     limits = range(1, MOST_OPERATIONS)
     tries = [(tmp_path / str(first), limit) for first in limits for limit in (first, NEVER)]
-    num_killed = len(tries) - die_at_files(clips_folder, tries)
+    num_killed = len(tries) - die_at_files(IMPORTS, WORK, clips_folder, tries)
     # Each file of the result and of the shards is opened and renamed; the last limits are beyond all operations.
     assert 20 < num_killed < len(limits)
     for limit in limits:
