@@ -7,7 +7,10 @@ training.pt             optimizer, step and random state, to go on after a kill
 
 import dataclasses
 import json
+import logging
 import pickle
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from python_core.contract.skeleton import BODY_22
 from python_core.contract.vocabulary import CodebookSize
 from python_core.features import Normalizer
 from python_core.vqvae import Vqvae, VqvaeShape
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 CHECKPOINT = "checkpoint.json"
@@ -137,13 +142,13 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     return config
 
 
-def start_run(folder: Path, config: Any, inputs: list[Path]) -> None:
+def start_run(folder: Path, config: Any, inputs: Mapping[str, Path]) -> None:
     """Note what a run in this folder is made of, or compare a run that goes on with what was noted.
 
     Args:
         folder: Where the run writes.
         config: Its config; how long it runs and how often it saves may change.
-        inputs: Files that it reads.
+        inputs: Files that it reads, by what they are.
 
     Raises:
         ValueError: The folder holds a run of something else.
@@ -152,7 +157,7 @@ def start_run(folder: Path, config: Any, inputs: list[Path]) -> None:
     fields = json.loads(json.dumps(dataclasses.asdict(config), default=_plain))
     paths = {field for field, value in vars(config).items() if isinstance(value, Path)}
     made_of = {field: value for field, value in fields.items() if field not in paths | {"steps", "save_every"}}
-    made_of |= {path.name: sha256(path) for path in inputs}
+    made_of |= {name: sha256(path) for name, path in inputs.items()}
     path = folder / "run.json"
     if path.is_file():
         noted = json.loads(path.read_text(encoding="utf-8"))
@@ -169,6 +174,26 @@ def forget_after(path: Path, step: int) -> None:
     if path.is_file():
         kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
         path.write_text("".join(f"{line}\n" for line in kept))
+
+
+def drop_incomplete(folder: Path, num_processes: int) -> None:
+    """Remove checkpoints of a `Trainer` that were being written when the run was killed; it writes its state last.
+
+    A checkpoint before them is still there, because it is removed after the next one is complete.
+
+    Raises:
+        ValueError: A complete checkpoint of another number of processes, whose random states do not fit.
+    """
+    for path in folder.glob("checkpoint-*"):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            logger.warning("%s: incomplete, removed", path)
+            shutil.rmtree(path)
+            continue
+        found = len(list(path.glob("rng_state*.pth")))
+        if found != num_processes:
+            raise ValueError(f"{path}: of a run on {found} processes, this one has {num_processes}; run it on {found}")
 
 
 def save_training(path: Path, state: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ class LanguageModelShape:
     feed_forward: int = 704
     """Width of the feed-forward layers."""
 
-    max_tokens: int = 512
+    max_tokens: int = 768
     """Longest prompt and reply together."""
 
 
@@ -144,16 +144,18 @@ def new_language_model(shape: LanguageModelShape, tokenizer: Tokenizer, turn_end
     return LlamaForCausalLM(config)
 
 
-def load_backbone(folder: Path) -> tuple[PreTrainedModel, Tokenizer]:
-    """A pretrained causal language model and its tokenizer, from a folder in Hugging Face's layout.
+def load_backbone(name: str) -> tuple[PreTrainedModel, Tokenizer]:
+    """A pretrained causal language model and its tokenizer, from a folder in Hugging Face's layout or from its hub.
 
     Raises:
-        ValueError: The folder has no tokenizer.json.
+        ValueError: A folder without tokenizer.json.
+        OSError: Neither a folder nor a name that the hub knows.
     """
-    if not (folder / "tokenizer.json").is_file():
-        raise ValueError(f"{folder}: no tokenizer.json; get a backbone with python -m python_core fetch-backbone")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model, Tokenizer.from_file(str(folder / "tokenizer.json"))
+    file = Path(name) / "tokenizer.json"
+    if Path(name).is_dir() and not file.is_file():
+        raise ValueError(f"{name}: no tokenizer.json; get a backbone with python -m python_core fetch-backbone")
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    return model, Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(name)
 
 
 @torch.no_grad()

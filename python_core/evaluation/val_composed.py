@@ -82,7 +82,7 @@ def compose_val(prepared_folder: Path, out: Path, config: ValComposedConfig) -> 
         ValueError: Fewer than 2 permissive clips can be composed, none fit together, or the folder holds compositions
             of something else.
     """
-    start_run(out, config, [prepared_folder / "clips.jsonl", prepared_folder / "statistics.npz"])
+    start_run(out, config, {"clips": prepared_folder / "clips.jsonl", "statistics": prepared_folder / "statistics.npz"})
     prepared = read_prepared(prepared_folder)
     if (out / SUMMARY).is_file():
         return read_val_composed(out, prepared)

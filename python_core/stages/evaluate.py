@@ -147,7 +147,7 @@ def judge_it(config: EvaluateConfig, judge: Evaluator) -> Judgement:
         clip_files=sha256(config.prepared / "clips.jsonl") if (config.prepared / "clips.jsonl").is_file() else "",
     )
     prepared = read_prepared(config.prepared)
-    start_run(config.out, made_of, [])
+    start_run(config.out, made_of, {})
     spoken = _load_spoken(config)
     if config.protocol == "babel":
         judgement = evaluate_sequences(config, judge, prepared, spoken)

@@ -127,7 +127,7 @@ def run(config: PrepareConfig) -> None:
         # Complete, but not known what of.
         (config.out / SUMMARY).unlink(missing_ok=True)
     made_of = _MadeOf(**vars(config) | {"clips": (), "workers": 0}, clip_files=hash_files(config.clips))
-    start_run(config.out, made_of, [])
+    start_run(config.out, made_of, {})
     parts = config.out / "parts"
     if (config.out / SUMMARY).is_file():
         logger.info("%s: was prepared before from the same clips; remove it to prepare again", config.out)

@@ -29,11 +29,11 @@ from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepare
 from python_core.contract.skeleton import BODY_22
 from python_core.evaluators.evaluator import END, START, UNKNOWN, Judge, JudgeShape, MovementDecoder, judge_normalizer
 from python_core.evaluators.evaluator_checkpoint import LoadedEvaluator, save_judge, save_reward_model
+from python_core.evaluators.halves import EvaluatorKind, own_clips, training_clips
 from python_core.evaluators.published_judge import read_word_vectors
 from python_core.evaluators.retrieval import measure_retrieval, measure_swaps
 from python_core.evaluators.reward_model import RewardModel, RewardShape
 from python_core.evaluators.swapped_captions import swap_order, swap_sides
-from python_core.evaluators.takes import EvaluatorKind, own_clips, training_clips
 from python_core.evaluators.text_motion_samples import PairSource
 from python_core.evaluators.token_states import load_token_states
 from python_core.evaluators.word_tags import WordTagger
@@ -203,12 +203,12 @@ def run(config: TrainEvaluatorConfig) -> None:
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
     clips = training_clips(prepared, config.kind)
-    inputs = [config.prepared / name for name in ("clips.jsonl", "statistics.npz")]
+    inputs = {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
     if config.kind == "reward":
-        inputs.append(config.text_encoder / "model.safetensors")
+        inputs["text encoder"] = config.text_encoder / "model.safetensors"
     elif config.word_vectors is not None:
-        inputs.append(config.word_vectors)
-    if missing := [path for path in inputs if not path.is_file()]:
+        inputs["word vectors"] = config.word_vectors
+    if missing := [path for path in inputs.values() if not path.is_file()]:
         raise ValueError(
             f"{missing[0]}: missing; a text encoder comes from python -m python_core fetch-backbone text-encoder, "
             "word vectors from a file of GloVe"

@@ -20,7 +20,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from python_core.checkpoint import load_language_model, save_language_model, start_run
+from python_core.checkpoint import drop_incomplete, load_language_model, save_language_model, start_run
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.contract.vocabulary import TURN_END, TokenLayout
 from python_core.evaluators.evaluator import Evaluator
@@ -195,7 +195,8 @@ def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | N
     processes = PartialState(cpu=not torch.cuda.is_available())
     if processes.is_main_process:
         weights = sorted((config.sft / "language_model").glob("*.safetensors"))
-        start_run(config.out, config, [config.prepared / "clips.jsonl", *weights])
+        inputs = {"clips": config.prepared / "clips.jsonl"} | {path.name: path for path in weights}
+        start_run(config.out, config, inputs)
     processes.wait_for_everyone()
     trainer, layout = make_trainer(config, reward_model, judge)
     if processes.is_main_process:
@@ -324,26 +325,6 @@ def check_room(model: PreTrainedModel, prompts: list[list[int]], layout: TokenLa
             f"a prompt of {prompt} tokens and a reply of up to {reply} do not fit a model of {room}; "
             f"lower max_codes, now {max_codes}"
         )
-
-
-def drop_incomplete(folder: Path, num_processes: int) -> None:
-    """Remove checkpoints that were being written when the run was killed; the trainer writes its state last.
-
-    A checkpoint before them is still there, because it is removed after the next one is complete.
-
-    Raises:
-        ValueError: A complete checkpoint of another number of processes, whose random states do not fit.
-    """
-    for path in folder.glob("checkpoint-*"):
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            logger.warning("%s: incomplete, removed", path)
-            shutil.rmtree(path)
-            continue
-        found = len(list(path.glob("rng_state*.pth")))
-        if found != num_processes:
-            raise ValueError(f"{path}: of a run on {found} processes, this one has {num_processes}; run it on {found}")
 
 
 def _first_values(path: Path) -> dict[str, float]:

@@ -1,30 +1,30 @@
 """Stage `train-sft`: a language model learns to plan and to speak motion, from captions, plans and codes.
 
-A sample is a caption and its reply. Half of the replies keep their plan; captions without motion end after the plan.
-Only the reply is scored. Clips are encoded from their first frame on and from the next ones, so one motion is several
-series of codes.
+Clips are encoded from their first frame on and from the next ones, so one motion is several series of codes. Clips of
+some takes are held out; how well the model foretells them says which weights are kept, and when to stop.
 """
 
 import json
 import logging
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from rich.progress import track
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.utils.data import Dataset, SequentialSampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from torch.utils.data import SequentialSampler
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from python_core.checkpoint import forget_after, save_language_model, start_run
+from python_core.checkpoint import drop_incomplete, forget_after, save_language_model, start_run, write_json
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
-from python_core.contract.prompt import prompt_ids
-from python_core.contract.vocabulary import PROMPT_TEMPLATE, CodebookSize, TokenLayout
+from python_core.clips.takes import hold_out
+from python_core.contract.vocabulary import CodebookSize
 from python_core.language_model import (
     LanguageModelShape,
     LoraShape,
@@ -33,24 +33,23 @@ from python_core.language_model import (
     load_backbone,
     merge_lora,
     new_language_model,
-    text_ids,
     token_layout,
     train_text_tokenizer,
     with_lora,
 )
 from python_core.motion_tokenizer import MotionTokenizer
+from python_core.sft.packing import pack
+from python_core.sft.samples import IGNORED, HeldOutSamples, SampleShares, SampleWriter, TrainingSamples
 from python_core.stages.build_reasoning import PlanRecord, read_plans
+from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
 
-IGNORED = -100
-"""Label of a token that is not scored."""
-LENGTH_BUCKETS = 8
-"""Clips are sorted into this many by their length; a batch comes from one, so little of it is padding."""
+ACCURACY = "held_out_accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSftConfig:
+class TrainSftConfig(SampleShares):
     """Cold start: plans and motion, by imitation."""
 
     prepared: Path = Path("runs/prepared")
@@ -68,8 +67,10 @@ class TrainSftConfig:
     model_id: str = "motion-r1-small"
     """Name that the bundle will carry."""
 
-    backbone: Path | None = Path("runs/backbone")
-    """Pretrained model in Hugging Face's layout; None trains one of `shape` from scratch."""
+    backbone: str | None = "runs/backbone"
+    """Pretrained causal language model: a folder in Hugging Face's layout, or a name on its hub; None trains one of
+    `shape` from scratch.
+    """
 
     shape: LanguageModelShape = field(default_factory=LanguageModelShape)
     """Size of a model from scratch."""
@@ -81,7 +82,13 @@ class TrainSftConfig:
     """Optimizer steps."""
 
     batch: int = 16
-    """Samples in a step on one device."""
+    """Samples in a forward and backward pass on one device."""
+
+    accumulate: int = 1
+    """Passes in a step."""
+
+    packed: int = 1
+    """Samples side by side in a row. More than one saves padding, where attention leaves out what is masked."""
 
     learning_rate: float = 1e-4
     """Peak of the learning rate, after a linear warm-up; it falls to 0 by a cosine."""
@@ -92,20 +99,17 @@ class TrainSftConfig:
     weight_decay: float = 0.01
     """Decay of the weights."""
 
-    plan_share: float = 0.5
-    """Share of the samples with motion that keep their plan."""
-
-    text_share: float = 0.2
-    """Share of the samples that are captions without motion."""
-
     shifts: int = 2
     """Series of codes of a clip: from each of its first frames on, at most the 4 of a code."""
 
-    max_codes: int = 49
-    """Longer motions are cut."""
-
     bf16: bool = True
     """Compute in bfloat16."""
+
+    held_out_share: float = 0.02
+    """Share of the takes that are held out; 0 trains on all and keeps the last weights."""
+
+    patience: int = 5
+    """Training ends after so many checkpoints in a row that foretell held-out replies no better."""
 
     save_every: int = 500
     """Steps between checkpoints."""
@@ -113,9 +117,23 @@ class TrainSftConfig:
     seed: int = 1
     """Of the weights and the samples."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.held_out_share < 1:
+            raise ValueError(f"held_out_share goes from 0 to below 1, got {self.held_out_share}")
+        if self.packed < 1 or self.batch % self.packed:
+            raise ValueError(f"packed must divide batch, which is {self.batch}, got {self.packed}")
+
 
 PRESETS = {
-    "base": TrainSftConfig(model_id="motion-r1-base", lora=None, learning_rate=2e-5),
+    "base": TrainSftConfig(
+        model_id="motion-r1-base",
+        backbone="Qwen/Qwen2.5-3B-Instruct",
+        lora=None,
+        learning_rate=2e-5,
+        accumulate=8,
+        packed=4,
+    ),
     "small": TrainSftConfig(),
     "nano": TrainSftConfig(
         model_id="motion-r1-nano",
@@ -125,6 +143,7 @@ PRESETS = {
         batch=32,
         learning_rate=1e-3,
         weight_decay=0.1,
+        vocabulary_steps=500,
     ),
     "tiny": TrainSftConfig(
         model_id="motion-r1-tiny",
@@ -135,6 +154,9 @@ PRESETS = {
         batch=8,
         learning_rate=5e-3,
         warm_up_steps=5,
+        vocabulary_steps=50,
+        history_share=0.1,
+        held_out_share=0.0,
         save_every=100,
         bf16=False,
     ),
@@ -147,25 +169,35 @@ def run(config: TrainSftConfig) -> None:
     Raises:
         ValueError: Clips, plans, tokenizer or backbone are missing or do not fit each other.
     """
+    processes = PartialState(cpu=not torch.cuda.is_available())
     torch.manual_seed(config.seed)
     prepared, plans = read_prepared(config.prepared), read_plans(config.plans)
     motion_tokenizer = MotionTokenizer.load(config.vqvae)
     codebook = motion_tokenizer.model.shape.codebook
-    inputs = [config.prepared / "clips.jsonl", config.vqvae / "model.safetensors", config.plans]
-    start_run(config.out, config, inputs)
+    if processes.is_main_process:
+        clips, tokenizer_weights = config.prepared / "clips.jsonl", config.vqvae / "model.safetensors"
+        start_run(config.out, config, {"clips": clips, "tokenizer": tokenizer_weights, "plans": config.plans})
+        drop_incomplete(config.out / "training", processes.num_processes)
+    with processes.main_process_first():
+        codes = _encode_once(prepared, motion_tokenizer, config)
     model, tokenizer = _start(config, plans, codebook)
     layout = token_layout(tokenizer, codebook)
-    codes = _encode(prepared, "train", motion_tokenizer, config.shifts)
-    train = Samples(prepared, codes, plans, tokenizer, layout, config)
+    code_s = FRAMES_PER_CODE / prepared.frame_rate_hz
+    writer = SampleWriter(plans, codes, code_s, tokenizer, layout, config)
+    kept, held_out = _split(prepared, config)
+    batches = config.accumulate * processes.num_processes
     trained: Any = model
     if config.lora is not None and config.backbone is not None:
         trained = with_lora(model, config.lora, range(layout.think_open, layout.vocabulary_size))
+    watches = {"eval_strategy": "steps", "metric_for_best_model": ACCURACY, "load_best_model_at_end": True}
     trainer = InOrder(
         model=trained,
         args=TrainingArguments(
             output_dir=str(config.out / "training"),
             max_steps=config.steps,
             per_device_train_batch_size=config.batch,
+            per_device_eval_batch_size=config.batch,
+            gradient_accumulation_steps=config.accumulate,
             learning_rate=config.learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=config.warm_up_steps,
@@ -182,71 +214,27 @@ def run(config: TrainSftConfig) -> None:
             dataloader_pin_memory=False,
             seed=config.seed,
             label_names=["labels"],
+            restore_callback_states_from_checkpoint=True,
+            eval_steps=config.save_every,
+            **(watches if held_out else {}),
         ),
-        train_dataset=train,
-        data_collator=lambda samples: _pad(samples, layout.turn_end),
+        train_dataset=TrainingSamples(writer, kept, config.batch, batches, config.steps, config.seed),
+        eval_dataset=HeldOutSamples(writer, held_out) if held_out else None,
+        data_collator=lambda samples: pack(samples, -(-len(samples) // config.packed), layout.turn_end),
+        compute_metrics=_accuracy,
+        preprocess_logits_for_metrics=_hits,
         callbacks=[MetricsFile(config.out / "metrics.jsonl")],
     )
+    if held_out:
+        trainer.add_callback(EarlyStoppingCallback(config.patience))
     saved = any((config.out / "training").glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=saved or None)
-    final = merge_lora(trained) if trained is not model else model
-    save_language_model(config.out, final, tokenizer, codebook, config.model_id, data_notice(prepared), config)
-    shutil.copytree(config.vqvae, config.out / "vqvae", dirs_exist_ok=True, ignore=_not_the_checkpoint)
-    logger.info("checkpoint in %s", config.out)
-
-
-class Samples(Dataset[dict[str, list[int]]]):
-    """Prompts and replies as token ids, in batches of clips of like length. Sample `i` is the same whenever it is asked
-    for, so a run that goes on after a kill sees what it would have seen.
-    """
-
-    def __init__(
-        self,
-        prepared: PreparedClips,
-        codes: dict[str, list[list[int]]],
-        plans: list[PlanRecord],
-        tokenizer: Tokenizer,
-        layout: TokenLayout,
-        config: TrainSftConfig,
-    ) -> None:
-        self.codes, self.tokenizer, self.layout, self.config = codes, tokenizer, layout, config
-        by_clip: dict[str, list[PlanRecord]] = defaultdict(list)
-        self.text: list[PlanRecord] = []
-        for record in plans:
-            if record.clip_id is None:
-                self.text.append(record)
-            else:
-                by_clip[record.clip_id].append(record)
-        self.clips: list[PreparedClip] = [clip for clip in prepared.split("train") if codes[clip.clip_id]]
-        if missing := [clip.clip_id for clip in self.clips if clip.clip_id not in by_clip]:
-            raise ValueError(f"{config.plans}: no plan for {len(missing)} clips, {missing[0]} first; build them again")
-        self.by_clip = by_clip
-        by_length = np.argsort([clip.num_rows for clip in self.clips], kind="stable")
-        self.buckets = np.array_split(by_length, min(LENGTH_BUCKETS, len(self.clips)))
-
-    def __len__(self) -> int:
-        return self.config.steps * self.config.batch
-
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        of_batch = np.random.default_rng([self.config.seed, 0, index // self.config.batch])
-        random = np.random.default_rng([self.config.seed, 1, index])
-        if self.text and of_batch.random() < self.config.text_share:
-            record = self.text[random.integers(len(self.text))]
-            layout = self.layout
-            reply = [layout.think_open, *text_ids(self.tokenizer, record.plan), layout.think_close]
-        else:
-            bucket = self.buckets[of_batch.integers(len(self.buckets))]
-            clip = self.clips[bucket[random.integers(len(bucket))]]
-            records = self.by_clip[clip.clip_id]
-            record = records[random.integers(len(records))]
-            readings = self.codes[clip.clip_id]
-            codes = readings[random.integers(len(readings))][: self.config.max_codes]
-            planned = random.random() < self.config.plan_share
-            reasoning = text_ids(self.tokenizer, record.plan) if planned else None
-            reply = [*self.layout.reply_ids(reasoning, codes), self.layout.turn_end]
-        caption = record.caption.rstrip(".") if random.random() < 0.5 else record.caption
-        prompt = prompt_ids(self.tokenizer, PROMPT_TEMPLATE, self.layout, caption)
-        return {"input_ids": prompt + reply, "labels": [IGNORED] * len(prompt) + reply}
+    if processes.is_main_process:
+        final = merge_lora(trained) if trained is not model else model
+        save_language_model(config.out, final, tokenizer, codebook, config.model_id, data_notice(prepared), config)
+        shutil.copytree(config.vqvae, config.out / "vqvae", dirs_exist_ok=True, ignore=_not_the_checkpoint)
+        logger.info("checkpoint in %s", config.out)
+    processes.wait_for_everyone()
 
 
 def data_notice(prepared: PreparedClips) -> str:
@@ -263,27 +251,56 @@ class InOrder(Trainer):
 
 
 class MetricsFile(TrainerCallback):
-    """Appends what the trainer logs to a file, a JSON object a line."""
+    """Appends what the trainer logs to a file, a JSON object a line, in the main process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        forget_after(self.path, state.global_step)
+        if state.is_world_process_zero:
+            forget_after(self.path, state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": state.global_step} | (logs or {})) + "\n")
+        if state.is_world_process_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": state.global_step} | (logs or {})) + "\n")
 
 
-def _encode(prepared: PreparedClips, split: str, tokenizer: MotionTokenizer, shifts: int) -> dict[str, list[list[int]]]:
-    """Codes of each clip of a split, read from each of its first `shifts` frames on."""
+def _split(prepared: PreparedClips, config: TrainSftConfig) -> tuple[list[PreparedClip], list[PreparedClip]]:
+    """Clips to train on, and clips that are held out."""
+    train, clip_ids = prepared.split("train"), frozenset(clip.clip_id for clip in prepared.clips)
+    return hold_out(train, clip_ids, config.held_out_share) if config.held_out_share else (train, [])
+
+
+def _encode_once(
+    prepared: PreparedClips, tokenizer: MotionTokenizer, config: TrainSftConfig
+) -> dict[str, list[list[int]]]:
+    """Codes of each clip of the train split, read from each of its first `shifts` frames on; kept in a file, because
+    it takes a while.
+    """
+    path = config.out / "codes.json"
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
     codes = {}
-    for clip in track(prepared.split(split), f"encoding {split}"):
+    for clip in track(prepared.split("train"), "encoding train"):
         rows = np.array(prepared.features(clip))
-        codes[clip.clip_id] = [found for found in tokenizer.encode([rows[first:] for first in range(shifts)]) if found]
+        series = tokenizer.encode([rows[first:] for first in range(config.shifts)])
+        codes[clip.clip_id] = [found for found in series if found]
+    write_json(path, codes)
     return codes
+
+
+def _hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Which labels were the likeliest token, [B, L, V] and [B, L] -> [B, L]; IGNORED where none is scored."""
+    hits = (logits[:, :-1].argmax(-1) == labels[:, 1:]).long().masked_fill(labels[:, 1:] == IGNORED, IGNORED)
+    return torch.nn.functional.pad(hits, (1, 0), value=IGNORED)
+
+
+def _accuracy(evaluated: Any) -> dict[str, float]:
+    """Share of the scored tokens that were the likeliest."""
+    hits = evaluated.predictions
+    return {ACCURACY: float(hits[hits != IGNORED].mean())}
 
 
 def _start(
@@ -298,20 +315,6 @@ def _start(
     add_motion_tokens(tokenizer, codebook)
     add_motion_rows(model, tokenizer, codebook)
     return model, tokenizer
-
-
-def _pad(samples: list[dict[str, list[int]]], filler: int) -> dict[str, Tensor]:
-    longest = max(len(sample["input_ids"]) for sample in samples)
-
-    def padded(name: str, value: int) -> Tensor:
-        return torch.tensor([sample[name] + [value] * (longest - len(sample[name])) for sample in samples])
-
-    lengths = torch.tensor([[len(sample["input_ids"])] for sample in samples])
-    return {
-        "input_ids": padded("input_ids", filler),
-        "labels": padded("labels", IGNORED),
-        "attention_mask": (torch.arange(longest) < lengths).long(),
-    }
 
 
 def _not_the_checkpoint(folder: str, names: list[str]) -> list[str]:

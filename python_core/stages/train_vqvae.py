@@ -85,7 +85,9 @@ def run(config: TrainVqvaeConfig) -> None:
     """
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
-    start_run(config.out, config, [config.prepared / name for name in ("clips.jsonl", "statistics.npz")])
+    start_run(
+        config.out, config, {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
+    )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     training = VqvaeTraining(Vqvae(config.shape).to(device), config, prepared)
     step = 0

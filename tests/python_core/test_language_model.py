@@ -112,4 +112,4 @@ def test_lora_trains_the_new_rows_keeps_the_tie_and_merges_to_the_same_logits(
 
 def test_a_folder_without_a_tokenizer_is_no_backbone(tmp_path: Path):
     with pytest.raises(ValueError, match=r"no tokenizer\.json; get a backbone"):
-        load_backbone(tmp_path)
+        load_backbone(str(tmp_path))

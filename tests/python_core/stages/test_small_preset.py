@@ -21,7 +21,7 @@ def test_the_small_preset_fetches_smollm2_trains_an_adapter_and_saves_a_plain_mo
         prepared=prepared_folder,
         vqvae=tiny_vqvae,
         plans=tiny_plans,
-        backbone=tmp_path / "backbone",
+        backbone=str(tmp_path / "backbone"),
         out=tmp_path / "sft",
         steps=3,
         batch=2,
@@ -39,7 +39,7 @@ def test_the_small_preset_fetches_smollm2_trains_an_adapter_and_saves_a_plain_mo
     assert head.weight is embeddings
     # Words are as they were, codes have been trained.
     torch.manual_seed(config.seed)
-    backbone, tokenizer = train_sft.load_backbone(tmp_path / "backbone")
+    backbone, tokenizer = train_sft.load_backbone(str(tmp_path / "backbone"))
     train_sft.add_motion_tokens(tokenizer, CodebookSize(32, 2))
     train_sft.add_motion_rows(backbone, tokenizer, CodebookSize(32, 2))
     before = backbone.get_input_embeddings().get_parameter("weight")

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel
 
 from python_core.clips.prepared import read_prepared
 from python_core.evaluators.evaluator_checkpoint import load_evaluator
-from python_core.evaluators.takes import EvaluatorKind
+from python_core.evaluators.halves import EvaluatorKind
 from python_core.stages import train_evaluator
 from python_core.stages.train_evaluator import PRESETS, TrainEvaluatorConfig
 

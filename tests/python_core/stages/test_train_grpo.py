@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
-from python_core.checkpoint import load_language_model
+from python_core.checkpoint import drop_incomplete, load_language_model
 from python_core.clips.prepared import read_prepared
 from python_core.evaluators.evaluator import Judge, JudgeShape, judge_normalizer
 from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_reward_model, save_judge, save_reward_model
@@ -26,7 +26,7 @@ from python_core.grpo.rewards import RewardError
 from python_core.language_model import LoraShape
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.stages import train_grpo
-from python_core.stages.train_grpo import PRESETS, TrainGrpoConfig, drop_incomplete
+from python_core.stages.train_grpo import PRESETS, TrainGrpoConfig
 
 PROCESS = Path(__file__).with_name("grpo_process.py")
 ROOT = Path(__file__).parents[3]
@@ -148,17 +148,16 @@ def _kill_at_step_2(self: object, args: object, state: object, control: object, 
 
 
 class _Broken:
-    """A reward model whose motions are no numbers once it has seen so many batches."""
+    """A reward model whose motions are no numbers once a file is there."""
 
-    def __init__(self, inner: RewardModel, good_batches: int) -> None:
-        self.inner, self.left = inner, good_batches
+    def __init__(self, inner: RewardModel, broken_by: Path) -> None:
+        self.inner, self.broken_by = inner, broken_by
 
     def embed_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
         return self.inner.embed_texts(captions)
 
     def embed_motions(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        self.left -= 1
-        return self.inner.embed_motions(clips) * np.float32(1 if self.left >= 0 else np.nan)
+        return self.inner.embed_motions(clips) * np.float32(np.nan if self.broken_by.is_file() else 1)
 
 
 def test_a_reward_that_is_no_number_stops_the_run_and_leaves_its_last_checkpoint_to_go_on_from(
@@ -166,9 +165,10 @@ def test_a_reward_that_is_no_number_stops_the_run_and_leaves_its_last_checkpoint
 ):
     config = replace(config, out=tmp_path)
     reward_model, judge = load_reward_model(config.reward_model), load_evaluator(config.judge or Path()).evaluator
-    with pytest.raises(RewardError, match=r"step [23]: \w+ of a reply to '.+' is nan"):
-        train_grpo.train(config, _Broken(reward_model, 9), judge)
-    assert (tmp_path / "training" / "checkpoint-2" / "trainer_state.json").is_file()
+    saved = tmp_path / "training" / "checkpoint-2" / "trainer_state.json"
+    with pytest.raises(RewardError, match=r"step 3: \w+ of a reply to '.+' is nan"):
+        train_grpo.train(config, _Broken(reward_model, saved), judge)
+    assert saved.is_file()
     train_grpo.run(config)
     assert weights(tmp_path).keys() == weights(undisturbed).keys()
     for name, value in weights(undisturbed).items():

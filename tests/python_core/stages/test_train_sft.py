@@ -4,67 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import EvalPrediction, LlamaConfig, LlamaForCausalLM
 
-from python_core.checkpoint import load_language_model, load_vqvae
-from python_core.clips.prepared import read_prepared
-from python_core.contract.plan import parse_plan
-from python_core.contract.vocabulary import TURN_END, TURN_START, TokenLayout, parse_reply
-from python_core.language_model import LoraShape, token_layout
-from python_core.motion_tokenizer import MotionTokenizer
+from python_core.checkpoint import load_language_model
+from python_core.contract.vocabulary import TURN_END, TURN_START
+from python_core.language_model import LoraShape
+from python_core.sft.samples import IGNORED
 from python_core.stages import train_sft
-from python_core.stages.build_reasoning import PlanRecord, read_plans
-from python_core.stages.train_sft import IGNORED, PRESETS, MetricsFile, Samples, _encode, _pad
-
-
-@pytest.fixture(scope="module")
-def spoken(tiny_checkpoint: Path) -> tuple[Tokenizer, TokenLayout]:
-    tokenizer = load_language_model(tiny_checkpoint).tokenizer
-    return tokenizer, token_layout(tokenizer, load_vqvae(tiny_checkpoint / "vqvae")[0].shape.codebook)
-
-
-@pytest.fixture(scope="module")
-def samples(
-    prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, spoken: tuple[Tokenizer, TokenLayout]
-) -> Samples:
-    prepared = read_prepared(prepared_folder)
-    plans = [*read_plans(tiny_plans), PlanRecord(None, "a dog barks", 1.0, "1. bark, 1.0 s", "planner")]
-    return Samples(
-        prepared, _encode(prepared, "train", MotionTokenizer.load(tiny_vqvae), 2), plans, *spoken, PRESETS["tiny"]
-    )
-
-
-def test_only_the_reply_is_scored_and_it_is_a_reply(samples: Samples, spoken: tuple[Tokenizer, TokenLayout]):
-    tokenizer, layout = spoken
-    kinds = set()
-    for index in range(60):
-        sample = samples[index]
-        first = sample["labels"].index(next(label for label in sample["labels"] if label != IGNORED))
-        assert sample["labels"][:first] == [IGNORED] * first
-        assert sample["labels"][first:] == sample["input_ids"][first:]
-        assert tokenizer.decode(sample["input_ids"][:first]).endswith("assistant\n")
-        reply = sample["input_ids"][first:]
-        if reply[-1] == layout.think_close:
-            kinds.add("plan only")
-            continue
-        parsed = parse_reply(reply, layout)
-        kinds.add("no plan" if parsed.reasoning_ids is None else "plan")
-        if parsed.reasoning_ids is not None:
-            assert 1 <= len(parse_plan(tokenizer.decode(parsed.reasoning_ids)).beats) <= 5
-    assert kinds == {"plan only", "no plan", "plan"}
-
-
-def test_a_sample_is_the_same_whenever_it_is_asked_for(samples: Samples):
-    assert samples[7] == samples[7]
-    assert any(samples[7] != samples[index] for index in range(8, 20))
-
-
-def test_padding_is_neither_read_nor_scored():
-    batch = _pad([{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}, {"input_ids": [4], "labels": [4]}], filler=9)
-    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 9, 9]]
-    assert batch["labels"].tolist() == [[-100, 2, 3], [4, IGNORED, IGNORED]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+from python_core.stages.train_sft import ACCURACY, PRESETS, MetricsFile
 
 
 def test_training_lowers_the_loss_and_notes_where_the_data_comes_from(tiny_checkpoint: Path):
@@ -112,7 +61,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
         PRESETS["tiny"], prepared=prepared_folder, vqvae=tiny_vqvae, plans=tiny_plans, steps=8, save_every=4
     )
     if pretrained:
-        config = replace(config, backbone=tiny_backbone, lora=LoraShape(rank=2))
+        config = replace(config, backbone=str(tiny_backbone), lora=LoraShape(rank=2))
     train_sft.run(replace(config, out=tmp_path / "straight"))
     with monkeypatch.context() as patch:
         patch.setattr(MetricsFile, "on_save", _kill)
@@ -129,9 +78,61 @@ def _kill(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
+def test_weights_that_foretell_held_out_replies_best_are_kept_and_training_ends_when_it_gets_no_better(
+    prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, tmp_path: Path
+):
+    config = replace(
+        PRESETS["tiny"],
+        prepared=prepared_folder,
+        vqvae=tiny_vqvae,
+        plans=tiny_plans,
+        out=tmp_path,
+        # Of the eight made clips, some are held out.
+        held_out_share=0.4,
+        vocabulary_steps=0,
+        save_every=5,
+        patience=2,
+        steps=400,
+        learning_rate=2e-2,
+    )
+    train_sft.run(config)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    found = {line["step"]: line["eval_held_out_accuracy"] for line in lines if "eval_held_out_accuracy" in line}
+    steps = list(found)
+    best = max(found, key=lambda step: found[step])
+    assert steps[-1] < 400
+    assert steps.index(best) == len(steps) - 1 - config.patience
+    kept = load_file(tmp_path / "training" / f"checkpoint-{best}" / "model.safetensors")
+    for name, value in load_language_model(tmp_path).model.state_dict().items():
+        if name in kept:
+            assert torch.equal(value, kept[name]), name
+
+
+def test_held_out_accuracy_is_that_of_scored_tokens_seen_from_the_token_before():
+    logits = torch.zeros(1, 4, 5)
+    logits[0, [0, 1, 2, 3], [2, 3, 4, 1]] = 1.0
+    labels = torch.tensor([[IGNORED, 2, 3, 0]])
+    hits = train_sft._hits(logits, labels)
+    assert hits.tolist() == [[IGNORED, 1, 1, 0]]
+    assert train_sft._accuracy(EvalPrediction(hits.numpy(), labels.numpy())) == {ACCURACY: pytest.approx(2 / 3)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"held_out_share": 1.0}, "held_out_share goes from 0 to below 1, got 1.0"),
+        ({"packed": 3}, "packed must divide batch, which is 8, got 3"),
+        ({"max_history": 0}, "max_history must be at least 1, got 0"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(fields: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        replace(PRESETS["tiny"], **fields)
+
+
 def test_a_clip_without_a_plan_is_refused(prepared_folder: Path, tiny_vqvae: Path, tmp_path: Path):
     plans = tmp_path / "plans.jsonl"
     plans.write_text('{"clip_id": null, "caption": "a", "duration_s": 1.0, "plan": "1. a, 1.0 s", "writer": "x"}\n')
     config = replace(PRESETS["tiny"], prepared=prepared_folder, vqvae=tiny_vqvae, plans=plans, out=tmp_path / "out")
-    with pytest.raises(ValueError, match="no plan for 8 clips"):
+    with pytest.raises(ValueError, match="no plan for 8 clips, 000000t first"):
         train_sft.run(config)

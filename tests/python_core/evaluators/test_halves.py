@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips, read_prepared
-from python_core.evaluators.takes import clip_takes, training_clips
+from python_core.clips.takes import clip_takes
+from python_core.evaluators.halves import training_clips
 
 
 def made(clip_id: str, split: str = "train", source: str = "made", take: str = "") -> PreparedClip:

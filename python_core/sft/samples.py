@@ -1,0 +1,238 @@
+"""What supervised fine-tuning shows: prompts and replies as token ids, of which only the model's own words are scored.
+
+At first replies are motion alone, so that the new tokens mean something before plans speak of them. Then half of the
+replies begin with their plan, some captions have no motion and end after it, and some motions go on from the codes of
+what was done before, as a character does that is steered.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from tokenizers import Tokenizer
+from torch.utils.data import Dataset
+
+from python_core.clips.prepared import PreparedClip
+from python_core.contract.plan import Plan, format_plan, parse_plan
+from python_core.contract.prompt import prompt_ids
+from python_core.contract.vocabulary import PROMPT_TEMPLATE, TokenLayout
+from python_core.language_model import text_ids
+from python_core.stages.build_reasoning import PlanRecord
+
+IGNORED = -100
+"""Label of a token that is not scored."""
+LENGTH_BUCKETS = 8
+"""Clips are sorted into this many by their length; a batch comes from one, so little of it is padding."""
+CONNECTIVES = (", then ", " then ", ", and then ", " and ")
+
+ClipCodes = Mapping[str, Sequence[Sequence[int]]]
+"""Series of codes of each clip, by its id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleShares:
+    """How often each kind of sample comes.
+
+    Raises:
+        ValueError: A share that is not from 0 to 1, or a count below 1.
+    """
+
+    vocabulary_steps: int = 2_000
+    """First steps, in which replies are motion without plans."""
+
+    plan_share: float = 0.5
+    """Share of the samples with motion that keep their plan."""
+
+    text_share: float = 0.2
+    """Share of the batches that are captions without motion, where there are some."""
+
+    history_share: float = 0.2
+    """Share of the samples with motion that go on from history."""
+
+    max_history: int = 16
+    """Codes of history, at most."""
+
+    max_codes: int = 49
+    """Clips of more codes are left out."""
+
+    def __post_init__(self) -> None:
+        for name in ("plan_share", "text_share", "history_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} goes from 0 to 1, got {getattr(self, name)}")
+        for name in ("max_history", "max_codes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt with its reply."""
+
+    input_ids: list[int]
+    labels: list[int]
+    """The same, IGNORED where the model is not scored."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked, and what is answered."""
+
+    caption: str
+    plan: str | None
+    """None for an answer without reasoning."""
+    codes: Sequence[int]
+    history: Sequence[int] = ()
+    """Codes before them, which the model is given."""
+
+
+class SampleWriter:
+    """Writes samples of clips and their plans.
+
+    Args:
+        plans: Of clips, and of captions without motion.
+        codes: Of the clips.
+        code_s: Seconds of a code.
+        tokenizer: Of the language model.
+        layout: Where the tokens of replies are.
+        shares: How often each kind comes.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[PlanRecord],
+        codes: ClipCodes,
+        code_s: float,
+        tokenizer: Tokenizer,
+        layout: TokenLayout,
+        shares: SampleShares,
+    ) -> None:
+        self.codes, self.code_s = codes, code_s
+        self.tokenizer, self.layout, self.shares = tokenizer, layout, shares
+        self.text = [record for record in plans if record.clip_id is None]
+        self.by_clip: dict[str, list[PlanRecord]] = defaultdict(list)
+        for record in plans:
+            if record.clip_id is not None:
+                self.by_clip[record.clip_id].append(record)
+
+    def of_clip(self, clip: PreparedClip, random: np.random.Generator, with_plan: bool) -> Sample:
+        """A caption of a clip and its codes, or a part of them that goes on from the rest."""
+        records, series = self.by_clip[clip.clip_id], self.codes[clip.clip_id]
+        record, codes = records[random.integers(len(records))], series[random.integers(len(series))]
+        request = Request(record.caption, record.plan, codes)
+        if random.random() < self.shares.history_share:
+            request = self._continued(clip, request, random)
+        planned = random.random() < self.shares.plan_share
+        return self.write(request if with_plan and planned else replace(request, plan=None), random)
+
+    def of_text(self, random: np.random.Generator) -> Sample:
+        """A caption without motion, and its plan."""
+        record = self.text[random.integers(len(self.text))]
+        layout = self.layout
+        reply = [layout.think_open, *text_ids(self.tokenizer, record.plan), layout.think_close]
+        return self._scored(self._prompt(record.caption, random), [], [], reply)
+
+    def write(self, request: Request, random: np.random.Generator | None = None) -> Sample:
+        """A whole reply, as the model writes it after the history it is given; without `random` captions stay as they
+        are.
+        """
+        reasoning = None if request.plan is None else text_ids(self.tokenizer, request.plan)
+        reply = self.layout.reply_ids(reasoning, [*request.history, *request.codes])
+        first = reply.index(self.layout.motion_open) + 1
+        given = first + len(request.history) * self.layout.num_levels
+        ends = [*reply[given:], self.layout.turn_end]
+        return self._scored(self._prompt(request.caption, random), reply[:first], reply[first:given], ends)
+
+    def _continued(self, clip: PreparedClip, request: Request, random: np.random.Generator) -> Request:
+        """The same from a later code on: from a later beat of an exact plan, or anywhere in what is one beat. The
+        caption is then that of what is left. Guessed durations of several beats are nothing to cut by.
+        """
+        assert request.plan is not None
+        plan, num_codes = parse_plan(request.plan), len(request.codes)
+        if len(plan.beats) == 1:
+            cut = int(random.integers(1, max(2, num_codes)))
+            left = Plan((replace(plan.beats[0], duration_s=max(1, num_codes - cut) * self.code_s),))
+            caption = request.caption
+        elif clip.plan is not None:
+            beat = int(random.integers(1, len(plan.beats)))
+            cut = round(sum(before.duration_s for before in plan.beats[:beat]) / self.code_s)
+            left = Plan(plan.beats[beat:])
+            caption = CONNECTIVES[random.integers(len(CONNECTIVES))].join(one.text for one in left.beats)
+        else:
+            return request
+        if not 0 < cut < num_codes:
+            return request
+        first = max(0, cut - int(random.integers(1, self.shares.max_history + 1)))
+        return Request(caption, format_plan(left), request.codes[cut:], request.codes[first:cut])
+
+    def _prompt(self, caption: str, random: np.random.Generator | None) -> list[int]:
+        if random is not None and random.random() < 0.5:
+            caption = caption.rstrip(".")
+        return prompt_ids(self.tokenizer, PROMPT_TEMPLATE, self.layout, caption)
+
+    @staticmethod
+    def _scored(prompt: list[int], begun: list[int], given: list[int], ends: list[int]) -> Sample:
+        labels = [IGNORED] * len(prompt) + begun + [IGNORED] * len(given) + ends
+        return Sample([*prompt, *begun, *given, *ends], labels)
+
+
+class TrainingSamples(Dataset[Sample]):
+    """Samples in the order of training. Each is the same whenever it is asked for, so a run that goes on after a kill
+    sees what it would have seen.
+
+    Args:
+        writer: Writes them.
+        clips: Clips to draw from.
+        batch: Samples in a batch, which come from clips of like length.
+        batches: Batches in a step, of all devices.
+        steps: Steps of the run.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: No clip, or one without a plan.
+    """
+
+    def __init__(
+        self, writer: SampleWriter, clips: Sequence[PreparedClip], batch: int, batches: int, steps: int, seed: int
+    ) -> None:
+        self.writer, self.batch, self.batches, self.steps, self.seed = writer, batch, batches, steps, seed
+        self.clips = [clip for clip in clips if 0 < _longest(writer.codes[clip.clip_id]) <= writer.shares.max_codes]
+        if not self.clips:
+            raise ValueError(f"no clip to learn from has 1 to {writer.shares.max_codes} codes; prepare clips that do")
+        if missing := [clip.clip_id for clip in self.clips if clip.clip_id not in writer.by_clip]:
+            raise ValueError(f"no plan for {len(missing)} clips, {missing[0]} first; run build-reasoning again")
+        by_length = np.argsort([clip.num_rows for clip in self.clips], kind="stable")
+        self.buckets = np.array_split(by_length, min(LENGTH_BUCKETS, len(self.clips)))
+
+    def __len__(self) -> int:
+        return self.steps * self.batches * self.batch
+
+    def __getitem__(self, index: int) -> Sample:
+        batch = index // self.batch
+        of_batch = np.random.default_rng([self.seed, 0, batch])
+        random = np.random.default_rng([self.seed, 1, index])
+        with_plan = batch // self.batches >= self.writer.shares.vocabulary_steps
+        if with_plan and self.writer.text and of_batch.random() < self.writer.shares.text_share:
+            return self.writer.of_text(random)
+        bucket = self.buckets[of_batch.integers(len(self.buckets))]
+        return self.writer.of_clip(self.clips[bucket[random.integers(len(bucket))]], random, with_plan)
+
+
+class HeldOutSamples(Dataset[Sample]):
+    """One whole reply with its plan for each held-out clip, the short ones first."""
+
+    def __init__(self, writer: SampleWriter, clips: Sequence[PreparedClip]) -> None:
+        whole = [clip for clip in clips if 0 < _longest(writer.codes[clip.clip_id]) <= writer.shares.max_codes]
+        ordered = sorted(whole, key=lambda clip: clip.num_rows)
+        records = [(writer.by_clip[clip.clip_id][0], writer.codes[clip.clip_id][0]) for clip in ordered]
+        self.samples = [writer.write(Request(record.caption, record.plan, codes)) for record, codes in records]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+def _longest(series: Sequence[Sequence[int]]) -> int:
+    return max(map(len, series), default=0)

@@ -1,0 +1,65 @@
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import LlamaForCausalLM
+
+from python_core.contract.vocabulary import TokenLayout
+from python_core.language_model import LanguageModelShape, new_language_model
+from python_core.sft.packing import pack
+from python_core.sft.samples import IGNORED, Sample, SampleWriter, TrainingSamples
+from tests.python_core.sft.conftest import EXACT, GUESSED, ONE_BEAT
+
+
+def test_what_fills_up_a_row_is_neither_read_nor_scored():
+    samples = [Sample([4], [4]), Sample([1, 2, 3], [IGNORED, 2, 3])]
+    batch = pack(samples, num_rows=2, filler=9)
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert batch["labels"].tolist() == [[IGNORED, 2, 3], [4, IGNORED, IGNORED]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2], [0, 0, 1]]
+
+
+def test_positions_begin_anew_with_each_sample_of_a_row():
+    samples = [Sample([token] * length, [token] * length) for token, length in ((1, 4), (2, 1), (3, 2), (4, 2))]
+    batch = pack(samples, num_rows=2, filler=9)
+    assert batch["input_ids"].tolist() == [[1, 1, 1, 1, 2], [3, 3, 4, 4, 9]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0], [0, 1, 0, 1, 0]]
+
+
+@pytest.fixture
+def model(sft_tokenizer: Tokenizer, layout: TokenLayout) -> LlamaForCausalLM:
+    torch.manual_seed(2)
+    shape = LanguageModelShape(width=32, layers=2, heads=2, feed_forward=48, max_tokens=256)
+    return new_language_model(shape, sft_tokenizer, layout.turn_end).eval()
+
+
+@pytest.mark.parametrize("num_rows", [1, 3])
+def test_packed_samples_have_the_losses_and_gradients_that_they_have_alone(
+    num_rows: int, writer: SampleWriter, model: LlamaForCausalLM, layout: TokenLayout
+):
+    drawn = TrainingSamples(writer, [ONE_BEAT, EXACT, GUESSED], batch=8, batches=1, steps=5, seed=1)
+    samples = [drawn[index] for index in range(16, 24)]
+    scored = [sum(label != IGNORED for label in sample.labels) for sample in samples]
+
+    alone = torch.stack([model(**pack([sample], 1, layout.turn_end)).loss for sample in samples])
+    expected = (alone * torch.tensor(scored)).sum() / sum(scored)
+    expected.backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    model.zero_grad()
+
+    loss = model(**pack(samples, num_rows, layout.turn_end)).loss
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    found = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert len(found) == len(gradients)
+    for gradient, wanted in zip(found, gradients, strict=True):
+        assert torch.allclose(gradient, wanted, atol=1e-6)
+
+
+def test_a_sample_reads_nothing_of_its_neighbours(model: LlamaForCausalLM):
+    first, second = [5, 6, 7, 8], [9, 10, 11]
+    with torch.no_grad():
+        both = model(**pack([Sample(first, first), Sample(second, second)], 1, 3)).logits[0, 4:]
+        other = model(**pack([Sample([8, 8, 8, 8], [8] * 4), Sample(second, second)], 1, 3)).logits[0, 4:]
+        alone = model(input_ids=torch.tensor([second])).logits[0]
+    assert torch.allclose(both, alone, atol=1e-6)
+    assert torch.allclose(both, other, atol=1e-6)

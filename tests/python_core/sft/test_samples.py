@@ -1,0 +1,149 @@
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from python_core.contract.plan import parse_plan
+from python_core.contract.prompt import prompt_ids
+from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyParser, TokenLayout, parse_reply
+from python_core.sft.samples import IGNORED, HeldOutSamples, Sample, SampleShares, SampleWriter, TrainingSamples
+from tests.python_core.sft.conftest import CODE_S, CODES, EXACT, GUESSED, ONE_BEAT, PLANS
+
+CLIPS = [ONE_BEAT, EXACT, GUESSED]
+
+
+def shared(writer: SampleWriter, **shares: Any) -> SampleWriter:
+    changed = replace(writer.shares, **shares)
+    return SampleWriter(PLANS, CODES, CODE_S, writer.tokenizer, writer.layout, changed)
+
+
+def read(sample: Sample, writer: SampleWriter) -> tuple[str, ReplyParser, list[int]]:
+    """Caption, reply and the codes that are given."""
+    layout = writer.layout
+    ids, scored = sample.input_ids, [label != IGNORED for label in sample.labels]
+    assert [label for label in sample.labels if label != IGNORED] == [
+        token for token, counts in zip(ids, scored, strict=True) if counts
+    ]
+    begin = scored.index(True)
+    caption = writer.tokenizer.decode(ids[:begin]).split("user\n")[1].split("\nassistant")[0]
+    reply = parse_reply(ids[begin:], layout)
+    given = [token for token, counts in zip(ids[begin:], scored[begin:], strict=True) if not counts]
+    assert all(layout.is_of_code(token) for token in given)
+    return caption, reply, reply.codes[: len(given) // layout.num_levels]
+
+
+def test_what_is_scored_is_the_whole_reply_and_nothing_else(writer: SampleWriter):
+    writer = shared(writer, history_share=0.0, plan_share=1.0)
+    for clip in CLIPS:
+        sample = writer.of_clip(clip, np.random.default_rng(0), with_plan=True)
+        caption, reply, given = read(sample, writer)
+        assert not given
+        assert reply.codes == CODES[clip.clip_id][0]
+        (record,) = (record for record in PLANS if record.clip_id == clip.clip_id)
+        assert caption.rstrip(".") == record.caption.rstrip(".")
+        assert writer.tokenizer.decode(reply.reasoning_ids or []) == record.plan
+
+
+def test_the_plan_lasts_as_long_as_the_codes_also_after_history(writer: SampleWriter):
+    writer = shared(writer, history_share=0.7, plan_share=1.0)
+    for number in range(100):
+        clip = CLIPS[number % 3]
+        _, reply, given = read(writer.of_clip(clip, np.random.default_rng(number), with_plan=True), writer)
+        plan = parse_plan(writer.tokenizer.decode(reply.reasoning_ids or []))
+        assert plan.duration_s / CODE_S == pytest.approx(len(reply.codes) - len(given), abs=1)
+
+
+def test_a_steered_motion_goes_on_from_the_beat_before_and_is_asked_for_what_is_left(writer: SampleWriter):
+    writer = shared(writer, history_share=1.0, plan_share=1.0)
+    seen = set()
+    for number in range(60):
+        caption, reply, given = read(writer.of_clip(EXACT, np.random.default_rng(number), with_plan=True), writer)
+        plan = writer.tokenizer.decode(reply.reasoning_ids or [])
+        cut = {"1. turn left, 0.8 s 2. sit down, 1.6 s": 8, "1. sit down, 1.6 s": 12}[plan]
+        assert 1 <= len(given) <= 4
+        assert reply.codes == CODES["exact"][0][cut - len(given) :]
+        assert caption.startswith("turn left") if cut == 8 else caption == "sit down"
+        seen.add((cut, len(given)))
+    assert seen == {(cut, length) for cut in (8, 12) for length in (1, 2, 3, 4)}
+
+
+def test_one_beat_is_cut_anywhere_and_guessed_beats_nowhere(writer: SampleWriter):
+    writer = shared(writer, history_share=1.0)
+    cuts = set()
+    for number in range(200):
+        caption, reply, given = read(writer.of_clip(ONE_BEAT, np.random.default_rng(number), with_plan=True), writer)
+        assert caption.rstrip(".") == "a person walks"
+        assert reply.codes[-1] == 19
+        cuts.add(reply.codes[0] + len(given))
+        _, reply, given = read(writer.of_clip(GUESSED, np.random.default_rng(number), with_plan=True), writer)
+        assert not given
+        assert reply.codes == CODES["guessed"][0]
+    assert cuts == set(range(1, 20))
+
+
+def test_plans_and_captions_without_motion_come_after_the_first_steps(writer: SampleWriter, layout: TokenLayout):
+    writer = shared(writer, plan_share=0.5, text_share=0.3)
+    samples = TrainingSamples(writer, CLIPS, batch=4, batches=2, steps=40, seed=3)
+    assert len(samples) == 320
+    kinds: dict[str, list[int]] = {"motion": [], "plan": [], "text": []}
+    for index in range(len(samples)):
+        ids, labels = samples[index].input_ids, samples[index].labels
+        first = next(place for place, label in enumerate(labels) if label != IGNORED)
+        kind = "text" if layout.motion_open not in ids else "plan" if ids[first] == layout.think_open else "motion"
+        kinds[kind].append(index)
+    # Two steps of two batches of four.
+    assert min(kinds["plan"] + kinds["text"]) >= 16
+    assert set(range(16)) < set(kinds["motion"])
+    later = len(samples) - 16
+    assert len(kinds["text"]) / later == pytest.approx(0.3, abs=0.15)
+    assert len(kinds["plan"]) / (later - len(kinds["text"])) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_sample_is_the_same_whenever_it_is_asked_for(writer: SampleWriter):
+    samples = TrainingSamples(writer, CLIPS, batch=4, batches=1, steps=40, seed=3)
+    assert samples[37] == samples[37]
+    assert len({tuple(samples[index].input_ids) for index in range(40)}) > 12
+
+
+def test_a_clip_without_a_plan_is_refused_by_name(writer: SampleWriter):
+    writer.codes = CODES | {"other": [[1, 2]]}
+    with pytest.raises(ValueError, match="no plan for 1 clips, other first; run build-reasoning again"):
+        TrainingSamples(writer, [*CLIPS, replace(ONE_BEAT, clip_id="other")], batch=4, batches=1, steps=40, seed=3)
+
+
+def test_clips_that_are_too_long_are_left_out_and_only_such_are_refused(writer: SampleWriter):
+    writer = shared(writer, max_codes=19)
+    with pytest.raises(ValueError, match="no clip to learn from has 1 to 19 codes"):
+        TrainingSamples(writer, CLIPS, batch=4, batches=1, steps=40, seed=3)
+    assert len(HeldOutSamples(writer, CLIPS)) == 0
+
+
+def test_held_out_samples_are_whole_replies_with_plans(writer: SampleWriter):
+    samples = HeldOutSamples(writer, CLIPS)
+    for clip, number in zip(CLIPS, range(len(samples)), strict=True):
+        _, reply, given = read(samples[number], writer)
+        assert not given
+        assert reply.codes == CODES[clip.clip_id][0]
+        assert reply.reasoning_ids
+
+
+@pytest.mark.parametrize("name", ["plan_share", "text_share", "history_share"])
+def test_shares_go_from_0_to_1(name: str):
+    for share in (-0.1, 1.5, float("nan")):
+        wrong: dict[str, Any] = {name: share}
+        with pytest.raises(ValueError, match=f"{name} goes from 0 to 1, got {share}"):
+            SampleShares(**wrong)
+
+
+def test_a_caption_that_is_only_text_ends_after_its_plan(
+    writer: SampleWriter, sft_tokenizer: Tokenizer, layout: TokenLayout
+):
+    sample = writer.of_text(np.random.default_rng(1))
+    first = sample.labels.index(layout.think_open)
+    assert sample.input_ids[:first] in [
+        prompt_ids(sft_tokenizer, PROMPT_TEMPLATE, layout, caption) for caption in ("a dog barks.", "a dog barks")
+    ]
+    assert sft_tokenizer.decode(sample.input_ids[first + 1 : -1]) == "1. bark, 1.0 s"
+    assert sample.input_ids[-1] == layout.think_close
