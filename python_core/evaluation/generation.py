@@ -8,22 +8,11 @@ from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
 from python_core.contract.prompt import prompt_ids
-from python_core.contract.vocabulary import (
-    MAX_REASONING_TOKENS,
-    PROMPT_TEMPLATE,
-    Place,
-    ReplyError,
-    ReplyParser,
-    TokenLayout,
-    parse_reply,
-)
-
-NUM_TAGS = 5
-"""Tokens of a reply that are neither reasoning nor codes."""
+from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyError, ReplyParser, TokenLayout, parse_reply
+from python_core.reply_mask import ReplyMask, ReplyRow, longest_reply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +98,7 @@ def generate(
     """
     asked = [prompt_ids(tokenizer, PROMPT_TEMPLATE, layout, prompt.text) for prompt in prompts]
     longest, history = max(map(len, asked)), max(len(prompt.history) for prompt in prompts)
-    max_new = NUM_TAGS + MAX_REASONING_TOKENS * sampling.reasoning
-    max_new += layout.num_levels * (history + sampling.max_codes)
+    max_new = longest_reply(layout, history + sampling.max_codes, sampling.reasoning)
     room = getattr(model.config, "max_position_embeddings", None)
     if room is not None and longest + max_new > room:
         raise ValueError(
@@ -120,7 +108,16 @@ def generate(
     # Padded on the left, so that all replies begin in one column.
     filled = [[layout.turn_end] * (longest - len(ids)) + ids for ids in asked]
     mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in asked]
-    grammar = _Grammar(layout, prompts, sampling)
+    rows = [
+        ReplyRow(
+            parser=ReplyParser(layout),
+            max_codes=len(prompt.history) + sampling.max_codes,
+            constrained=sampling.constrained,
+            given=[] if sampling.reasoning else [layout.motion_open],
+            history=[token for code in prompt.history for token in layout.code_ids(code)],
+        )
+        for prompt in prompts
+    ]
     config = GenerationConfig(
         do_sample=True,
         temperature=sampling.temperature,
@@ -139,7 +136,7 @@ def generate(
             inputs=torch.tensor(filled, device=device),
             attention_mask=torch.tensor(mask, device=device),
             generation_config=config,
-            logits_processor=LogitsProcessorList([grammar]),
+            logits_processor=LogitsProcessorList([ReplyMask(rows, longest)]),
             use_model_defaults=False,
         )
     replies = []
@@ -147,52 +144,3 @@ def generate(
         end = row.index(layout.turn_end) + 1 if layout.turn_end in row else len(row)
         replies.append(read_reply(row[:end], layout, len(prompt.history)))
     return replies
-
-
-class _Grammar(LogitsProcessor):
-    """Follows the reply of each row, allows what its grammar does, and puts history where its motion begins."""
-
-    def __init__(self, layout: TokenLayout, prompts: Sequence[Prompt], sampling: Sampling) -> None:
-        self.layout, self.sampling = layout, sampling
-        self.parsers: list[ReplyParser | None] = [ReplyParser(layout) for _ in prompts]
-        self.max_codes = [len(prompt.history) + sampling.max_codes for prompt in prompts]
-        self.forced = [[] if sampling.reasoning else [layout.motion_open] for _ in prompts]
-        self.history = [[token for code in prompt.history for token in layout.code_ids(code)] for prompt in prompts]
-        self.started = False
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if self.started:
-            for row, token_id in enumerate(input_ids[:, -1].tolist()):
-                self._follow(row, token_id)
-        self.started = True
-        for row, parser in enumerate(self.parsers):
-            if self.forced[row]:
-                self._allow_only(scores[row], self.forced[row].pop(0))
-            elif parser is None or parser.place is Place.DONE:
-                self._allow_only(scores[row], self.layout.turn_end)
-            elif self.sampling.constrained:
-                if len(parser.codes) >= self.max_codes[row] and not parser.entries:
-                    self._allow_only(scores[row], self.layout.motion_close)
-                    continue
-                allowed = torch.from_numpy(parser.allowed()).to(scores.device)
-                scores[row, : len(allowed)].masked_fill_(~allowed, float("-inf"))
-                # Rows of padding that the model has beyond the vocabulary.
-                scores[row, len(allowed) :] = float("-inf")
-        return scores
-
-    def _follow(self, row: int, token_id: int) -> None:
-        parser = self.parsers[row]
-        if parser is None or parser.place is Place.DONE:
-            return
-        try:
-            parser.feed(token_id)
-        except ReplyError:
-            self.parsers[row] = None
-            return
-        if token_id == self.layout.motion_open:
-            self.forced[row] = self.history[row]
-
-    @staticmethod
-    def _allow_only(scores: Tensor, token_id: int) -> None:
-        scores.fill_(float("-inf"))
-        scores[token_id] = 0.0

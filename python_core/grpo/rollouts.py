@@ -11,15 +11,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 
 from python_core.contract.prompt import prompt_ids
-from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, Place, ReplyParser, TokenLayout
+from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyParser, TokenLayout
+from python_core.reply_mask import ReplyMask, ReplyRow, longest_reply
 
 
 @dataclass(frozen=True)
@@ -55,43 +54,6 @@ class FormShares:
         digest = hashlib.sha256(f"{seed} {step} {prompt}".encode()).digest()
         first, second = (int.from_bytes(digest[start : start + 8], "big") / 2**64 for start in (0, 8))
         return ReplyForm(reasoning=first < self.reasoning, constrained=second < self.constrained)
-
-
-class GrammarMask(LogitsProcessor):
-    """Takes the tokens that cannot come next out of the choice, in the rows that have a parser.
-
-    Args:
-        parsers: Of each row, at the place where the prompt ends; None leaves the row alone.
-        prompt_length: Tokens before the first that is sampled.
-        max_codes: After so many codes only `</Motion>` is left.
-    """
-
-    def __init__(self, parsers: Sequence[ReplyParser | None], prompt_length: int, max_codes: int) -> None:
-        self.parsers, self.prompt_length, self.max_codes = parsers, prompt_length, max_codes
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Token ids so far [B, N] and logits of the next [B, V] -> logits [B, V]."""
-        last = input_ids[:, -1].tolist() if input_ids.shape[1] > self.prompt_length else None
-        refused = np.zeros(tuple(scores.shape), dtype=np.bool_)
-        for row, parser in enumerate(self.parsers):
-            if parser is not None:
-                if last is not None:
-                    parser.feed(last[row])
-                refused[row] = True
-                refused[row, : parser.layout.vocabulary_size] = ~self._allowed(parser)
-        return scores.masked_fill(torch.from_numpy(refused).to(scores.device), float("-inf"))
-
-    def _allowed(self, parser: ReplyParser) -> Any:
-        allowed = parser.allowed()
-        if parser.place is Place.MOTION and len(parser.codes) >= self.max_codes:
-            allowed[:] = False
-            allowed[parser.layout.motion_close] = True
-        return allowed
-
-
-def longest_reply(layout: TokenLayout, max_codes: int) -> int:
-    """Tokens of a reply with the longest reasoning and motion: think and motion tags, and the end of the turn."""
-    return MAX_REASONING_TOKENS + layout.num_levels * max_codes + 5
 
 
 class Rollouts:
@@ -143,7 +105,7 @@ class Rollouts:
         device = trainer.accelerator.device
         padded = torch.tensor([[self.layout.turn_end] * (longest - len(ids)) + ids for ids in inputs], device=device)
         starts = torch.tensor([[longest - len(ids)] for ids in inputs], device=device)
-        parsers = [self._parser(form) if form.constrained else None for form in forms]
+        rows = [self._row(form) if form.constrained else None for form in forms]
         wrapped = trainer.model_wrapped
         whole = nullcontext()
         if isinstance(wrapped, FullyShardedDataParallel):
@@ -167,7 +129,7 @@ class Rollouts:
                     pad_token_id=self.layout.turn_end,
                     disable_compile=True,
                 ),
-                logits_processor=LogitsProcessorList([GrammarMask(parsers, longest, self.max_codes)]),
+                logits_processor=LogitsProcessorList([ReplyMask(rows, longest)]),
                 use_model_defaults=False,
             )
         # The opening is the last token of the input and the first of the reply.
@@ -194,10 +156,10 @@ class Rollouts:
     def _opening(self, form: ReplyForm) -> int:
         return self.layout.think_open if form.reasoning else self.layout.motion_open
 
-    def _parser(self, form: ReplyForm) -> ReplyParser:
+    def _row(self, form: ReplyForm) -> ReplyRow:
         parser = ReplyParser(self.layout)
         parser.feed(self._opening(form))
-        return parser
+        return ReplyRow(parser, self.max_codes)
 
     def _until_end(self, ids: list[int]) -> list[int]:
         """Without what fills up a row after its end."""

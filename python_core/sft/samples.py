@@ -118,7 +118,7 @@ class SampleWriter:
     def of_clip(self, clip: PreparedClip, random: np.random.Generator, with_plan: bool) -> Sample:
         """A caption of a clip and its codes, or a part of them that goes on from the rest."""
         records, series = self.by_clip[clip.clip_id], self.codes[clip.clip_id]
-        record, codes = records[random.integers(len(records))], series[random.integers(len(series))]
+        record, codes = records[int(random.integers(len(records)))], series[int(random.integers(len(series)))]
         request = Request(record.caption, record.plan, codes)
         if random.random() < self.shares.history_share:
             request = self._continued(clip, request, random)
@@ -127,7 +127,7 @@ class SampleWriter:
 
     def of_text(self, random: np.random.Generator) -> Sample:
         """A caption without motion, and its plan."""
-        record = self.text[random.integers(len(self.text))]
+        record = self.text[int(random.integers(len(self.text)))]
         layout = self.layout
         reply = [layout.think_open, *text_ids(self.tokenizer, record.plan), layout.think_close]
         return self._scored(self._prompt(record.caption, random), [], [], reply)

@@ -30,9 +30,10 @@ from python_core.grpo.best_checkpoint import BestCheckpoint
 from python_core.grpo.lora_tokens import drop_reference_adapter, show_head_bias
 from python_core.grpo.replies import ReplyReader
 from python_core.grpo.rewards import PAPER_WEIGHTS, Rewards, RewardWeights
-from python_core.grpo.rollouts import FormShares, Rollouts, longest_reply
+from python_core.grpo.rollouts import FormShares, Rollouts
 from python_core.language_model import LoraShape, merge_lora, token_layout, with_lora
 from python_core.motion_tokenizer import MotionTokenizer
+from python_core.reply_mask import longest_reply
 from python_core.stages.train_sft import MetricsFile
 
 logger = logging.getLogger(__name__)

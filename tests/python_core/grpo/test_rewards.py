@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -15,11 +14,11 @@ from python_core.checkpoint import load_language_model
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.contract.plan import Beat, parse_plan
 from python_core.contract.quality import measure_quality
-from python_core.contract.vocabulary import ReplyParser, TokenLayout, parse_reply
+from python_core.contract.vocabulary import TokenLayout
 from python_core.grpo.alarms import Alarms
 from python_core.grpo.replies import ReplyReader, motion_rows
 from python_core.grpo.rewards import PAPER_WEIGHTS, RewardError, Rewards, RewardWeights, agreement, beat_windows
-from python_core.grpo.rollouts import FormShares, GrammarMask, longest_reply
+from python_core.grpo.rollouts import FormShares
 from python_core.language_model import text_ids, token_layout
 from python_core.motion_tokenizer import MotionTokenizer
 
@@ -274,24 +273,6 @@ def test_the_form_of_a_prompt_is_the_same_everywhere_and_the_shares_hold():
     assert shares.form(1, 3, "caption 4") == shares.form(1, 3, "caption 4")
     with pytest.raises(ValueError, match=r"reasoning_share goes from 0 to 1, got 1\.5"):
         FormShares(reasoning=1.5, constrained=0)
-
-
-def test_under_the_grammar_random_logits_write_a_reply_that_parses_and_ends(layout: TokenLayout):
-    generator = torch.Generator().manual_seed(1)
-    max_codes = 5
-    parsers: list[ReplyParser | None] = [ReplyParser(layout), ReplyParser(layout), None]
-    mask = GrammarMask(parsers, 1, max_codes)
-    ids = torch.zeros(3, 1, dtype=torch.long)
-    for _ in range(longest_reply(layout, max_codes)):
-        # More columns than the vocabulary has, as padded embeddings bring.
-        scores = torch.randn(3, layout.vocabulary_size + 8, generator=generator)
-        masked = mask(ids, scores)
-        assert torch.equal(masked[2], scores[2])
-        ids = torch.cat([ids, masked.softmax(-1).multinomial(1, generator=generator)], dim=1)
-    for row in (0, 1):
-        written = ids[row, 1:].tolist()
-        reply = parse_reply(written[: written.index(layout.turn_end) + 1], layout)
-        assert 1 <= len(reply.codes) <= max_codes
 
 
 def test_alarms_compare_with_limits_and_with_the_first_values():

@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+from python_core.contract.vocabulary import ReplyParser, TokenLayout, parse_reply
+from python_core.reply_mask import ReplyMask, ReplyRow, longest_reply
+
+MAX_CODES = 5
+PROMPT = 3
+
+
+@pytest.fixture
+def layout() -> TokenLayout:
+    """20 words, the tags, and two levels of 8."""
+    return TokenLayout(
+        think_open=20,
+        think_close=21,
+        motion_open=22,
+        motion_close=23,
+        first_code=24,
+        level_size=8,
+        num_levels=2,
+        turn_end=19,
+        vocabulary_size=40,
+    )
+
+
+def sample(rows: list[ReplyRow | None], layout: TokenLayout, num_tokens: int, seed: int = 1) -> list[list[int]]:
+    """What random logits write under the mask."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = ReplyMask(rows, PROMPT)
+    ids = torch.zeros(len(rows), PROMPT, dtype=torch.long)
+    for _ in range(num_tokens):
+        # More columns than the vocabulary has, as padded embeddings bring.
+        scores = torch.randn(len(rows), layout.vocabulary_size + 8, generator=generator)
+        masked = mask(ids, scores)
+        for number, row in enumerate(rows):
+            if row is None:
+                assert torch.equal(masked[number], scores[number])
+        ids = torch.cat([ids, masked.softmax(-1).multinomial(1, generator=generator)], dim=1)
+    return ids[:, PROMPT:].tolist()
+
+
+def test_under_the_grammar_random_logits_write_replies_that_parse_and_end(layout: TokenLayout):
+    rows: list[ReplyRow | None] = [ReplyRow(ReplyParser(layout), MAX_CODES), ReplyRow(ReplyParser(layout), 2), None]
+    written = sample(rows, layout, longest_reply(layout, MAX_CODES))
+    for ids, most in zip(written, (MAX_CODES, 2), strict=False):
+        reply = parse_reply(ids[: ids.index(layout.turn_end) + 1], layout)
+        assert 1 <= len(reply.codes) <= most
+
+
+def test_what_is_given_comes_and_then_its_history(layout: TokenLayout):
+    history = [token for code in (3, 60) for token in layout.code_ids(code)]
+    for constrained in (True, False):
+        row = ReplyRow(ReplyParser(layout), MAX_CODES, constrained, [layout.motion_open], list(history))
+        (written,) = sample([row], layout, 5)
+        assert written == [layout.motion_open, *history]
+
+
+def test_a_free_reply_is_over_where_it_breaks_the_grammar(layout: TokenLayout):
+    broken = 0
+    for seed in range(20):
+        row = ReplyRow(ReplyParser(layout), MAX_CODES, constrained=False)
+        (written,) = sample([row], layout, 30, seed)
+        assert row.over
+        first = row.parser.num_tokens
+        assert written[first + 1 :] == [layout.turn_end] * (len(written) - first - 1)
+        broken += written[first] != layout.turn_end
+    assert broken > 10
+
+
+def test_without_reasoning_the_longest_reply_is_shorter_by_it(layout: TokenLayout):
+    rows: list[ReplyRow | None] = [ReplyRow(ReplyParser(layout), MAX_CODES, given=[layout.motion_open])]
+    (written,) = sample(rows, layout, longest_reply(layout, MAX_CODES, reasoning=False))
+    assert layout.turn_end in written
+    assert longest_reply(layout, MAX_CODES) - longest_reply(layout, MAX_CODES, reasoning=False) == 96
