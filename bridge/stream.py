@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from bridge.decoder import Decoder, join
 from bridge.engine import Engine
-from bridge.providers import choose
+from bridge.providers import choose as choose_provider
 from bridge.request import MotionRequest
 from bridge.sampler import Sampler
 from python_core.contract.bundle import TOKENIZER, Bundle, BundleError, open_bundle
@@ -91,7 +91,7 @@ class MotionModel:
     """
 
     def __init__(self, folder: Path, provider: str, num_threads: int = 1) -> None:
-        provider = choose(provider)
+        provider = choose_provider(provider)
         self.bundle: Bundle = open_bundle(folder)
         manifest = self.bundle.manifest
         for file in (manifest.language_model.file, manifest.motion_decoder.file, TOKENIZER):
@@ -158,8 +158,15 @@ class MotionModel:
         parser, sampler = ReplyParser(layout), Sampler(request.seed, request.temperature, request.top_p)
         opening = layout.think_open if request.reasoning else layout.motion_open
         parser.feed(opening)
-        tokens = self.engine.generate([*ids, opening], lambda logits: sampler.draw(logits, parser.allowed()), cancelled)
-        max_codes, stop_at_limit = request.max_codes, Stop.MAX_DURATION
+        min_codes, max_codes, stop_at_limit = 1, request.max_codes, Stop.MAX_DURATION
+
+        def choose(logits: NDArray[np.float32]) -> int:
+            allowed = parser.allowed()
+            if parser.place is Place.MOTION and len(parser.codes) < min_codes:
+                allowed[layout.motion_close] = False
+            return sampler.draw(logits, allowed)
+
+        tokens = self.engine.generate([*ids, opening], choose, cancelled)
         parts: list[Motion] = []
         state, stop = self.decoder.start(), None
         for token_id in tokens:
@@ -175,6 +182,7 @@ class MotionModel:
                 planned = self._read_plan(parser)
                 yield planned
                 planned_codes = max(1, round(planned.plan.duration_s / self.code_duration_s))
+                min_codes = min(max_codes, planned_codes - 1)
                 if planned_codes <= max_codes:
                     max_codes, stop_at_limit = planned_codes, Stop.PLAN_DURATION
             elif parser.place is Place.DONE:

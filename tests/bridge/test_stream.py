@@ -110,7 +110,21 @@ def test_a_plan_shorter_than_a_code_still_moves(scripted_bundle: Write, manifest
     assert summary.num_codes == 1
 
 
-def test_the_model_may_close_the_motion_earlier(scripted_bundle: Write, manifest: Manifest):
+def test_a_motion_is_at_most_a_code_shorter_than_its_plan(
+    scripted_bundle: Write, manifest: Manifest, text_ids: TextIds
+):
+    layout = manifest.tokens
+    # After three codes of five the model wants to close, and nothing else.
+    reply = layout.reply_ids(text_ids(PLAN), [1, 2, 3])
+    reply += [layout.motion_close] * 2 * layout.num_levels
+    events = perform(MotionModel(scripted_bundle(reply), "cpu"), PLANNED)
+    summary = events[-1]
+    assert [chunk.code for chunk in chunks(events)][:3] == [1, 2, 3]
+    assert isinstance(summary, Summary)
+    assert (summary.num_codes, summary.stop) == (4, Stop.MODEL)
+
+
+def test_without_a_plan_the_model_may_close_the_motion_when_it_will(scripted_bundle: Write, manifest: Manifest):
     reply = manifest.tokens.reply_ids(None, [1, 2, 0])
     events = perform(MotionModel(scripted_bundle(reply), "cpu"), AT_ONCE)
     summary = events[-1]
