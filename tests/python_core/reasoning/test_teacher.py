@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import socket
-import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -31,6 +30,7 @@ from python_core.reasoning.teacher_prompts import (
     read_plan,
     read_verdict,
 )
+from tests.python_core.loopback import serve_completions
 
 PASSED = "relevance: pass\norder: pass\nbrevity: pass"
 PLAN = "1. walk forward, 2.0 s\n2. turn left, 2.0 s"
@@ -99,28 +99,9 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    served, ready, loop = Server(), threading.Event(), asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", served.handle)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        served.port = runner.addresses[0][1]
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert ready.wait(10)
-    yield served
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
-    loop.close()
+    served = Server()
+    with serve_completions(served.handle) as served.port:
+        yield served
 
 
 def is_check(question: dict[str, Any]) -> bool:

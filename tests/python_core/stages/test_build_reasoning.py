@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from python_core.contract.skeleton import BODY_22
 from python_core.features import num_features
 from python_core.reasoning.teacher import EndpointConfig
 from python_core.stages.build_reasoning import PRESETS, BuildReasoningConfig, PlanRecord, read_plans, run
+from tests.python_core.loopback import serve_completions
 
 ROOT = Path(__file__).parents[3]
 EXACT_PLAN = "1. jump up, 1.0 s 2. walk forward, 1.0 s"
@@ -91,26 +91,9 @@ def one_beat(question: str) -> str:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    served, ready, loop, stop = Server(), threading.Event(), asyncio.new_event_loop(), asyncio.Event()
-
-    async def serve() -> None:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", served.handle)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        served.port = runner.addresses[0][1]
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert ready.wait(10)
-    yield served
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
-    loop.close()
+    served = Server()
+    with serve_completions(served.handle) as served.port:
+        yield served
 
 
 def config_of(prepared: Path, server: Server | None = None, **fields: Any) -> BuildReasoningConfig:
