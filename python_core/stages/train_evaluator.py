@@ -11,97 +11,35 @@ different takes, so that what pleases one need not please the other.
 import dataclasses
 import json
 import logging
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor, nn
 
 from python_core.checkpoint import forget_after, load_training, save_training, start_run
-from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
-from python_core.contract.skeleton import BODY_22
-from python_core.evaluators.evaluator import END, START, UNKNOWN, Judge, JudgeShape, MovementDecoder, judge_normalizer
-from python_core.evaluators.evaluator_checkpoint import LoadedEvaluator, save_judge, save_reward_model
+from python_core.clips.prepared import PreparedClips, read_prepared
+from python_core.evaluators.evaluator import JudgeShape
+from python_core.evaluators.evaluator_training import (
+    EvaluatorTraining,
+    JudgeRun,
+    JudgeTraining,
+    RewardRun,
+    RewardTraining,
+)
 from python_core.evaluators.halves import EvaluatorKind, own_clips, training_clips
-from python_core.evaluators.published_judge import read_word_vectors
 from python_core.evaluators.retrieval import measure_retrieval, measure_swaps
-from python_core.evaluators.reward_model import RewardModel, RewardShape
-from python_core.evaluators.swapped_captions import swap_order, swap_sides
-from python_core.evaluators.text_motion_samples import PairSource
-from python_core.evaluators.token_states import load_token_states
-from python_core.evaluators.word_tags import WordTagger
-from python_core.features import num_features
+from python_core.evaluators.reward_model import RewardShape
 
 logger = logging.getLogger(__name__)
 
 MEASURED_CLIPS = 1024
 """So many clips of a split are measured at most."""
-FORGOTTEN_WORDS = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgeTraining:
-    """How the judge learns."""
-
-    shape: JudgeShape = field(default_factory=JudgeShape)
-    """Sizes; the published ones by default."""
-
-    movement_steps: int = 50_000
-    """Steps of the movement autoencoder, before `steps` begin."""
-
-    movement_batch: int = 128
-    """Windows in a step of it."""
-
-    movement_rows: int = 40
-    """Rows of a window, a multiple of 4."""
-
-    movement_rate: float = 1e-4
-    """Its learning rate."""
-
-    batch: int = 32
-    """Pairs in a step."""
-
-    learning_rate: float = 1e-4
-    """At the start; it falls by a cosine to a twentieth."""
-
-    margin: float = 10.0
-    """Euclidean distance that a caption and the motion of another should have."""
-
-    all_negatives: bool = False
-    """Take all other motions of a batch for each caption, not one; that learns from fewer steps."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RewardTraining:
-    """How the reward model learns."""
-
-    shape: RewardShape = field(default_factory=RewardShape)
-    """Sizes."""
-
-    batch: int = 128
-    """Pairs in a step."""
-
-    learning_rate: float = 3e-4
-    """At its peak; it falls by a cosine to a twentieth."""
-
-    warm_up_steps: int = 500
-    """Steps until the learning rate is at its peak."""
-
-    swapped: float = 0.5
-    """Weight of telling each caption from itself with sides or order exchanged."""
-
-    twins: float = 0.25
-    """Share of pairs whose mirrored twins are put into the same batch."""
-
-    bf16: bool = True
-    """Run the transformers in bfloat16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,10 +154,10 @@ def run(config: TrainEvaluatorConfig) -> None:
     start_run(out, config, inputs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logger.info("%s: %d clips of its own among %d", config.kind, len(clips), len(prepared.clips))
-    training = (
-        _JudgeRun(config, prepared, clips, device)
+    training: EvaluatorTraining = (
+        JudgeRun(config.judge, config.steps, prepared, clips, config.word_vectors, device)
         if config.kind == "judge"
-        else _RewardRun(config, prepared, clips, device)
+        else RewardRun(config.reward, config.steps, prepared, clips, config.text_encoder, device)
     )
     step = 0
     if (state := load_training(out / "training.pt")) is not None:
@@ -242,11 +180,11 @@ def run(config: TrainEvaluatorConfig) -> None:
                 metrics.flush()
             if step % config.save_every == 0 or step == total:
                 save_training(out / "training.pt", training.state() | {"step": step})
-                training.save(out)
+                training.save(out, config)
         metrics.write(json.dumps({"step": step} | _measure(training, prepared, config)) + "\n")
 
 
-def _measure(training: "_Run", prepared: PreparedClips, config: TrainEvaluatorConfig) -> dict[str, Any]:
+def _measure(training: EvaluatorTraining, prepared: PreparedClips, config: TrainEvaluatorConfig) -> dict[str, Any]:
     """Measures on what this evaluator has not seen."""
     loaded = training.evaluator()
     others = own_clips(prepared, "reward" if config.kind == "judge" else "judge")
@@ -263,209 +201,6 @@ def _measure(training: "_Run", prepared: PreparedClips, config: TrainEvaluatorCo
         }
         logger.info("%s: %s", name, measures[name])
     return {"measures": measures}
-
-
-class _Run(Protocol):
-    """One evaluator while it is trained."""
-
-    first_steps: int
-
-    def step(self, step: int) -> dict[str, float]: ...
-
-    def state(self) -> dict[str, Any]: ...
-
-    def load(self, state: dict[str, Any]) -> None: ...
-
-    def save(self, out: Path) -> None: ...
-
-    def evaluator(self) -> LoadedEvaluator: ...
-
-
-class _JudgeRun:
-    """The movement autoencoder first, then both encoders over its frozen encoder."""
-
-    def __init__(
-        self, config: TrainEvaluatorConfig, prepared: PreparedClips, clips: list[PreparedClip], device: torch.device
-    ) -> None:
-        self.config, self.settings, self.prepared = config, config.judge, prepared
-        self.first_steps = config.judge.movement_steps
-        self.pairs = PairSource(prepared, clips)
-        self.model = _new_judge(config, prepared, clips).to(device)
-        self.decoder = MovementDecoder(config.judge.shape.movement_width, num_features(BODY_22)).to(device)
-        movement = [*self.model.movement_encoder.parameters(), *self.decoder.parameters()]
-        rest = [self.model.motion_encoder, self.model.text_encoder, self.model.words]
-        matched = [value for part in rest for value in part.parameters() if value.requires_grad]
-        self.movement_optimizer = torch.optim.Adam(movement, lr=config.judge.movement_rate)
-        self.optimizer = torch.optim.Adam(matched, lr=config.judge.learning_rate)
-        self.parameters = matched
-
-    def step(self, step: int) -> dict[str, float]:
-        if step < self.first_steps:
-            return self._movement_step()
-        return self._match_step(step - self.first_steps)
-
-    def _movement_step(self) -> dict[str, float]:
-        self.model.train()
-        rows = self.pairs.draw_rows(self.settings.movement_batch, self.settings.movement_rows)
-        target = torch.from_numpy(self.model.normalizer.normalize(rows)).to(self.model.device)
-        movements = self.model.movements(target)
-        rebuilt = nn.functional.l1_loss(self.decoder(movements), target)
-        smooth = nn.functional.l1_loss(movements[:, 1:], movements[:, :-1])
-        loss = rebuilt + 0.001 * (movements.abs().mean() + smooth)
-        self.movement_optimizer.zero_grad()
-        loss.backward()
-        self.movement_optimizer.step()
-        return {"movement_loss": rebuilt.item()}
-
-    def _match_step(self, step: int) -> dict[str, float]:
-        self.model.train()
-        self.model.movement_encoder.eval()
-        pairs = self.pairs.draw(self.settings.batch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * _cosine(step, self.config.steps)
-        texts = self.model.texts([pair.caption for pair in pairs], forget=FORGOTTEN_WORDS * self.model.train_words)
-        with torch.no_grad():
-            features, lengths = self.model.batch([pair.rows for pair in pairs])
-            movements = self.model.movements(features)
-        motions = self.model.motion_encoder(movements, lengths // 4)
-        near, far = contrastive_losses(texts, motions, self.settings.margin, self.settings.all_negatives)
-        self.optimizer.zero_grad()
-        (near + far).backward()
-        nn.utils.clip_grad_norm_(self.parameters, 0.5)
-        self.optimizer.step()
-        return {"pairs": near.item(), "others": far.item()}
-
-    def state(self) -> dict[str, Any]:
-        names = ("model", "decoder", "movement_optimizer", "optimizer")
-        return {name: getattr(self, name).state_dict() for name in names}
-
-    def load(self, state: dict[str, Any]) -> None:
-        for name in ("model", "decoder", "movement_optimizer", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
-
-    def save(self, out: Path) -> None:
-        save_judge(out, self.model, self.prepared.frame_rate_hz, self.config)
-
-    def evaluator(self) -> LoadedEvaluator:
-        return LoadedEvaluator(self.model.eval(), "euclidean")
-
-
-class _RewardRun:
-    """Captions against motions, and against themselves with something exchanged."""
-
-    first_steps = 0
-
-    def __init__(
-        self, config: TrainEvaluatorConfig, prepared: PreparedClips, clips: list[PreparedClip], device: torch.device
-    ) -> None:
-        self.config, self.settings, self.prepared = config, config.reward, prepared
-        self.pairs = PairSource(prepared, clips, beats=True, twins=config.reward.twins)
-        token_states = load_token_states(config.text_encoder, device)
-        self.model = RewardModel(config.reward.shape, token_states, prepared.normalizer).to(device)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.reward.learning_rate, weight_decay=0.01)
-
-    def step(self, step: int) -> dict[str, float]:
-        self.model.train()
-        pairs = self.pairs.draw(self.settings.batch)
-        warm = min(1.0, (step + 1) / self.settings.warm_up_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * warm * _cosine(step, self.config.steps)
-        captions = [pair.caption for pair in pairs]
-        swapped = [
-            (row, text)
-            for row, caption in enumerate(captions)
-            for text in (swap_sides(caption), swap_order(caption))
-            if text is not None
-        ]
-        device = self.model.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.bf16):
-            texts = self.model.texts([*captions, *(text for _, text in swapped)])
-            motions = self.model.motions([pair.rows for pair in pairs])
-        owners = torch.tensor([row for row, _ in swapped], dtype=torch.long, device=device)
-        matching, telling = retrieval_losses(motions, texts, owners, self.model.scale)
-        self.optimizer.zero_grad()
-        (matching + self.settings.swapped * telling).backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        return {"matching": matching.item(), "telling": telling.item()}
-
-    def state(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-    def save(self, out: Path) -> None:
-        save_reward_model(out, self.model, self.config.text_encoder, self.prepared.frame_rate_hz, self.config)
-
-    def evaluator(self) -> LoadedEvaluator:
-        return LoadedEvaluator(self.model.eval(), "cosine")
-
-
-def contrastive_losses(texts: Tensor, motions: Tensor, margin: float, all_negatives: bool) -> tuple[Tensor, Tensor]:
-    """Squared distance of pairs, and by how much others are nearer than the margin, squared.
-
-    Row for row, texts and motions [B, E] belong together. The others of a caption are one motion, of the batch turned
-    by a random number of rows, as published, though never by none, which would take pairs for others; or all other
-    motions.
-    """
-    near = nn.functional.pairwise_distance(texts, motions).square().mean()
-    if len(texts) < 2:
-        return near, texts.new_zeros(())
-    if all_negatives:
-        distances = (texts[:, None] - motions[None] + 1e-6).norm(dim=-1)
-        others = distances[~torch.eye(len(texts), dtype=torch.bool, device=texts.device)]
-    else:
-        shift = int(torch.randint(1, len(texts), ()))
-        others = nn.functional.pairwise_distance(texts, motions.roll(shift, dims=0))
-    return near, (margin - others).clamp(min=0).square().mean()
-
-
-def retrieval_losses(motions: Tensor, texts: Tensor, owners: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """InfoNCE in both directions, and how badly captions are told from their swapped versions.
-
-    Args:
-        motions: Embeddings of length 1, [B, E].
-        texts: Embeddings of their captions, then of swapped captions, [B + S, E].
-        owners: The caption that each swapped one was, [S]; to others' motions it may be the truth.
-        scale: What cosines are multiplied by.
-    """
-    num = len(motions)
-    scores = scale * motions @ texts.T
-    pairs = scores[:, :num]
-    own = torch.arange(num, device=motions.device)
-    hidden = owners[None] != own[:, None]
-    with_swapped = torch.cat([pairs, scores[:, num:].masked_fill(hidden, -math.inf)], dim=1)
-    matching = (nn.functional.cross_entropy(with_swapped, own) + nn.functional.cross_entropy(pairs.T, own)) / 2
-    if not len(owners):
-        return matching, matching.new_zeros(())
-    gaps = scores[owners, owners] - scores[owners, num + torch.arange(len(owners), device=owners.device)]
-    return matching, nn.functional.softplus(-gaps).mean()
-
-
-def _new_judge(config: TrainEvaluatorConfig, prepared: PreparedClips, clips: list[PreparedClip]) -> Judge:
-    """A judge that knows the words of its own clips, or those of all clips that have given vectors."""
-    shape, normalizer = config.judge.shape, judge_normalizer(prepared.normalizer)
-    of = prepared.clips if config.word_vectors else clips
-    captions = sorted({caption for clip in of for caption in clip.captions})
-    tagged = WordTagger().tag(captions)
-    words = sorted({word.word for one in tagged for word in one} - {UNKNOWN, START, END})
-    if config.word_vectors is None:
-        return Judge(shape, [UNKNOWN, START, END, *words], normalizer)
-    vectors = read_word_vectors(config.word_vectors, {UNKNOWN, START, END, *words}, shape.word_width)
-    known = [word for word in words if word in vectors]
-    if not known:
-        raise ValueError(f"{config.word_vectors}: has none of the {len(words)} words of the captions")
-    vocabulary = [UNKNOWN, START, END, *known]
-    judge = Judge(shape, vocabulary, normalizer, train_words=False)
-    zeros = np.zeros(shape.word_width, np.float32)
-    judge.words.weight.data.copy_(torch.from_numpy(np.stack([vectors.get(word, zeros) for word in vocabulary])))
-    return judge
-
-
-def _cosine(step: int, steps: int) -> float:
-    return 0.05 + 0.95 * (1 + math.cos(math.pi * step / max(steps, 1))) / 2
 
 
 @contextmanager

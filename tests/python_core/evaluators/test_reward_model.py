@@ -9,9 +9,9 @@ from transformers import BertConfig, BertModel
 
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_reward_model, save_reward_model
+from python_core.evaluators.evaluator_training import contrastive_losses, retrieval_losses
 from python_core.evaluators.reward_model import RewardModel, RewardShape
 from python_core.evaluators.token_states import load_token_states
-from python_core.stages.train_evaluator import contrastive_losses, retrieval_losses
 
 CPU = torch.device("cpu")
 TINY = RewardShape(width=12, num_heads=2, text_layers=1, motion_layers=1, embedding_width=6, dropout=0.0)

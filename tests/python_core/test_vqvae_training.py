@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from python_core.clips.prepared import PreparedClip, PreparedClips
+from python_core.contract.skeleton import BODY_22
+from python_core.features import Normalizer, num_features
+from python_core.vqvae_training import Windows
+
+WIDTH = num_features(BODY_22)
+LENGTHS = {"small": (20, 80), "large": (400,)}
+"""Rows of the clips of two sources."""
+
+
+@pytest.fixture
+def prepared() -> PreparedClips:
+    """Clips whose features are all the clip's number."""
+    clips, rows, first = [], [], 0
+    like = PreparedClip(
+        clip_id="", split="train", source="", licence="", take="", captions=(), plan=None, first_row=0, num_rows=0
+    )
+    for source, lengths in LENGTHS.items():
+        for length in lengths:
+            clips.append(replace(like, clip_id=str(len(clips)), source=source, first_row=first, num_rows=length))
+            rows.append(np.full((length, WIDTH), len(clips) - 1, np.float32))
+            first += length
+    normalizer = Normalizer(np.zeros(WIDTH, np.float32), np.ones(WIDTH, np.float32))
+    return PreparedClips(tuple(clips), np.concatenate(rows), normalizer, 20.0)
+
+
+def test_a_source_comes_with_the_root_of_its_length_and_its_clips_with_theirs(prepared: PreparedClips):
+    torch.manual_seed(0)
+    features, mask = Windows(prepared, 16).draw(3_000)
+    assert bool(mask.all())
+    counts = torch.bincount(features[:, 0, 0].long(), minlength=3) / 3_000
+    # Lengths of 100 and 400 come 1 to 2.
+    assert counts.tolist() == pytest.approx([1 / 3 * 0.2, 1 / 3 * 0.8, 2 / 3], abs=0.03)
+
+
+def test_a_window_ends_with_its_clip_and_says_so(prepared: PreparedClips):
+    torch.manual_seed(0)
+    features, mask = Windows(prepared, 64).draw(400)
+    short = features[:, 0, 0] == 0
+    assert short.any()
+    assert mask[short].sum(1).unique().tolist() == [20]
+    assert not features[mask == 0].any()
