@@ -6,6 +6,7 @@ average of the trained ones.
 """
 
 import copy
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,12 +77,17 @@ class TrainingSettings:
 
 
 class Windows:
-    """Draws windows of the train split, each clip in proportion to its length."""
+    """Draws windows of the train split: of each source in proportion to the square root of its length, so that a large
+    one does not drown the others, and of each of its clips in proportion to the clip's.
+    """
 
     def __init__(self, prepared: PreparedClips, frames: int, device: torch.device = CPU) -> None:
         self.prepared, self.frames, self.device = prepared, frames, device
         self.clips: list[PreparedClip] = prepared.split("train")
-        self.weights = torch.tensor([float(clip.num_rows) for clip in self.clips])
+        of_source = Counter[str]()
+        for clip in self.clips:
+            of_source[clip.source] += clip.num_rows
+        self.weights = torch.tensor([clip.num_rows / of_source[clip.source] ** 0.5 for clip in self.clips])
         self.mean, self.std = prepared.normalizer.mean, prepared.normalizer.std
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor]:
