@@ -96,9 +96,9 @@ class PrepareConfig:
 
 
 PRESETS = {
-    "base": PrepareConfig(),
-    "small": PrepareConfig(),
-    "nano": PrepareConfig(),
+    "base": PrepareConfig(compositions=10_000),
+    "small": PrepareConfig(compositions=2_000),
+    "nano": PrepareConfig(compositions=2_000),
     "tiny": PrepareConfig(workers=1, sheet_clips=2),
 }
 
