@@ -1,21 +1,16 @@
 import re
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from bridge.bvh import write_bvh
 from python_core.clips.bvh import BvhFolder, read_bvh
-from python_core.clips.clip import Caption, Clip, ClipError
+from python_core.clips.clip import Caption, ClipError
 from python_core.clips.joint_names import format_mapping, guess_mapping
 from python_core.clips.rig import UNITS_M
-from python_core.contract.motion import Motion, multiply, rotate
+from python_core.contract.motion import Motion
 from python_core.contract.skeleton import BODY_22
 from python_core.features import canonical_joints
 
@@ -23,96 +18,20 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", PendingDeprecationWarning)  # bvhio imports glm by its old name.
     import bvhio
 
-LINE = "a man walks#a/DET man/NOUN walk/VERB#0.0#0.0\n"
-POSITIONS = ("Xposition", "Yposition", "Zposition")
-ORDERS = ("XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")
-NAMES = (
-    "Hips LeftUpLeg RightUpLeg Spine LeftLeg RightLeg Spine1 LeftFoot RightFoot Spine2 LeftToeBase RightToeBase Neck "
-    "LeftShoulder RightShoulder Head LeftArm RightArm LeftForeArm RightForeArm LeftHand RightHand"
+from tests.python_core.clips.bvh_files import (
+    CMU,
+    CMU_ROWS,
+    CMU_UNIT_M,
+    MIXAMO,
+    ORDERS,
+    POSITIONS,
+    Joint,
+    bvh_text,
+    made_folder,
+    motion_text,
+    random_rows,
+    read_one,
 )
-MIXAMO = tuple(NAMES.split())
-
-
-@dataclass(frozen=True)
-class Joint:
-    """A joint of a file that a test writes."""
-
-    name: str
-    parent: int
-    offset: tuple[float, float, float]
-    channels: tuple[str, ...] = ("Zrotation", "Xrotation", "Yrotation")
-
-
-def bvh_text(joints: list[Joint], rows: NDArray[np.float64], frame_time: str = "0.05") -> str:
-    """The text of a file; leaves get an End Site of 0.1 along Z."""
-
-    def lines_of(joint: int) -> list[str]:
-        this = joints[joint]
-        children = [child for child, other in enumerate(joints) if other.parent == joint]
-        below = [line for child in children for line in lines_of(child)] or ["End Site", "{", "OFFSET 0 0 0.1", "}"]
-        return [
-            f"{'JOINT' if joint else 'ROOT'} {this.name}",
-            "{",
-            "OFFSET " + " ".join(f"{number:.7f}" for number in this.offset),
-            f"CHANNELS {len(this.channels)} {' '.join(this.channels)}",
-            *below,
-            "}",
-        ]
-
-    order = depth_first(joints)
-    starts = np.cumsum([0, *(len(joint.channels) for joint in joints)])
-    columns = [column for joint in order for column in range(starts[joint], starts[joint + 1])]
-    numbers = [" ".join(f"{number:.7f}" for number in row[columns]) for row in rows]
-    head = ["MOTION", f"Frames: {len(rows)}", f"Frame Time: {frame_time}"]
-    return "\n".join(["HIERARCHY", *lines_of(0), *head, *numbers]) + "\n"
-
-
-def depth_first(joints: list[Joint], start: int = 0) -> list[int]:
-    below = [depth_first(joints, child) for child, other in enumerate(joints) if other.parent == start]
-    return [start, *(joint for branch in below for joint in branch)]
-
-
-def motion_text(
-    motion: Motion,
-    names: tuple[str, ...] = MIXAMO,
-    order: str = "ZXY",
-    unit_m: float = 1.0,
-    up: str = "y",
-    rest: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0),
-) -> str:
-    """A motion of our body as a file with other names, angles, unit and axes, and another pose where angles are 0."""
-    offsets, local = BODY_22.offsets_m.astype(np.float64), motion.joint_rotations.astype(np.float64)
-    root_m = motion.root_positions_m.astype(np.float64)
-    if up == "z":
-        offsets, root_m = ((array * [1, 1, -1])[:, [0, 2, 1]] for array in (offsets, root_m))
-        local = (local * [1, 1, -1, 1])[..., [0, 2, 1, 3]]
-    turn = np.array(rest)
-    back = turn * [-1, -1, -1, 1]
-    offsets = rotate(np.tile(back, (22, 1)), offsets)
-    local = multiply(np.broadcast_to(back, local.shape), multiply(local, np.broadcast_to(turn, local.shape)))
-    local[:, 0] = multiply(np.broadcast_to(turn, local[:, 0].shape), local[:, 0])
-    angles = Rotation.from_quat(local.reshape(-1, 4)).as_euler(order, degrees=True).reshape(motion.num_frames, -1)
-    rotations = tuple(f"{axis}rotation" for axis in order)
-    joints = [
-        Joint(name, parent, tuple(offset / unit_m), rotations if joint else POSITIONS + rotations)
-        for joint, (name, parent, offset) in enumerate(zip(names, BODY_22.parents, offsets, strict=True))
-    ]
-    return bvh_text(joints, np.concatenate([root_m / unit_m, angles], axis=1), f"{1 / motion.frame_rate_hz:.8f}")
-
-
-def made_folder(folder: Path, text: str, name: str = "a") -> Path:
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.bvh").write_text(text, encoding="utf-8")
-    (folder / f"{name}.txt").write_text(LINE)
-    return folder
-
-
-def read_one(folder: Path, text: str, mapping: str | None = None) -> Clip:
-    path = None
-    if mapping is not None:
-        path = folder / "mapping.toml"
-        path.write_text(mapping)
-    return BvhFolder(made_folder(folder, text), path).read("a")[0]
 
 
 @pytest.fixture(scope="session")
@@ -120,44 +39,6 @@ def motion(smooth_motions: list[Motion]) -> Motion:
     """Two seconds in which every joint moves."""
     whole = smooth_motions[0]
     return Motion(whole.root_positions_m[:40], whole.joint_rotations[:40], whole.contacts[:40], 20.0)
-
-
-# CMU's skeleton with straight legs and spine. Its hip, back and collar joints lie on the joints above them.
-CMU = [
-    Joint("Hips", -1, (0, 0, 0), (*POSITIONS, "Zrotation", "Yrotation", "Xrotation")),
-    Joint("LHipJoint", 0, (0, 0, 0)),
-    Joint("LeftUpLeg", 1, (1.5, -1.8, 0)),
-    Joint("LeftLeg", 2, (0, -7.2, 0)),
-    Joint("LeftFoot", 3, (0, -7.4, 0)),
-    Joint("LeftToeBase", 4, (0, -0.6, 2.0)),
-    Joint("RHipJoint", 0, (0, 0, 0)),
-    Joint("RightUpLeg", 6, (-1.5, -1.8, 0)),
-    Joint("RightLeg", 7, (0, -7.2, 0)),
-    Joint("RightFoot", 8, (0, -7.4, 0)),
-    Joint("RightToeBase", 9, (0, -0.6, 2.0)),
-    Joint("LowerBack", 0, (0, 0, 0)),
-    Joint("Spine", 11, (0, 2.0, 0)),
-    Joint("Spine1", 12, (0, 2.0, 0)),
-    Joint("Neck", 13, (0, 0, 0)),
-    Joint("Neck1", 14, (0, 1.8, 0)),
-    Joint("Head", 15, (0, 1.7, 0.3)),
-    Joint("LeftShoulder", 13, (0, 0, 0)),
-    Joint("LeftArm", 17, (3.4, 1.2, 0)),
-    Joint("LeftForeArm", 18, (5.0, 0, 0)),
-    Joint("LeftHand", 19, (3.4, 0, 0)),
-    Joint("RightShoulder", 13, (0, 0, 0)),
-    Joint("RightArm", 21, (-3.4, 1.2, 0)),
-    Joint("RightForeArm", 22, (-5.0, 0, 0)),
-    Joint("RightHand", 23, (-3.4, 0, 0)),
-]
-CMU_ROWS = np.tile([0.0, 17.0, 0.0, *[0.0] * 75], (5, 1))
-CMU_UNIT_M = 0.0254 / 0.45
-
-
-def random_rows(joints: list[Joint], num_frames: int, largest_angle: float, seed: int) -> NDArray[np.float64]:
-    random = np.random.default_rng(seed)
-    scales = [largest_angle if name.endswith("rotation") else 2.0 for joint in joints for name in joint.channels]
-    return random.uniform(-1, 1, (num_frames, len(scales))) * scales
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -406,142 +287,3 @@ def test_licences_are_listed_by_name(tmp_path: Path):
     (tmp_path / "licences.csv").write_text("id,source,licence\nw/a,cmu,free\n")
     (clip,) = BvhFolder(tmp_path).read("w/a")
     assert (clip.source, clip.licence) == ("cmu", "free")
-
-
-GOOD = bvh_text(CMU, CMU_ROWS)
-NESTED = "HIERARCHY\nROOT a\n" + "{\nOFFSET 0 0 0\nJOINT a\n" * 100_000
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "bvh:0: the file ends where HIERARCHY was expected"),
-        ("\x00\x01\x02", "bvh:1: expected HIERARCHY"),
-        (GOOD[: GOOD.index("JOINT LeftLeg")], "the file ends inside the skeleton"),
-        (GOOD[: GOOD.index("MOTION")], "the file ends inside the skeleton"),
-        (GOOD[: GOOD.index("Frame Time")], "the file ends where Frame Time"),
-        (GOOD.rsplit("\n", 2)[0], r"bvh:\d+: the file ends after 4 of 5 frames"),
-        (GOOD + "0\n", "expected the end of the file after 5 frames"),
-        (GOOD.rsplit(" ", 1)[0], "expected 78 numbers, got 77"),
-        (GOOD.replace("17.0", "17,0"), "expected numbers with a decimal point"),
-        (GOOD.replace("17.0000000", "nan"), "a number is not finite"),
-        (GOOD.replace("17.0000000", "1e300"), "or larger than 1e"),
-        (GOOD.replace("Frames: 5", "Frames: 0"), "at least 2 frames"),
-        (GOOD.replace("Frames: 5", "Frames: 1"), "at least 2 frames"),
-        (GOOD.replace("Frames: 5", "Frames: 1000000000000"), "the file ends after 5 of 1000000000000 frames"),
-        (GOOD.replace("Frames: 5", "Frames: " + "9" * 5000), "expected Frames: and their number"),
-        (GOOD.replace("Frames: 5", "Frames: five"), r"bvh:\d+: expected Frames: and .* 'Frames: five'"),
-        (GOOD.replace("Time: 0.05", "Time: 0"), "expected a frame time between"),
-        (GOOD.replace("Time: 0.05", "Time: 33.3"), "expected a frame time between"),
-        (GOOD.replace("Time: 0.05", "Time: nan"), "a number is not finite"),
-        (GOOD.replace("CHANNELS 3", "CHANNELS 4", 1), "bvh:9: expected CHANNELS, their number"),
-        (GOOD.replace("Xrotation", "Zrotation"), "so many different names"),
-        (GOOD.replace("Xrotation", "Wrotation"), "channels are Xposition"),
-        (GOOD.replace("OFFSET 1.5000000 -1.8000000", "OFFSET -1.8", 1), "bvh:12: expected 3 numbers, got 2"),
-        (GOOD.replace("{\nOFFSET 0.0000000 0.0000000 0.0000000\n", "{\n", 1), "'Hips' has no OFFSET"),
-        (GOOD.replace("JOINT", "ROOT"), "bvh:6: not expected here"),
-        (GOOD.replace("{", "", 1), "expected { after 'Hips'"),
-        (GOOD.replace("End Site\n{\n", "End Site\n{\nJOINT a\n"), "not expected here"),
-        (re.sub("CHANNELS.*", "CHANNELS 0", GOOD), "no joint has channels"),
-        (NESTED, "more than 2000 joints"),
-        ("HIERARCHY " + "x" * 2**21, "a line of more than"),
-        (GOOD.replace("LeftLeg", "Spine"), "no joint for l_knee"),
-        (GOOD.replace("7.2000000", "0.0"), "the legs are 7.4 units long"),
-        (GOOD.replace("2.0000000", "0.0").replace("1.8000000", "0.0"), "pelvis and neck are in one place"),
-    ],
-)
-def test_damaged_files_are_refused_with_file_line_and_reason(tmp_path: Path, text: str, told: str):
-    with pytest.raises(ClipError, match=told) as error:
-        read_one(tmp_path, text)
-    assert str(tmp_path / "a.bvh") in str(error.value)
-    assert len(str(error.value)) < 2000
-
-
-def test_files_that_are_no_text_or_missing_are_refused(tmp_path: Path):
-    made_folder(tmp_path, "")
-    (tmp_path / "a.bvh").write_bytes(b"HIERARCHY\n\xff\xfe\x00")
-    with pytest.raises(ClipError, match="not UTF-8 text"):
-        BvhFolder(tmp_path).read("a")
-    with pytest.raises(ClipError, match=r"b\.bvh: missing"):
-        BvhFolder(tmp_path).read("b")
-
-
-NASTY = st.sampled_from(
-    ["", "{", "}", "nan", "-inf", "1e308", "1e9", "-1e6", "0", "-1", "1_0", "99999999999999", "JOINT x", "End Site",
-     "OFFSET 0 0 0", "CHANNELS 3 Xrotation Yrotation Zrotation", "MOTION", "Frames: 3", "Hips", "LeftFoot", "\x00",
-     "\u202e", "\n", "Frame Time: 1e-9", "٣", "x" * 1000]
-)  # fmt: skip
-MUTATION = st.tuples(
-    st.sampled_from(["drop line", "double line", "swap lines", "word", "insert", "cut", "character"]),
-    st.integers(0, 10**6),
-    NASTY,
-)
-
-
-def mutated(text: str, kind: str, place: int, nasty: str) -> str:
-    lines = text.split("\n")
-    row = place % len(lines)
-    if kind == "cut":
-        return text[: place % (len(text) + 1)]
-    if kind == "character":
-        place %= len(text) + 1
-        return text[:place] + nasty[:1] + text[place + 1 :]
-    if kind == "drop line":
-        del lines[row]
-    elif kind == "double line":
-        lines.insert(row, lines[row])
-    elif kind == "swap lines":
-        other = (place * 7919) % len(lines)
-        lines[row], lines[other] = lines[other], lines[row]
-    elif kind == "insert":
-        lines.insert(row, nasty)
-    else:
-        words = lines[row].split(" ")
-        words[place % len(words)] = nasty
-        lines[row] = " ".join(words)
-    return "\n".join(lines)
-
-
-def fuzz_bases() -> list[str]:
-    rotations = np.tile(np.array([0, 0, 0, 1], dtype=np.float32), (3, 22, 1))
-    still = Motion(np.ones((3, 3), dtype=np.float32), rotations, np.zeros((3, 4), dtype=np.bool_), 20.0)
-    return [GOOD, motion_text(still, unit_m=0.01), motion_text(still, BODY_22.joint_names, "XYZ", up="z")]
-
-
-BASES = fuzz_bases()
-
-
-def check_mutated(folder: Path, base: int, mutations: list[tuple[str, int, str]]) -> None:
-    text = BASES[base]
-    for mutation in mutations:
-        text = mutated(text, *mutation)
-    try:
-        read_one(folder, text)
-    except ClipError as error:
-        told = str(error)
-    else:
-        # A clip checks itself.
-        return
-    assert str(folder / "a.bvh") in told
-
-
-FUZZ = given(base=st.integers(0, len(BASES) - 1), mutations=st.lists(MUTATION, min_size=1, max_size=4))
-
-
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
-@FUZZ
-def test_damaged_files_give_a_clip_or_a_clip_error(
-    tmp_path_factory: pytest.TempPathFactory, base: int, mutations: list[tuple[str, int, str]]
-):
-    check_mutated(tmp_path_factory.getbasetemp(), base, mutations)
-
-
-@pytest.mark.slow
-@settings(
-    max_examples=2500, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
-@FUZZ
-def test_thousands_of_damaged_files_give_a_clip_or_a_clip_error(
-    tmp_path_factory: pytest.TempPathFactory, base: int, mutations: list[tuple[str, int, str]]
-):
-    check_mutated(tmp_path_factory.getbasetemp(), base, mutations)
