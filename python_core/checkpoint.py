@@ -69,7 +69,11 @@ def load_vqvae(folder: Path) -> tuple[Vqvae, Normalizer, float]:
         ValueError: The folder holds no tokenizer of this format.
     """
     config = read_config(folder, "vqvae")
-    shape = VqvaeShape(**config["shape"] | {"dilations": tuple(config["shape"]["dilations"])})
+    # JSON has no tuples.
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config["shape"].items()
+    }
+    shape = VqvaeShape(**fields)
     weights = load_file(folder / "model.safetensors")
     mean, std = (np.asarray(weights.pop(f"statistics.{name}"), dtype=np.float32) for name in ("mean", "std"))
     model = Vqvae(shape)

@@ -23,9 +23,10 @@ from torch.nn import functional
 from python_core.contract.vocabulary import CodebookSize
 
 FRAMES_PER_CODE = 4
-REPLACED_BELOW = 0.02
-"""An entry that is chosen less often than this a step, in the running average, is put somewhere else. With a higher
-number entries that are rare but needed are lost again and again, and the codebook never settles.
+REPLACED_BELOW = 0.08
+"""An entry that is chosen less often than this a step, in the running average, is put somewhere else. With a lower
+number one entry in twenty is hardly ever used; with a higher one entries that are rare but needed are lost again and
+again.
 """
 KMEANS_ROUNDS = 12
 UPSAMPLINGS = 2
@@ -52,6 +53,9 @@ class VqvaeShape:
 
     dilations: tuple[int, ...] = (9, 3, 1)
     """Dilation of the convolutions of each stack of residual blocks, in order."""
+
+    code_dilations: tuple[int, ...] = (9, 3, 1)
+    """The same for the decoder's first stack, which runs once a code: a stream of codes waits for its weights."""
 
     @property
     def codebook(self) -> CodebookSize:
@@ -130,8 +134,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.first = CausalConv(shape.code_width, shape.width)
         self.blocks = nn.ModuleList(
-            nn.ModuleList(CausalResidualBlock(shape.width, dilation) for dilation in shape.dilations)
-            for _ in range(UPSAMPLINGS)
+            nn.ModuleList(CausalResidualBlock(shape.width, dilation) for dilation in dilations)
+            for dilations in (shape.code_dilations, *[shape.dilations] * (UPSAMPLINGS - 1))
         )
         self.ups = nn.ModuleList(CausalConv(shape.width, shape.width) for _ in range(UPSAMPLINGS))
         self.mix = CausalConv(shape.width, shape.width)

@@ -57,7 +57,7 @@ PRESETS = {
     ),
     "nano": TrainVqvaeConfig(
         shape=VqvaeShape(width=256, code_width=128, num_levels=6),
-        steps=7_000,
+        steps=14_000,
         batch=32,
         window_frames=80,
         warm_up_steps=50,
