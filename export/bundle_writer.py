@@ -14,7 +14,7 @@ from export.language_model_graph import write_language_model_graph
 from export.motion_decoder_graph import write_motion_decoder_graph
 from export.parity import check_parity
 from export.stored_weights import round_to_float16
-from python_core.checkpoint import load_language_model, load_vqvae
+from python_core.checkpoint import MOTION_TOKENIZER, load_language_model, load_vqvae
 from python_core.contract.bundle import (
     FORMAT_VERSION,
     MANIFEST,
@@ -99,7 +99,7 @@ def _build(checkpoint: Path, bundle: Path, config: ExportConfig, card: str | Non
     with _progress() as progress:
         task = progress.add_task("reading the checkpoint")
         language_model = load_language_model(checkpoint)
-        vqvae, normalizer, frame_rate_hz = load_vqvae(checkpoint / "vqvae")
+        vqvae, normalizer, frame_rate_hz = load_vqvae(checkpoint / MOTION_TOKENIZER)
         round_to_float16(language_model.model)
         round_to_float16(vqvae)
         reference = MotionDecoder(vqvae, normalizer).eval()

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 CHECKPOINT = "checkpoint.json"
+MOTION_TOKENIZER = "vqvae"
+"""Folder of the motion tokenizer in a checkpoint of a language model."""
 
 
 def write_json(path: Path, fields: dict[str, Any]) -> None:
@@ -122,9 +124,20 @@ def load_language_model(folder: Path) -> LanguageModel:
     """Read a language model with its text tokenizer.
 
     Raises:
-        ValueError: The folder holds no language model of this format.
+        ValueError: The folder holds no language model of this format, or the motion tokenizer beside it has another
+            codebook than the one that the model speaks.
     """
     config = read_config(folder, "language-model")
+    if (folder / MOTION_TOKENIZER).is_dir():
+        spoken = CodebookSize(**config["codebook"])
+        shape = read_config(folder / MOTION_TOKENIZER, "vqvae")["shape"]
+        beside = CodebookSize(shape["level_size"], shape["num_levels"])
+        if spoken != beside:
+            raise ValueError(
+                f"{folder}: the language model speaks {spoken.num_levels} levels of {spoken.level_size} entries, the "
+                f"motion tokenizer beside it has {beside.num_levels} of {beside.level_size}; put back the one that "
+                "train-sft put there"
+            )
     model = AutoModelForCausalLM.from_pretrained(folder / "language_model", dtype=torch.float32)
     tokenizer = Tokenizer.from_file(str(folder / "language_model" / "tokenizer.json"))
     return LanguageModel(model.eval(), tokenizer, config["model_id"], config["data_notice"])

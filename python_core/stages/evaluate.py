@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from python_core.checkpoint import CHECKPOINT, load_language_model, start_run
+from python_core.checkpoint import CHECKPOINT, MOTION_TOKENIZER, load_language_model, start_run
 from python_core.clips.prepared import read_prepared
 from python_core.contract.bundle import sha256
 from python_core.evaluation.clip_evaluation import ClipEvaluation
@@ -177,7 +177,7 @@ def _load_spoken(config: EvaluateConfig) -> Spoken | None:
     if config.checkpoint is None:
         return None
     loaded = load_language_model(config.checkpoint)
-    motion_tokenizer = MotionTokenizer.load(config.checkpoint / "vqvae")
+    motion_tokenizer = MotionTokenizer.load(config.checkpoint / MOTION_TOKENIZER)
     layout = token_layout(loaded.tokenizer, motion_tokenizer.model.shape.codebook)
     loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # its stubs want a device
     speaker = Speaker(

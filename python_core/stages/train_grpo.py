@@ -20,7 +20,13 @@ from datasets import Dataset
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from python_core.checkpoint import drop_incomplete, load_language_model, save_language_model, start_run
+from python_core.checkpoint import (
+    MOTION_TOKENIZER,
+    drop_incomplete,
+    load_language_model,
+    save_language_model,
+    start_run,
+)
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.contract.vocabulary import TURN_END, TokenLayout
 from python_core.evaluators.evaluator import Evaluator
@@ -235,7 +241,7 @@ def make_trainer(
     processes = PartialState(cpu=not torch.cuda.is_available())
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
-    motion_tokenizer = MotionTokenizer.load(config.sft / "vqvae")
+    motion_tokenizer = MotionTokenizer.load(config.sft / MOTION_TOKENIZER)
     spoken = load_language_model(config.sft)
     layout = token_layout(spoken.tokenizer, motion_tokenizer.model.shape.codebook)
     weights = PAPER_WEIGHTS if config.paper else config.weights
@@ -358,5 +364,5 @@ def _save(config: TrainGrpoConfig, weights: Path, layout: TokenLayout) -> None:
         model = merge_lora(PeftModel.from_pretrained(spoken.model, str(weights)))
     tokenizer: Tokenizer = spoken.tokenizer
     save_language_model(config.out, model, tokenizer, layout.codebook, config.model_id, spoken.data_notice, config)
-    shutil.copytree(config.sft / "vqvae", config.out / "vqvae", dirs_exist_ok=True)
+    shutil.copytree(config.sft / MOTION_TOKENIZER, config.out / MOTION_TOKENIZER, dirs_exist_ok=True)
     logger.info("checkpoint in %s, of %s", config.out, weights)

@@ -21,7 +21,14 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from python_core.checkpoint import drop_incomplete, forget_after, save_language_model, start_run, write_json
+from python_core.checkpoint import (
+    MOTION_TOKENIZER,
+    drop_incomplete,
+    forget_after,
+    save_language_model,
+    start_run,
+    write_json,
+)
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import hold_out
 from python_core.contract.vocabulary import CodebookSize
@@ -232,7 +239,7 @@ def run(config: TrainSftConfig) -> None:
     if processes.is_main_process:
         final = merge_lora(trained) if trained is not model else model
         save_language_model(config.out, final, tokenizer, codebook, config.model_id, data_notice(prepared), config)
-        shutil.copytree(config.vqvae, config.out / "vqvae", dirs_exist_ok=True, ignore=_not_the_checkpoint)
+        shutil.copytree(config.vqvae, config.out / MOTION_TOKENIZER, dirs_exist_ok=True, ignore=_not_the_checkpoint)
         logger.info("checkpoint in %s", config.out)
     processes.wait_for_everyone()
 

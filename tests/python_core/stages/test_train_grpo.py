@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
-from python_core.checkpoint import drop_incomplete, load_language_model
+from python_core.checkpoint import load_language_model
 from python_core.clips.prepared import read_prepared
 from python_core.evaluators.evaluator import Judge, JudgeShape, judge_normalizer
 from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_reward_model, save_judge, save_reward_model
@@ -191,16 +191,6 @@ def test_a_motion_that_the_model_has_no_room_for_is_refused(config: TrainGrpoCon
         train_grpo.make_trainer(
             replace(config, max_codes=200, out=tmp_path), load_reward_model(config.reward_model), None
         )
-
-
-def test_a_checkpoint_of_another_number_of_processes_is_refused(tmp_path: Path):
-    (tmp_path / "checkpoint-2").mkdir()
-    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
-    for rank in range(2):
-        (tmp_path / "checkpoint-2" / f"rng_state_{rank}.pth").touch()
-    drop_incomplete(tmp_path, 2)
-    with pytest.raises(ValueError, match="of a run on 2 processes, this one has 1"):
-        drop_incomplete(tmp_path, 1)
 
 
 def write_config(config: TrainGrpoConfig, path: Path, **changed: object) -> Path:
