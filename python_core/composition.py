@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from python_core.body_mix import find_floor_work, find_travel, mix_tracks, turned
 from python_core.clips.clip import Caption, Clip
+from python_core.clips.takes import take_half
 from python_core.composed_captions import (
     Phrase,
     join_captions,
@@ -222,26 +223,29 @@ class Pool:
         }
         if len(self.members) < 2:
             raise ValueError(f"composition needs 2 clips with captions that can be joined, got {len(self.members)}")
-        members = self.members.values()
-        self._joined = _sort([member for member in members if member.steady or len(member.track) <= LONGEST_PART])
-        self._lowers = _sort([member for member in members if member.lower_phrases])
-        self._uppers = _sort([member for member in members if member.upper_phrases])
+        members = list(self.members.values())
+        halves = [[member for member in members if _half(member.clip) == half] for half in (0, 1)]
+        # Too few clips to part.
+        parted = all(sum(map(_joinable, half)) > 1 for half in halves)
+        self._choices = [_Choice.of(part) for part in (halves if parted else [members])]
 
     def draw(self, seed: int, number: int) -> Recipe:
-        """What the composition of this number is made of.
+        """What the composition of this number is made of: clips of one half of the takes, so that one of the evaluators
+        can learn from it.
 
         Raises:
             CompositionError: No clip fits after one of the parts.
         """
         random = np.random.default_rng([seed, number])
-        if self._lowers and self._uppers and random.random() < MIX_SHARE:
-            lower, upper = _pick(self._lowers, random), _pick(self._uppers, random)
+        choice = self._choices[number % len(self._choices)]
+        if choice.lowers and choice.uppers and random.random() < MIX_SHARE:
+            lower, upper = _pick(choice.lowers, random), _pick(choice.uppers, random)
             part = _mixed_part(upper.upper_phrases[0])
             return Recipe((lower.clip.clip_id, upper.clip.clip_id), (seed, number), part)
         num_parts = int(random.choice(list(PARTS_SHARES), p=list(PARTS_SHARES.values())))
-        members = [_pick(self._joined, random)]
+        members = [_pick(choice.joined, random)]
         while len(members) < num_parts:
-            members.append(self._pick_next(members, (seed, number), random))
+            members.append(_pick_next(members, choice, (seed, number), random))
         return Recipe(tuple(member.clip.clip_id for member in members), (seed, number))
 
     def make(self, recipe: Recipe) -> Clip:
@@ -273,24 +277,6 @@ class Pool:
             take="+".join(dict.fromkeys(clip.take or clip.clip_id for clip in clips)),
             plan=Plan(tuple(Beat(phrase.text, duration_s, phrase.body_parts) for phrase, duration_s in beats)),
         )
-
-    def _pick_next(self, members: list[Member], seed: tuple[int, int], random: np.random.Generator) -> Member:
-        said = {phrase.text for member in members for phrase in member.phrases}
-        place = len(members)
-        tracks = [_cut(member, seed, k) for k, member in enumerate(members)]
-        free_frames = MAX_FRAMES - sum(map(len, tracks)) + place * BLEND_FRAMES
-        for _ in range(CANDIDATES):
-            candidate = _pick(self._joined, random)
-            if said & {phrase.text for phrase in candidate.phrases}:
-                continue
-            try:
-                track = _cut(candidate, seed, place)
-                find_seam(tracks[-1], track)
-            except CompositionError:
-                continue
-            if len(track) <= free_frames:
-                return candidate
-        raise CompositionError("nothing fits", f"none of {CANDIDATES} clips after {members[-1].clip.clip_id}")
 
 
 def compose(clips: Sequence[Clip], num: int, seed: int) -> tuple[list[Clip], Counter[str]]:
@@ -368,15 +354,63 @@ def _speeds(joints_m: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.linalg.norm(np.diff(joints_m.astype(np.float64), axis=0), axis=-1) * FRAME_RATE_HZ
 
 
-def _sort(members: Sequence[Member]) -> dict[str, dict[str, list[Member]]]:
-    """Members by kind, then by source."""
-    by_kind: dict[str, dict[str, list[Member]]] = {}
+_Sorted = dict[str, dict[str, list[Member]]]
+"""Members by kind, then by source."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Clips that go together, for each place in a composition."""
+
+    joined: _Sorted
+    lowers: _Sorted
+    uppers: _Sorted
+
+    @classmethod
+    def of(cls, members: Sequence[Member]) -> "_Choice":
+        return cls(
+            joined=_sort([member for member in members if _joinable(member)]),
+            lowers=_sort([member for member in members if member.lower_phrases]),
+            uppers=_sort([member for member in members if member.upper_phrases]),
+        )
+
+
+def _half(clip: Clip) -> int:
+    """That of its take; a part of a clip without a known take goes with the clip."""
+    return take_half(clip.take or clip.clip_id.split("@")[0])
+
+
+def _joinable(member: Member) -> bool:
+    return member.steady or len(member.track) <= LONGEST_PART
+
+
+def _pick_next(members: list[Member], choice: _Choice, seed: tuple[int, int], random: np.random.Generator) -> Member:
+    said = {phrase.text for member in members for phrase in member.phrases}
+    place = len(members)
+    tracks = [_cut(member, seed, k) for k, member in enumerate(members)]
+    free_frames = MAX_FRAMES - sum(map(len, tracks)) + place * BLEND_FRAMES
+    for _ in range(CANDIDATES):
+        candidate = _pick(choice.joined, random)
+        if said & {phrase.text for phrase in candidate.phrases}:
+            continue
+        try:
+            track = _cut(candidate, seed, place)
+            find_seam(tracks[-1], track)
+        except CompositionError:
+            continue
+        if len(track) <= free_frames:
+            return candidate
+    raise CompositionError("nothing fits", f"none of {CANDIDATES} clips after {members[-1].clip.clip_id}")
+
+
+def _sort(members: Sequence[Member]) -> _Sorted:
+    by_kind: _Sorted = {}
     for member in members:
         by_kind.setdefault(member.kind, {}).setdefault(member.clip.source, []).append(member)
     return by_kind
 
 
-def _pick(by_kind: dict[str, dict[str, list[Member]]], random: np.random.Generator) -> Member:
+def _pick(by_kind: _Sorted, random: np.random.Generator) -> Member:
     """A member of a kind and of a source, both drawn by the root of their size: large ones do not crowd out the others,
     and the few members of small ones do not come up in every second composition.
     """

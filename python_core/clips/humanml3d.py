@@ -5,6 +5,8 @@
     texts/ID.txt             a caption a line: words#tokens#start#end; 0 and 0 mean the whole clip, else seconds
     train.txt, val.txt, ...  an id a line; an id that begins with M is a mirrored copy
     licences.csv             optional: id, source, licence
+    takes.csv                optional: id, take, the recording that the clip was cut from; without it HumanML3D's own
+                             index.csv says so, in the folder or beside it
 
 Source: Guo et al. 2022, HumanML3D.
 """
@@ -28,6 +30,9 @@ FRAME_RATE_HZ = 20.0
 LONGEST_S = 86_400.0
 """A caption that ends later than a day has other units, or is damaged."""
 
+CUT_COLUMNS = ("source_path", "start_frame", "end_frame", "new_name")
+"""Of HumanML3D's index.csv."""
+
 _LONGEST_ID = 200
 
 
@@ -43,8 +48,10 @@ class HumanML3DFolder:
     def read(self, name: str) -> list[Clip]:
         joints_m = _read_joints(self.folder, name)
         captions = read_captions(self.folder / "texts" / f"{name}.txt")
-        source, licence = read_licences(self.folder).get(name.removeprefix("M"), ("unknown", "unknown"))
-        return [Clip(name, joints_m, captions, source, licence, FRAME_RATE_HZ, mirrored=name.startswith("M"))]
+        clip_id = name.removeprefix("M")
+        source, licence = read_licences(self.folder).get(clip_id, ("unknown", "unknown"))
+        take = read_takes(self.folder).get(clip_id, "")
+        return [Clip(name, joints_m, captions, source, licence, FRAME_RATE_HZ, take, mirrored=name != clip_id)]
 
 
 def read_split(folder: Path, split: str) -> list[str]:
@@ -132,6 +139,23 @@ def read_licences(folder: Path) -> dict[str, tuple[str, str]]:
     if not path.is_file():
         return {}
     return {row[0]: (row[1], row[2]) for row in read_table(path, ("id", "source", "licence"))}
+
+
+@cache
+def read_takes(folder: Path) -> dict[str, str]:
+    """The recording that each clip was cut from, by id, where the folder says so.
+
+    Raises:
+        ClipError: A line is not `id,take`, or not one of index.csv.
+    """
+    path = folder / "takes.csv"
+    if path.is_file():
+        return dict(read_table(path, ("id", "take")))
+    for path in (folder / "index.csv", folder.parent / "index.csv"):
+        if path.is_file():
+            rows = read_table(path, CUT_COLUMNS)
+            return {row[3].removesuffix(".npy"): row[0] for row in rows}
+    return {}
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[list[str]]:

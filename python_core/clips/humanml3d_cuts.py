@@ -6,9 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from python_core.clips.clip import ClipError
-from python_core.clips.humanml3d import read_table
+from python_core.clips.humanml3d import CUT_COLUMNS, read_table
 
-_COLUMNS = ("source_path", "start_frame", "end_frame", "new_name")
 _WHOLE_NUMBER = re.compile(r"-?\d{1,9}", re.ASCII)
 _NEW_NAME = re.compile(r"(\w{1,32})\.npy", re.ASCII)
 
@@ -41,7 +40,7 @@ def read_cuts(annotations: Path) -> dict[str, Cut]:
 def read_cut_table(path: Path) -> dict[str, Cut]:
     """The same from one file."""
     cuts: dict[str, Cut] = {}
-    for number, (source_path, first, end, new_name) in enumerate(read_table(path, _COLUMNS), start=2):
+    for number, (source_path, first, end, new_name) in enumerate(read_table(path, CUT_COLUMNS), start=2):
         if not (_WHOLE_NUMBER.fullmatch(first) and _WHOLE_NUMBER.fullmatch(end)):
             raise ClipError(f"{path}:{number}: expected two whole frames, got {first[:40]!r}, {end[:40]!r}")
         name = _NEW_NAME.fullmatch(new_name)

@@ -22,6 +22,11 @@ def clip_takes(clip: PreparedClip, clip_ids: frozenset[str]) -> frozenset[str]:
     return frozenset([clip.take or _recorded(clip.clip_id, clip_ids)])
 
 
+def take_half(take: str) -> int:
+    """0 or 1: the half of all takes that one is in."""
+    return hashlib.sha256(take.encode()).digest()[0] % 2
+
+
 def hold_out(
     clips: Iterable[PreparedClip], clip_ids: frozenset[str], share: float
 ) -> tuple[list[PreparedClip], list[PreparedClip]]:

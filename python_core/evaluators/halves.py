@@ -4,11 +4,10 @@ A take goes to one evaluator by its name alone, so that two runs on different pr
 composition of takes of both is in neither.
 """
 
-import hashlib
 from typing import Literal
 
 from python_core.clips.prepared import PreparedClip, PreparedClips
-from python_core.clips.takes import clip_takes
+from python_core.clips.takes import clip_takes, take_half
 
 EvaluatorKind = Literal["judge", "reward"]
 _HALVES: dict[str, int] = {"judge": 0, "reward": 1}
@@ -35,10 +34,6 @@ def own_clips(prepared: PreparedClips, kind: EvaluatorKind) -> list[PreparedClip
     found = []
     for clip in prepared.split("train"):
         takes = clip_takes(clip, clip_ids)
-        if clip.captions and not takes & held_out and all(_half(take) == _HALVES[kind] for take in takes):
+        if clip.captions and not takes & held_out and all(take_half(take) == _HALVES[kind] for take in takes):
             found.append(clip)
     return found
-
-
-def _half(take: str) -> int:
-    return hashlib.sha256(take.encode()).digest()[0] % 2

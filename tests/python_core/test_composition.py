@@ -1,4 +1,6 @@
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 
 from python_core.body_mix import turned
 from python_core.clips.clip import Caption, Clip, mirror_clip, mirror_text
+from python_core.clips.takes import take_half
 from python_core.composed_motion import (
     BLEND_FRAMES,
     FARTHEST_FOOT_M,
@@ -376,6 +379,20 @@ def test_a_worker_makes_the_same_from_recipe_alone(pool, planner):
     elsewhere = Pool([WAVE, STAND], planner).make(recipe)
     np.testing.assert_array_equal(pool.make(recipe).joints_m, elsewhere.joints_m)
     assert pool.make(recipe).captions == elsewhere.captions
+
+
+def test_parts_are_of_one_half_of_the_takes(planner):
+    clips = [replace(clip, clip_id=f"{clip.clip_id}{n}", take=f"take {n}") for n in range(8) for clip in (STAND, WAVE)]
+    halves = {clip.clip_id: take_half(clip.take) for clip in clips}
+    assert sorted(Counter(halves.values())) == [0, 1]
+    parted = Pool(clips, planner)
+    drawn = []
+    for number in range(40):
+        with suppress(CompositionError):
+            drawn.append({halves[clip_id] for clip_id in parted.draw(1, number).clip_ids})
+    assert all(len(found) == 1 for found in drawn)
+    assert {0} in drawn
+    assert {1} in drawn
 
 
 def test_fewer_than_two_clips_are_refused(planner):

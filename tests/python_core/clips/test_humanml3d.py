@@ -71,6 +71,28 @@ def test_a_licence_may_hold_commas_and_holds_for_the_mirrored_copy(tmp_path: Pat
     assert [read_one(tmp_path, clip_id).mirrored for clip_id in ("000007", "M000007")] == [False, True]
 
 
+def test_takes_are_listed_or_follow_from_humanml3ds_own_table(tmp_path: Path):
+    for name in ("listed", "cut"):
+        (tmp_path / name).mkdir()
+    made_folder(tmp_path / "listed")
+    (tmp_path / "listed" / "takes.csv").write_text("id,take\n000007,CMU/01_02\n")
+    made_folder(tmp_path / "listed", clip_id="M000007")
+    made_folder(tmp_path / "listed", clip_id="000008")
+    ids = ("000007", "M000007", "000008")
+    assert [read_one(tmp_path / "listed", clip_id).take for clip_id in ids] == ["CMU/01_02", "CMU/01_02", ""]
+    made_folder(tmp_path / "cut")
+    row = "./pose_data/CMU/01/01_02_poses.npy,12,212,000007.npy"
+    (tmp_path / "index.csv").write_text(f"source_path,start_frame,end_frame,new_name\n{row}\n")
+    assert read_one(tmp_path / "cut").take == "./pose_data/CMU/01/01_02_poses.npy"
+
+
+def test_a_malformed_table_of_takes_is_refused_with_file_and_line(tmp_path: Path):
+    made_folder(tmp_path)
+    (tmp_path / "takes.csv").write_text("id,take\n000007\n")
+    with pytest.raises(ClipError, match=r"takes\.csv:2: expected id,take, got 000007"):
+        read_one(tmp_path)
+
+
 def test_captions_lose_needless_white_space_and_nan_times_mean_the_whole_clip(tmp_path: Path):
     path = tmp_path / "a.txt"
     path.write_text("  a  man walks #a#0.0#0.0\n\nhe  turns.#b#nan#nan\nhe stops#c#1.5#2.25\n")
