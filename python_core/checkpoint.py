@@ -91,9 +91,21 @@ def save_language_model(
     model_id: str,
     notice: str,
     config: Any,
+    weights: dict[str, Any] | None = None,
 ) -> None:
-    """Write a language model with its text tokenizer; the motion tokenizer is put beside it by the caller."""
-    model.save_pretrained(folder / "language_model")
+    """Write a language model with its text tokenizer; the motion tokenizer is put beside it by the caller, before.
+
+    Args:
+        folder: To write into.
+        model: The model.
+        tokenizer: Its text tokenizer.
+        codebook: Of the motion tokenizer.
+        model_id: Name that a bundle will carry.
+        notice: What it was trained on.
+        config: Of the run.
+        weights: Where they are not the model's own, because it is held in parts.
+    """
+    model.save_pretrained(folder / "language_model", state_dict=weights)
     tokenizer.save(str(folder / "language_model" / "tokenizer.json"))
     write_json(
         folder / CHECKPOINT,
@@ -159,13 +171,14 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     return config
 
 
-def start_run(folder: Path, config: Any, inputs: Mapping[str, Path]) -> None:
+def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_processes: int = 1) -> None:
     """Note what a run in this folder is made of, or compare a run that goes on with what was noted.
 
     Args:
         folder: Where the run writes.
         config: Its config; how long it runs and how often it saves may change.
         inputs: Files that it reads, by what they are.
+        num_processes: Processes that share it; each has a random state of its own.
 
     Raises:
         ValueError: The folder holds a run of something else.
@@ -175,6 +188,8 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path]) -> None:
     paths = {field for field, value in vars(config).items() if isinstance(value, Path)}
     made_of = {field: value for field, value in fields.items() if field not in paths | {"steps", "save_every"}}
     made_of |= {name: sha256(path) for name, path in inputs.items()}
+    if num_processes > 1:
+        made_of["num_processes"] = num_processes
     path = folder / "run.json"
     if path.is_file():
         noted = json.loads(path.read_text(encoding="utf-8"))
@@ -189,28 +204,30 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path]) -> None:
 def forget_after(path: Path, step: int) -> None:
     """Drop the lines of a metrics file that a killed run wrote after its last checkpoint; those steps come again."""
     if path.is_file():
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        temporary = path.with_suffix(".partial")
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        temporary.replace(path)
 
 
 def drop_incomplete(folder: Path, num_processes: int) -> None:
-    """Remove checkpoints of a `Trainer` that were being written when the run was killed; it writes its state last.
+    """Remove checkpoints of a `Trainer` that were being written, or removed, when the run was killed.
 
-    A checkpoint before them is still there, because it is removed after the next one is complete.
+    It writes its state last, and the random state of each process beside it. Of several checkpoints another is whole.
 
-    Raises:
-        ValueError: A complete checkpoint of another number of processes, whose random states do not fit.
+    Args:
+        folder: Of the checkpoints.
+        num_processes: Of the run, which `start_run` has compared.
     """
     for path in folder.glob("checkpoint-*"):
         try:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            whole = len(list(path.glob("rng_state*.pth"))) == num_processes
         except (OSError, ValueError):
+            whole = False
+        if not whole:
             logger.warning("%s: incomplete, removed", path)
             shutil.rmtree(path)
-            continue
-        found = len(list(path.glob("rng_state*.pth")))
-        if found != num_processes:
-            raise ValueError(f"{path}: of a run on {found} processes, this one has {num_processes}; run it on {found}")
 
 
 def save_training(path: Path, state: dict[str, Any]) -> None:
@@ -237,6 +254,14 @@ def load_training(path: Path) -> dict[str, Any] | None:
     torch.set_rng_state(random["cpu"])
     torch.cuda.set_rng_state_all(random["cuda"])
     return state
+
+
+def _step_of(line: str) -> float:
+    """Of a line of metrics; one that was being written when the run was killed comes after all."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return float("inf")
 
 
 def _plain(value: Any) -> Any:

@@ -148,14 +148,20 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, Tokenizer]:
     """A pretrained causal language model and its tokenizer, from a folder in Hugging Face's layout or from its hub.
 
     Raises:
-        ValueError: A folder without tokenizer.json.
+        ValueError: A folder without tokenizer.json, or a tokenizer without the markers of turns.
         OSError: Neither a folder nor a name that the hub knows.
     """
     file = Path(name) / "tokenizer.json"
     if Path(name).is_dir() and not file.is_file():
         raise ValueError(f"{name}: no tokenizer.json; get a backbone with python -m python_core fetch-backbone")
     model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    return model, Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(name)
+    tokenizer = Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(name)
+    for token in (TURN_START, TURN_END):
+        if tokenizer.token_to_id(token) is None:
+            raise ValueError(
+                f"{name}: its tokenizer has no {token}; take a backbone of the ChatML form, such as Qwen2.5"
+            )
+    return model, tokenizer
 
 
 @torch.no_grad()
@@ -181,8 +187,17 @@ def _rows(layer: nn.Module | None) -> Tensor:
 
 
 def with_lora(model: PreTrainedModel, shape: LoraShape, new_rows: Sequence[int]) -> nn.Module:
-    """Freeze the model, put an adapter on its linear layers and train the new embedding rows whole."""
+    """Freeze the model, put an adapter on its linear layers and train the new embedding rows whole.
+
+    Raises:
+        ValueError: Embedding and head are not one, so the head's new rows would stay as they are.
+    """
     from peft import LoraConfig, get_peft_model
+
+    if _rows(model.get_input_embeddings()) is not _rows(model.get_output_embeddings()):
+        raise ValueError(
+            "the backbone's head is not its embedding, so an adapter cannot teach it codes; leave lora out"
+        )
 
     config = LoraConfig(
         r=shape.rank,

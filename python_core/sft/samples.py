@@ -5,6 +5,7 @@ replies begin with their plan, some captions have no motion and end after it, an
 what was done before, as a character does that is steered.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +17,19 @@ from torch.utils.data import Dataset
 from python_core.clips.prepared import PreparedClip
 from python_core.contract.plan import Plan, format_plan, parse_plan
 from python_core.contract.prompt import prompt_ids
-from python_core.contract.vocabulary import PROMPT_TEMPLATE, TokenLayout
+from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, TokenLayout
 from python_core.language_model import text_ids
 from python_core.stages.build_reasoning import PlanRecord
+
+logger = logging.getLogger(__name__)
 
 IGNORED = -100
 """Label of a token that is not scored."""
 LENGTH_BUCKETS = 8
 """Clips are sorted into this many by their length; a batch comes from one, so little of it is padding."""
 CONNECTIVES = (", then ", " then ", ", and then ", " and ")
+SHORTEST_REST = 5
+"""Codes that are left of a motion that is cut, at least: the tail of an action is not the action."""
 
 ClipCodes = Mapping[str, Sequence[Sequence[int]]]
 """Series of codes of each clip, by its id."""
@@ -109,17 +114,24 @@ class SampleWriter:
     ) -> None:
         self.codes, self.code_s = codes, code_s
         self.tokenizer, self.layout, self.shares = tokenizer, layout, shares
-        self.text = [record for record in plans if record.clip_id is None]
+        self.text: list[PlanRecord] = []
         self.by_clip: dict[str, list[PlanRecord]] = defaultdict(list)
+        too_long = 0
         for record in plans:
-            if record.clip_id is not None:
+            if len(text_ids(tokenizer, record.plan)) > MAX_REASONING_TOKENS:
+                too_long += 1
+            elif record.clip_id is None:
+                self.text.append(record)
+            else:
                 self.by_clip[record.clip_id].append(record)
+        if too_long:
+            logger.warning("%d of %d plans left out: more than %d tokens", too_long, len(plans), MAX_REASONING_TOKENS)
 
     def of_clip(self, clip: PreparedClip, random: np.random.Generator, with_plan: bool) -> Sample:
         """A caption of a clip and its codes, or a part of them that goes on from the rest."""
         records, series = self.by_clip[clip.clip_id], self.codes[clip.clip_id]
         record, codes = records[int(random.integers(len(records)))], series[int(random.integers(len(series)))]
-        request = Request(record.caption, record.plan, codes)
+        request = Request(record.caption, self._timed(record.plan, codes), codes)
         if random.random() < self.shares.history_share:
             request = self._continued(clip, request, random)
         planned = random.random() < self.shares.plan_share
@@ -144,26 +156,31 @@ class SampleWriter:
         return self._scored(self._prompt(request.caption, random), reply[:first], reply[first:given], ends)
 
     def _continued(self, clip: PreparedClip, request: Request, random: np.random.Generator) -> Request:
-        """The same from a later code on: from a later beat of an exact plan, or anywhere in what is one beat. The
-        caption is then that of what is left. Guessed durations of several beats are nothing to cut by.
+        """The same from a later code on: from a later beat of an exact plan, with plan and caption of what is left; or
+        anywhere in what is one beat, with the same caption and without a plan, because when a plan is written nothing
+        tells how much of the motion there is already. Guessed durations of several beats are nothing to cut by.
         """
         assert request.plan is not None
         plan, num_codes = parse_plan(request.plan), len(request.codes)
-        if len(plan.beats) == 1:
-            cut = int(random.integers(1, max(2, num_codes)))
-            left = Plan((replace(plan.beats[0], duration_s=max(1, num_codes - cut) * self.code_s),))
-            caption = request.caption
-        elif clip.plan is not None:
+        caption, left, cut = request.caption, None, 0
+        if len(plan.beats) == 1 and num_codes > SHORTEST_REST:
+            cut = int(random.integers(1, num_codes - SHORTEST_REST + 1))
+        elif len(plan.beats) > 1 and clip.plan is not None:
             beat = int(random.integers(1, len(plan.beats)))
             cut = round(sum(before.duration_s for before in plan.beats[:beat]) / self.code_s)
-            left = Plan(plan.beats[beat:])
-            caption = CONNECTIVES[random.integers(len(CONNECTIVES))].join(one.text for one in left.beats)
-        else:
-            return request
+            left = format_plan(Plan(plan.beats[beat:]))
+            caption = CONNECTIVES[random.integers(len(CONNECTIVES))].join(one.text for one in plan.beats[beat:])
         if not 0 < cut < num_codes:
             return request
         first = max(0, cut - int(random.integers(1, self.shares.max_history + 1)))
-        return Request(caption, format_plan(left), request.codes[cut:], request.codes[first:cut])
+        return Request(caption, left, request.codes[cut:], request.codes[first:cut])
+
+    def _timed(self, written: str, codes: Sequence[int]) -> str:
+        """The plan as it was written; one of a single beat with the time that its codes take."""
+        first, *others = parse_plan(written).beats
+        if others:
+            return written
+        return format_plan(Plan((replace(first, duration_s=len(codes) * self.code_s),)))
 
     def _prompt(self, caption: str, random: np.random.Generator | None) -> list[int]:
         if random is not None and random.random() < 0.5:
@@ -196,11 +213,7 @@ class TrainingSamples(Dataset[Sample]):
         self, writer: SampleWriter, clips: Sequence[PreparedClip], batch: int, batches: int, steps: int, seed: int
     ) -> None:
         self.writer, self.batch, self.batches, self.steps, self.seed = writer, batch, batches, steps, seed
-        self.clips = [clip for clip in clips if 0 < _longest(writer.codes[clip.clip_id]) <= writer.shares.max_codes]
-        if not self.clips:
-            raise ValueError(f"no clip to learn from has 1 to {writer.shares.max_codes} codes; prepare clips that do")
-        if missing := [clip.clip_id for clip in self.clips if clip.clip_id not in writer.by_clip]:
-            raise ValueError(f"no plan for {len(missing)} clips, {missing[0]} first; run build-reasoning again")
+        self.clips = _usable(writer, clips)
         by_length = np.argsort([clip.num_rows for clip in self.clips], kind="stable")
         self.buckets = np.array_split(by_length, min(LENGTH_BUCKETS, len(self.clips)))
 
@@ -219,11 +232,17 @@ class TrainingSamples(Dataset[Sample]):
 
 
 class HeldOutSamples(Dataset[Sample]):
-    """One whole reply with its plan for each held-out clip, the short ones first."""
+    """One whole reply with its plan for each held-out clip.
+
+    The short ones come first: with several processes the last batch is filled up with copies, which are recognised by
+    their place among rows, and rows of a batch have the long ones first.
+
+    Raises:
+        ValueError: No clip, or one without a plan.
+    """
 
     def __init__(self, writer: SampleWriter, clips: Sequence[PreparedClip]) -> None:
-        whole = [clip for clip in clips if 0 < _longest(writer.codes[clip.clip_id]) <= writer.shares.max_codes]
-        ordered = sorted(whole, key=lambda clip: clip.num_rows)
+        ordered = sorted(_usable(writer, clips), key=lambda clip: clip.num_rows)
         records = [(writer.by_clip[clip.clip_id][0], writer.codes[clip.clip_id][0]) for clip in ordered]
         self.samples = [writer.write(Request(record.caption, record.plan, codes)) for record, codes in records]
 
@@ -232,6 +251,17 @@ class HeldOutSamples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         return self.samples[index]
+
+
+def _usable(writer: SampleWriter, clips: Sequence[PreparedClip]) -> list[PreparedClip]:
+    """Clips whose codes are not too many, all of which have plans."""
+    most = writer.shares.max_codes
+    usable = [clip for clip in clips if 0 < _longest(writer.codes[clip.clip_id]) <= most]
+    if not usable:
+        raise ValueError(f"none of {len(clips)} clips has 1 to {most} codes; prepare others, or set max_codes")
+    if missing := [clip.clip_id for clip in usable if clip.clip_id not in writer.by_clip]:
+        raise ValueError(f"no plan for {len(missing)} clips, {missing[0]} first; run build-reasoning again")
+    return usable
 
 
 def _longest(series: Sequence[Sequence[int]]) -> int:

@@ -19,7 +19,7 @@ from rich.progress import track
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import SequentialSampler
-from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from python_core.checkpoint import (
     MOTION_TOKENIZER,
@@ -30,7 +30,7 @@ from python_core.checkpoint import (
     write_json,
 )
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
-from python_core.clips.takes import hold_out
+from python_core.clips.takes import clip_takes, hold_out
 from python_core.contract.vocabulary import CodebookSize
 from python_core.language_model import (
     LanguageModelShape,
@@ -45,14 +45,13 @@ from python_core.language_model import (
     with_lora,
 )
 from python_core.motion_tokenizer import MotionTokenizer
+from python_core.sft.early_stop import ACCURACY, EarlyStop
 from python_core.sft.packing import pack
 from python_core.sft.samples import IGNORED, HeldOutSamples, SampleShares, SampleWriter, TrainingSamples
 from python_core.stages.build_reasoning import PlanRecord, read_plans
 from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
-
-ACCURACY = "held_out_accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +111,16 @@ class TrainSftConfig(SampleShares):
     bf16: bool = True
     """Compute in bfloat16."""
 
-    held_out_share: float = 0.02
+    held_out_share: float = 0.05
     """Share of the takes that are held out; 0 trains on all and keeps the last weights."""
 
-    patience: int = 5
-    """Training ends after so many checkpoints in a row that foretell held-out replies no better."""
+    patience: int = 2_500
+    """Training ends after so many steps in which no checkpoint foretold held-out replies better; those of
+    `vocabulary_steps` do not count.
+    """
 
     save_every: int = 500
-    """Steps between checkpoints."""
+    """Steps between checkpoints, at each of which held-out replies are foretold."""
 
     seed: int = 1
     """Of the weights and the samples."""
@@ -128,6 +129,11 @@ class TrainSftConfig(SampleShares):
         super().__post_init__()
         if not 0 <= self.held_out_share < 1:
             raise ValueError(f"held_out_share goes from 0 to below 1, got {self.held_out_share}")
+        if not 1 <= self.shifts <= FRAMES_PER_CODE:
+            raise ValueError(f"shifts goes from 1 to the {FRAMES_PER_CODE} frames of a code, got {self.shifts}")
+        for name in ("steps", "batch", "accumulate", "patience", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.packed < 1 or self.batch % self.packed:
             raise ValueError(f"packed must divide batch, which is {self.batch}, got {self.packed}")
 
@@ -164,6 +170,7 @@ PRESETS = {
         vocabulary_steps=50,
         history_share=0.1,
         held_out_share=0.0,
+        patience=100,
         save_every=100,
         bf16=False,
     ),
@@ -177,13 +184,24 @@ def run(config: TrainSftConfig) -> None:
         ValueError: Clips, plans, tokenizer or backbone are missing or do not fit each other.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
+    if processes.num_processes == 1 and torch.cuda.device_count() > 1:
+        raise ValueError(
+            f"expected one GPU for one process, got {torch.cuda.device_count()}; start with accelerate launch, or set "
+            "CUDA_VISIBLE_DEVICES=0"
+        )
     torch.manual_seed(config.seed)
     prepared, plans = read_prepared(config.prepared), read_plans(config.plans)
     motion_tokenizer = MotionTokenizer.load(config.vqvae)
+    if prepared.frame_rate_hz != motion_tokenizer.frame_rate_hz:
+        raise ValueError(
+            f"{config.prepared}: clips of {prepared.frame_rate_hz:g} frames a second, the motion tokenizer in "
+            f"{config.vqvae} is for {motion_tokenizer.frame_rate_hz:g}; prepare them at that rate"
+        )
     codebook = motion_tokenizer.model.shape.codebook
     if processes.is_main_process:
-        clips, tokenizer_weights = config.prepared / "clips.jsonl", config.vqvae / "model.safetensors"
-        start_run(config.out, config, {"clips": clips, "tokenizer": tokenizer_weights, "plans": config.plans})
+        inputs = {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
+        inputs |= {"tokenizer": config.vqvae / "model.safetensors", "plans": config.plans}
+        start_run(config.out, config, inputs, processes.num_processes)
         drop_incomplete(config.out / "training", processes.num_processes)
     with processes.main_process_first():
         codes = _encode_once(prepared, motion_tokenizer, config)
@@ -196,12 +214,15 @@ def run(config: TrainSftConfig) -> None:
     trained: Any = model
     if config.lora is not None and config.backbone is not None:
         trained = with_lora(model, config.lora, range(layout.think_open, layout.vocabulary_size))
+    # A run that has stopped early takes no further step.
+    early_stop = EarlyStop(config.patience, config.vocabulary_steps)
+    steps = early_stop.stopped_at(config.out / "training") or config.steps
     watches = {"eval_strategy": "steps", "metric_for_best_model": ACCURACY, "load_best_model_at_end": True}
     trainer = InOrder(
         model=trained,
         args=TrainingArguments(
             output_dir=str(config.out / "training"),
-            max_steps=config.steps,
+            max_steps=steps,
             per_device_train_batch_size=config.batch,
             per_device_eval_batch_size=config.batch,
             gradient_accumulation_steps=config.accumulate,
@@ -213,7 +234,8 @@ def run(config: TrainSftConfig) -> None:
             bf16=config.bf16,
             use_cpu=not torch.cuda.is_available(),
             save_steps=config.save_every,
-            save_total_limit=1,
+            # With one, the trainer removes the last checkpoint at the end if another is the best.
+            save_total_limit=2,
             logging_steps=max(1, min(50, config.steps // 4)),
             report_to="tensorboard",
             logging_dir=str(config.out / "tensorboard"),
@@ -221,11 +243,10 @@ def run(config: TrainSftConfig) -> None:
             dataloader_pin_memory=False,
             seed=config.seed,
             label_names=["labels"],
-            restore_callback_states_from_checkpoint=True,
             eval_steps=config.save_every,
             **(watches if held_out else {}),
         ),
-        train_dataset=TrainingSamples(writer, kept, config.batch, batches, config.steps, config.seed),
+        train_dataset=TrainingSamples(writer, kept, config.batch, batches, steps, config.seed),
         eval_dataset=HeldOutSamples(writer, held_out) if held_out else None,
         data_collator=lambda samples: pack(samples, -(-len(samples) // config.packed), layout.turn_end),
         compute_metrics=_accuracy,
@@ -233,13 +254,16 @@ def run(config: TrainSftConfig) -> None:
         callbacks=[MetricsFile(config.out / "metrics.jsonl")],
     )
     if held_out:
-        trainer.add_callback(EarlyStoppingCallback(config.patience))
+        trainer.add_callback(early_stop)
     saved = any((config.out / "training").glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=saved or None)
+    # Of all processes, since each may hold a part.
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trained is model else None
     if processes.is_main_process:
-        final = merge_lora(trained) if trained is not model else model
-        save_language_model(config.out, final, tokenizer, codebook, config.model_id, data_notice(prepared), config)
         shutil.copytree(config.vqvae, config.out / MOTION_TOKENIZER, dirs_exist_ok=True, ignore=_not_the_checkpoint)
+        final = merge_lora(trained) if weights is None else model
+        notice = data_notice(prepared)
+        save_language_model(config.out, final, tokenizer, codebook, config.model_id, notice, config, weights)
         logger.info("checkpoint in %s", config.out)
     processes.wait_for_everyone()
 
@@ -264,6 +288,8 @@ class MetricsFile(TrainerCallback):
         self.path = path
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # The trainer takes what a checkpoint says, though the config may have changed.
+        state.compute_steps(args, state.max_steps)
         if state.is_world_process_zero:
             forget_after(self.path, state.global_step)
 
@@ -277,7 +303,19 @@ class MetricsFile(TrainerCallback):
 def _split(prepared: PreparedClips, config: TrainSftConfig) -> tuple[list[PreparedClip], list[PreparedClip]]:
     """Clips to train on, and clips that are held out."""
     train, clip_ids = prepared.split("train"), frozenset(clip.clip_id for clip in prepared.clips)
-    return hold_out(train, clip_ids, config.held_out_share) if config.held_out_share else (train, [])
+    if not config.held_out_share:
+        return train, []
+    kept, held_out = hold_out(train, clip_ids, config.held_out_share)
+    takes = {take for clip in held_out for take in clip_takes(clip, clip_ids)}
+    logger.info("%d clips of %d takes are held out, %d are trained on", len(held_out), len(takes), len(kept))
+    unknown = sum(not clip.take for clip in train)
+    if unknown > len(train) / 2:
+        logger.warning(
+            "%d of %d clips are of unknown takes, so one recording may be on both sides; list takes in takes.csv",
+            unknown,
+            len(train),
+        )
+    return kept, held_out
 
 
 def _encode_once(

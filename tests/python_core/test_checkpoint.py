@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from python_core.checkpoint import MOTION_TOKENIZER, drop_incomplete, load_language_model, start_run
+from python_core.checkpoint import MOTION_TOKENIZER, drop_incomplete, forget_after, load_language_model, start_run
 
 
 def test_a_motion_tokenizer_of_another_codebook_is_refused(tiny_checkpoint: Path, tmp_path: Path):
@@ -39,14 +39,30 @@ def test_a_run_knows_each_of_its_inputs_also_if_two_files_have_one_name(tmp_path
         path.write_text("weights")
 
 
-def test_a_checkpoint_that_was_being_written_is_dropped_and_one_of_other_processes_refused(tmp_path: Path):
-    for step in (2, 4):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
-    (tmp_path / "checkpoint-4" / "trainer_state.json").write_text('{"step"')
-    for rank in range(2):
-        (tmp_path / "checkpoint-2" / f"rng_state_{rank}.pth").touch()
+def test_checkpoints_that_were_being_written_or_removed_are_dropped(tmp_path: Path):
+    states = {"whole": "{}", "half-written": '{"step"', "stateless": None, "half-removed": "{}"}
+    for name, state in states.items():
+        folder = tmp_path / f"checkpoint-{name}"
+        folder.mkdir()
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
+        for rank in range(1 if name == "half-removed" else 2):
+            (folder / f"rng_state_{rank}.pth").touch()
     drop_incomplete(tmp_path, 2)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
-    with pytest.raises(ValueError, match="of a run on 2 processes, this one has 1"):
-        drop_incomplete(tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-whole"]
+
+
+def test_a_run_of_another_number_of_processes_is_refused(tmp_path: Path):
+    start_run(tmp_path / "one", Config(steps=1, seed=1), {})
+    start_run(tmp_path / "two", Config(steps=1, seed=1), {}, num_processes=2)
+    with pytest.raises(ValueError, match="holds a run with another num_processes"):
+        start_run(tmp_path / "one", Config(steps=1, seed=1), {}, num_processes=2)
+    with pytest.raises(ValueError, match="holds a run with another num_processes"):
+        start_run(tmp_path / "two", Config(steps=1, seed=1), {})
+
+
+def test_a_line_of_metrics_that_was_being_written_is_dropped(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
+    forget_after(path, 2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
