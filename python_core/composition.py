@@ -376,8 +376,8 @@ class _Choice:
 
 
 def _half(clip: Clip) -> int:
-    """That of its take; a part of a clip without a known take goes with the clip."""
-    return take_half(clip.take or clip.clip_id.split("@")[0])
+    """That of its take, the first of several; a part of a clip without a known take goes with the clip."""
+    return take_half((clip.take or clip.clip_id.split("@")[0]).split("+")[0])
 
 
 def _joinable(member: Member) -> bool:

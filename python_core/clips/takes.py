@@ -13,13 +13,17 @@ from python_core.clips.prepared import COMPOSED, PreparedClip
 def clip_takes(clip: PreparedClip, clip_ids: frozenset[str]) -> frozenset[str]:
     """Names of the recordings that a clip was made of; where none is known, the id of the clip that was recorded.
 
+    `+` joins the names of several, of compositions as of clips that were joined before they came to us.
+
     Args:
         clip: Any clip.
         clip_ids: Ids of all prepared clips, since `M` begins a mirrored copy only where there is an original.
     """
-    if clip.source == COMPOSED:
-        return frozenset(_recorded(take, clip_ids) for take in clip.take.split("+"))
-    return frozenset([clip.take or _recorded(clip.clip_id, clip_ids)])
+    if not clip.take:
+        return frozenset([_recorded(clip.clip_id, clip_ids)])
+    takes = clip.take.split("+")
+    # Parts whose recording is not known stand there by their ids.
+    return frozenset(_recorded(take, clip_ids) for take in takes) if clip.source == COMPOSED else frozenset(takes)
 
 
 def take_half(take: str) -> int:

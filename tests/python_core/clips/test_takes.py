@@ -2,7 +2,7 @@ import re
 from dataclasses import replace
 
 from python_core.clips.prepared import COMPOSED, PreparedClip
-from python_core.clips.takes import hold_out
+from python_core.clips.takes import clip_takes, hold_out
 
 CLIP = PreparedClip(
     clip_id="000000",
@@ -50,6 +50,13 @@ def test_a_take_stays_on_its_side_whatever_else_there_is():
     assert {clip.clip_id for clip in of_some} == {clip.clip_id for clip in of_all} & {
         clip.clip_id for clip in clips[300:]
     }
+
+
+def test_a_clip_that_was_joined_before_it_came_has_all_its_takes():
+    joined = replace(CLIP, take="made/idle+made/wave")
+    assert clip_takes(joined, frozenset([CLIP.clip_id])) == {"made/idle", "made/wave"}
+    composed = replace(CLIP, clip_id="J1+2@1.0", source=COMPOSED, take="made/idle+M000000")
+    assert clip_takes(composed, frozenset([CLIP.clip_id])) == {"made/idle", "000000"}
 
 
 def test_a_share_of_none_holds_out_none():

@@ -82,7 +82,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
     assert straight == stopped
     recorded = json.loads(RECORDED.read_text())["lora on a backbone" if pretrained else "from scratch"]
     # Processors round in other places, and a code may fall the other way.
-    assert list(straight.values()) == pytest.approx(recorded, rel=0.002)
+    assert list(straight.values()) == pytest.approx(recorded, rel=0.005)
     expected, actual = (load_language_model(tmp_path / name).model.state_dict() for name in ("straight", "stopped"))
     assert expected.keys() == actual.keys()
     for name, value in expected.items():
