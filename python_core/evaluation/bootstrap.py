@@ -2,7 +2,8 @@
 
 Compositions that share a recording are not independent, so recordings are drawn anew, with replacement, and a
 composition counts as often as all of its recordings together: the product of their counts. Two models that are judged
-on the same compositions with the same seed see the same draws, so their difference has an interval as well.
+on the same compositions with the same seed see the same draws, so their difference has an interval as well: that of the
+differences of their draws, as they are, since what a draw of few recordings adds to both falls out.
 
 Source: Owen 2007, The pigeonhole bootstrap; for interval, Efron and Tibshirani 1993, An Introduction to the Bootstrap.
 """
@@ -62,11 +63,21 @@ def bootstrap_draws(
     return np.array([one(counts) for counts in weights])
 
 
-def percentile_interval(value: float, draws: NDArray[np.float64]) -> Estimate | None:
-    """The middle 95 % of the draws around a value; None where most draws could not be measured."""
+def percentile_interval(value: float, draws: NDArray[np.float64], recentre: bool = False) -> Estimate | None:
+    """The middle 95 % of the draws around a value; None where most draws could not be measured.
+
+    Args:
+        value: Of all items.
+        draws: [draws]
+        recentre: Moves the draws so that their mean is the value (value + draws - mean of draws). For what is biased:
+            a draw repeats some items and leaves others out, and of fewer distinct ones FID is larger, so that the
+            spread of its draws says how sure the value is, but not their mean. Such an interval may begin below 0.
+    """
     found = draws[np.isfinite(draws)]
     if len(found) <= MAX_EMPTY_SHARE * len(draws):
         return None
+    if recentre:
+        found = value + found - found.mean()
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(found, [tail, 100 - tail])
     return Estimate(value, float(low), float(high))

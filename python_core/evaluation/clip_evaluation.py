@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from python_core.clips.prepared import PreparedClip, PreparedClips
 from python_core.contract.motion import Motion
-from python_core.contract.plan import MAX_BEATS, parse_plan
+from python_core.contract.plan import MAX_BEATS, Plan, parse_plan
 from python_core.evaluation.bootstrap import draw_weights
 from python_core.evaluation.evaluation import (
     NEAREST,
@@ -28,8 +28,9 @@ from python_core.evaluation.generation import Prompt, Reply
 from python_core.evaluation.judgement import Judged, QualityMeans, bootstrap_scores, estimate_scores, measure_motions
 from python_core.evaluation.judgement_table import Judgement, ListedClip, ModelRow
 from python_core.evaluation.metrics import Estimate, distances, multimodality, over_repeats
-from python_core.evaluation.plan_measures import NUM_OTHERS, PlanMeasures, measure_plans
+from python_core.evaluation.plan_measures import NUM_OTHERS, PlanMeasures, measure_plans, with_other_plans
 from python_core.evaluation.protocols import PROTOCOLS, choose_clips
+from python_core.evaluation.told_apart import SwappedTexts, ToldApart, swap_texts, tell_apart
 from python_core.evaluation.val_composed import compose_val
 from python_core.evaluators.evaluator import Evaluator
 from python_core.vqvae import FRAMES_PER_CODE
@@ -37,8 +38,8 @@ from python_core.vqvae import FRAMES_PER_CODE
 if TYPE_CHECKING:
     from python_core.stages.evaluate import EvaluateConfig
 
-Take = Callable[[int], list[NDArray[np.float32] | None]]
-"""Gives the features of so many motions, the first ones."""
+Take = Callable[[Sequence[int]], list[NDArray[np.float32] | None]]
+"""Gives the features of the motions of texts, by the places of these."""
 
 
 class ClipEvaluation:
@@ -50,12 +51,14 @@ class ClipEvaluation:
         self.config, self.judge, self.prepared = config, judge, prepared
         protocol = PROTOCOLS[config.protocol]
         self.made_of: dict[str, tuple[str, ...]] = {}
-        self.evaluated = prepared
+        self.evaluated, meanings = prepared, {}
         if config.protocol == "val_composed":
             composed = compose_val(config.prepared, config.compositions, config.composed)
-            self.evaluated, self.made_of = composed.prepared, composed.made_of
+            self.evaluated, self.made_of, meanings = composed.prepared, composed.made_of, composed.meanings
         clips = choose_clips(self.evaluated, protocol, config.split)
-        self.bench = Bench(judge=judge, prepared=self.evaluated, clips=clips, protocol=protocol, seed=config.seed)
+        self.bench = Bench(
+            judge=judge, prepared=self.evaluated, clips=clips, protocol=protocol, seed=config.seed, meanings=meanings
+        )
         self.nearest = NearestMotions(prepared, protocol)
         self.spoken = spoken
         self.rate = self.evaluated.frame_rate_hz
@@ -79,6 +82,9 @@ class ClipEvaluation:
         if self.made_of and config.bootstrap:
             made_of = [self.made_of[clip.clip_id] for clip in self.bench.clips]
             weights = draw_weights(made_of, config.bootstrap, config.seed)
+        swapped: dict[str, SwappedTexts] = {}
+        if config.protocol == "val_composed":
+            swapped = swap_texts([sample.caption for sample in repeats[0].samples], self.judge)
         rows, draws = [], {}
         for name in names:
             scores = [r.score(j, config.seed) for r, j in zip(repeats, judged[name], strict=True)]
@@ -101,6 +107,7 @@ class ClipEvaluation:
                     multimodality=self._vary(repeats[0]) if name == OURS else None,
                     quality=self._quality(name, features, first),
                     plans=self._plans(features),
+                    told_apart=_tell_all_apart(swapped, repeats[0], judged[name][0], weights),
                 )
             )
         if draws:
@@ -112,6 +119,7 @@ class ClipEvaluation:
             num_repeats=config.repeats,
             num_recordings=len({name for names in self.made_of.values() for name in names}) or None,
             rows=tuple(rows),
+            plans_by_chance=self._plans(self._features(REAL, repeats[0], first), of_others=True),
             listed=tuple(self._list()) if config.protocol == "val_composed" else (),
             notes=(NOTE,),
         )
@@ -127,12 +135,12 @@ class ClipEvaluation:
         return decode(replies, self.spoken.motion_tokenizer)
 
     def _features(self, name: str, repeat: Repeat, ours: Sequence[Motion | None]) -> Take:
-        """Features of so many motions of the first repeat; whole clips where they are real."""
+        """Features of motions of the first repeat; whole clips where they are real."""
 
-        def take(num: int) -> list[NDArray[np.float32] | None]:
-            samples = repeat.samples[:num]
+        def take(places: Sequence[int]) -> list[NDArray[np.float32] | None]:
+            samples = [repeat.samples[place] for place in places]
             if name == OURS:
-                return features_of(ours[:num])
+                return features_of([ours[place] for place in places])
             if name == NEAREST:
                 return [*self.nearest.find([sample.caption for sample in samples])]
             return [np.array(self.evaluated.features(sample.clip)) for sample in samples]
@@ -145,12 +153,18 @@ class ClipEvaluation:
         features: Take,
         ours: Sequence[Motion | None],
     ) -> QualityMeans | None:
-        num = self.config.quality_motions
+        places = self._draw_places(self.config.quality_motions, 7)
         if name == OURS:
-            return measure_motions([motion for motion in ours[:num] if motion is not None])
-        return measure_motions(motions_of([rows for rows in features(num) if rows is not None], self.rate))
+            return measure_motions([motion for place in places if (motion := ours[place]) is not None])
+        return measure_motions(motions_of([rows for rows in features(places) if rows is not None], self.rate))
 
-    def _plans(self, features: Take) -> PlanMeasures | None:
+    def _draw_places(self, num: int, purpose: int) -> list[int]:
+        """Places of so many texts, in order. The first ones would be mostly pairs: chains come last in the file."""
+        size = len(self.bench.clips)
+        drawn = np.random.default_rng([self.config.seed, purpose]).permutation(size)[:num]
+        return sorted(drawn.tolist())
+
+    def _plans(self, features: Take, of_others: bool = False) -> PlanMeasures | None:
         clips = self.bench.clips
         known = [place for place, clip in enumerate(clips) if clip.plan is not None]
         num = min(self.config.plans, len(known))
@@ -158,16 +172,19 @@ class ClipEvaluation:
         if not num or len(texts) < NUM_OTHERS + MAX_BEATS:
             return None
         chosen = np.random.default_rng([self.config.seed, 4]).choice(known, num, replace=False)
-        motions = features(int(chosen.max()) + 1)
         plans = [parse_plan(clips[place].plan or "") for place in chosen]
-        found = [motions[place] for place in chosen]
-        return measure_plans(self.judge, plans, found, self.rate, self.config.seed, sorted(texts))
+        held: list[tuple[int, Plan]] = with_other_plans(plans) if of_others else [*enumerate(plans)]
+        if not held:
+            return None
+        motions = features([int(chosen[place]) for place, _ in held])
+        plans = [plan for _, plan in held]
+        return measure_plans(self.judge, plans, motions, self.rate, self.config.seed, sorted(texts))
 
     def _vary(self, repeat: Repeat) -> Estimate | None:
         config = self.config
         if self.spoken is None or not config.varied_texts:
             return None
-        captions = [sample.caption for sample in repeat.samples[: config.varied_texts]]
+        captions = [repeat.samples[place].caption for place in self._draw_places(config.varied_texts, 8)]
         prompts = [Prompt(caption) for caption in captions for _ in range(config.varied_replies)]
         replies = self.spoken.speaker.reply(config.out / "replies" / "varied.jsonl", prompts, [config.seed, 1])
         embedded = self.bench.embed(features_of(self._decode(replies))).reshape(
@@ -204,6 +221,14 @@ class ClipEvaluation:
             )
             for k, clip in enumerate(clips)
         ]
+
+
+def _tell_all_apart(
+    swapped: dict[str, SwappedTexts], repeat: Repeat, judged: Judged, weights: NDArray[np.float64] | None
+) -> dict[str, ToldApart]:
+    """By the kind of swap; without weights a repeat has no interval."""
+    found = {name: tell_apart(one, repeat.texts, judged.motions, weights) for name, one in swapped.items()}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def _whole(prepared: PreparedClips, clip: PreparedClip) -> NDArray[np.float32]:

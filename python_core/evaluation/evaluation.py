@@ -3,8 +3,8 @@
 Everything is drawn from the seed and the number of the repeat alone, so a run that goes on judges the same texts.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from python_core.evaluation.nearest_caption import NearestCaption
 from python_core.evaluation.protocols import Protocol, Sample, draw_samples, group_texts
 from python_core.evaluation.reply_file import Speaker
 from python_core.evaluators.evaluator import Evaluator
+from python_core.evaluators.published_judge import PublishedJudge
 from python_core.features import features_to_motion
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.vqvae import FRAMES_PER_CODE
@@ -70,6 +71,8 @@ class Bench:
     clips: list[PreparedClip]
     protocol: Protocol
     seed: int
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """What compositions say, by their ids; see `group_texts`."""
 
     def repeat(self, number: int) -> Repeat:
         """Draw texts, pieces and pools of a repeat, and embed what is real.
@@ -82,15 +85,21 @@ class Bench:
             draw_samples(self.clips, self.protocol, rate, np.random.default_rng([self.seed, number, draw]))
             for draw in (0, 1)
         )
-        groups = group_texts(samples) if self.protocol.apart else None
+        groups = group_texts(samples, self.meanings) if self.protocol.apart else None
         return Repeat(
             number=number,
             samples=samples,
             texts=self.judge.embed_texts([sample.caption for sample in samples]),
-            real=self.judge.embed_motions([sample.features(self.prepared) for sample in samples]),
-            real_again=self.judge.embed_motions([sample.features(self.prepared) for sample in again]),
+            real=self._embed_pieces(samples),
+            real_again=self._embed_pieces(again),
             pools=draw_pools(groups, len(samples), np.random.default_rng([self.seed, number, 2])),
         )
+
+    def _embed_pieces(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
+        if isinstance(self.judge, PublishedJudge):
+            whole = [np.array(self.prepared.features(sample.clip)) for sample in samples]
+            return self.judge.embed_pieces(whole, [(one.first, one.first + one.num_rows) for one in samples])
+        return self.judge.embed_motions([sample.features(self.prepared) for sample in samples])
 
     def embed(self, motions: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32]:
         """Embeddings of features, [N, E]; NaN for what is missing."""

@@ -53,7 +53,7 @@ class Judged:
     motions: Embeddings
     """[N, E]; NaN where there is no motion."""
     real: Embeddings
-    """What the motions are compared with, [N, E]."""
+    """What the motions are compared with: those of the same texts, and others after them, [N or more, E]."""
     pools: NDArray[np.intp]
     """[P, pool size]"""
 
@@ -95,7 +95,7 @@ def score(judged: Judged, random: np.random.Generator) -> Scores:
         mm_dist = float(matching_distances(judged.texts[moves], judged.motions[moves]).mean())
     if moves.sum() > 1:
         fid = frechet_distance(Gaussian.of(judged.motions), Gaussian.of(judged.real))
-        kid = kernel_distance(judged.motions, judged.real)
+        kid = kernel_distance(judged.motions, judged.real, paired=True)
         spread = diversity(judged.motions, np.random.default_rng(seed))
     return Scores(
         r_at_1=float(hits[0]),
@@ -119,7 +119,8 @@ def bootstrap_scores(
 ) -> tuple[dict[str, Estimate], dict[str, NDArray[np.float64]]]:
     """Intervals over recordings, and the draws that they are of: those of two models belong together.
 
-    Hits and distances of a text are averaged over repeats; FID and KID are of the first.
+    Hits and distances of a text are averaged over repeats; FID and KID are of the first. The interval of FID is moved
+    to its value (`percentile_interval`), since FID of a draw is biased; the draws are as they come.
 
     Args:
         repeats: The same N texts and real motions in each.
@@ -133,7 +134,7 @@ def bootstrap_scores(
         return frechet_distance(Gaussian.of(first.motions, counts), Gaussian.of(first.real, counts))
 
     def kid(counts: NDArray[np.float64]) -> float:
-        return kernel_distance(first.motions, first.real, counts, counts)
+        return kernel_distance(first.motions, first.real, counts, paired=True)
 
     measures = {
         "r_at_1": lambda counts: weighted_mean(hits[:, 0], counts),
@@ -147,7 +148,7 @@ def bootstrap_scores(
     for name, measure in measures.items():
         (value,) = bootstrap_draws(measure, everyone[None])
         draws[name] = bootstrap_draws(measure, weights)
-        if (estimate := percentile_interval(float(value), draws[name])) is not None:
+        if (estimate := percentile_interval(float(value), draws[name], recentre=name == "fid")) is not None:
             estimates[name] = estimate
     return estimates, draws
 

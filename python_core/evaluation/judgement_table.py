@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from python_core.evaluation.judgement import QualityMeans
 from python_core.evaluation.long_sequences import TransitionScores
 from python_core.evaluation.metrics import Estimate
 from python_core.evaluation.plan_measures import PlanMeasures
+from python_core.evaluation.told_apart import ToldApart
 
 COLUMNS = {
     "r_at_1": "R@1 ↑",
@@ -47,6 +48,8 @@ class ModelRow:
     multimodality: Estimate | None = None
     quality: QualityMeans | None = None
     plans: PlanMeasures | None = None
+    told_apart: dict[str, ToldApart] = field(default_factory=dict)
+    """By what of the texts is exchanged, order or sides."""
     transitions: TransitionScores | None = None
 
 
@@ -79,6 +82,8 @@ class Judgement:
     num_recordings: int | None
     """How many recordings stand behind the texts, where that is known."""
     rows: tuple[ModelRow, ...]
+    plans_by_chance: PlanMeasures | None = None
+    """Real motions held against the plans of others."""
     listed: tuple[ListedClip, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -112,7 +117,8 @@ def as_markdown(judgement: Judgement) -> str:
                 [[row.name, *(_interval(row.over_recordings.get(name)) for name in names)] for row in rows],
             )
         )
-    parts += _plan_tables(rows)
+    parts += _plan_tables(rows, judgement.plans_by_chance)
+    parts += _swap_tables(rows)
     parts += _motion_tables(rows)
     if judgement.listed:
         parts.append("Clips that people captioned, one by one (distances to the caption, nearer is better):\n")
@@ -127,13 +133,14 @@ def as_markdown(judgement: Judgement) -> str:
     return "\n".join(parts)
 
 
-def _plan_tables(rows: Sequence[ModelRow]) -> list[str]:
+def _plan_tables(rows: Sequence[ModelRow], by_chance: PlanMeasures | None) -> list[str]:
     parts = []
+    measured = [*((row.name, row.plans) for row in rows), ("real, plans of others", by_chance)]
     if any(row.plans for row in rows):
         table = [
-            [row.name, str(plans.num_plans), _share(plans.recovered), _share(plans.in_order), _share(plans.followed),
+            [name, str(plans.num_plans), _share(plans.recovered), _share(plans.in_order), _share(plans.followed),
              _number(plans.duration_error_s, 2)]
-            for row in rows if (plans := row.plans) is not None
+            for name, plans in measured if plans is not None
         ]  # fmt: skip
         header = ["", "plans", "beats recovered ↑", "in order ↑", "followed ↑", "duration error s ↓"]
         parts += ["What the exact plans of the prompts say, in the motions:\n", _table(header, table)]
@@ -143,6 +150,25 @@ def _plan_tables(rows: Sequence[ModelRow]) -> list[str]:
         ]
         parts.append(_table(["", "reasoning is a plan ↑", "planned and spoken seconds differ ↓"], table))
     return parts
+
+
+def _swap_tables(rows: Sequence[ModelRow]) -> list[str]:
+    names = list(dict.fromkeys(name for row in rows for name in row.told_apart))
+    if not names:
+        return []
+    nums = {name: next(row.told_apart[name].num for row in rows if name in row.told_apart) for name in names}
+    table = [[row.name, *(_told_apart(row.told_apart.get(name)) for name in names)] for row in rows if row.told_apart]
+    return [
+        "Motions nearer to their text than to the same with something exchanged (guessing: 50 %):\n",
+        _table(["", *(f"{name}, {nums[name]} texts ↑" for name in names)], table),
+    ]
+
+
+def _told_apart(found: ToldApart | None) -> str:
+    if found is None:
+        return NOTHING
+    interval = found.over_recordings
+    return _share(found.share) + ("" if interval is None else f" [{_share(interval.low)}, {_share(interval.high)}]")
 
 
 def _motion_tables(rows: Sequence[ModelRow]) -> list[str]:

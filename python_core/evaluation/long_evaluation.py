@@ -141,13 +141,18 @@ def _judged(
     sequences: list[list[Sample]],
     segments: list[list[NDArray[np.float32] | None]],
 ) -> Judged:
-    """Segments with their own texts, against all real motions of the repeat."""
+    """Segments with their own texts, against all real motions of the repeat, the few that no sequence has last."""
     samples = [sample for sequence in sequences for sample in sequence]
-    pools = draw_pools(group_texts(samples), len(samples), np.random.default_rng([bench.seed, repeat.number, 7]))
+    spoken = [sample.clip.clip_id for sample in samples]
+    places = {sample.clip.clip_id: place for place, sample in enumerate(repeat.samples)}
+    order = [places[clip_id] for clip_id in dict.fromkeys([*spoken, *places])]
+    pools = draw_pools(
+        group_texts(samples, bench.meanings), len(samples), np.random.default_rng([bench.seed, repeat.number, 7])
+    )
     return Judged(
         texts=bench.judge.embed_texts([sample.caption for sample in samples]),
         motions=bench.embed([rows for sequence in segments for rows in sequence]),
-        real=repeat.real,
+        real=repeat.real[order],
         pools=pools,
     )
 

@@ -84,7 +84,7 @@ class Gaussian:
         Raises:
             ValueError: Fewer than 2 motions, which have no spread.
         """
-        counted, counts = _counted(embeddings, weights)
+        _, counted, counts = _counted(embeddings, weights)
         total = counts.sum()
         if len(counted) < 2 or total <= 1:
             raise ValueError(f"a spread needs at least 2 motions, got {len(counted)}")
@@ -110,8 +110,8 @@ def frechet_distance(generated: Gaussian, real: Gaussian) -> float:
 def kernel_distance(
     generated: Embeddings,
     real: Embeddings,
-    generated_weights: NDArray[np.floating] | None = None,
-    real_weights: NDArray[np.floating] | None = None,
+    weights: NDArray[np.floating] | None = None,
+    paired: bool = False,
 ) -> float:
     """KID: the squared maximum mean discrepancy under the kernel (x . y / E + 1)^3, without bias, so that it may be
     negative; unlike FID it does not depend on how many motions there are.
@@ -119,13 +119,17 @@ def kernel_distance(
     Args:
         generated: [N, E]; what is no motion is left out.
         real: [M, E]
-        generated_weights: How many times each counts, [N].
-        real_weights: [M]
+        weights: How many times each row of both counts, [N]; None counts each once.
+        paired: Row i of both belongs to one text. Such rows resemble each other more than two texts do, and are not
+            held against each other, as a row is not held against itself.
 
     Raises:
-        ValueError: Fewer than 2 motions on either side.
+        ValueError: Fewer than 2 motions on either side, or sides of different lengths with weights.
+
+    Source: Gretton et al. 2012, A Kernel Two-Sample Test, equation 5, for pairs.
     """
-    (left, left_counts), (right, right_counts) = _counted(generated, generated_weights), _counted(real, real_weights)
+    left_places, left, left_counts = _counted(generated, weights)
+    right_places, right, right_counts = _counted(real, weights)
     if min(len(left), len(right)) < 2:
         raise ValueError(f"a kernel distance needs 2 motions a side, got {len(left)} and {len(right)}")
 
@@ -134,12 +138,11 @@ def kernel_distance(
 
     def within(values: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
         # A motion that counts twice is not a pair with itself.
-        matrix = kernel(values, values)
-        np.fill_diagonal(matrix, 0)
-        return float(counts @ matrix @ counts / (counts.sum() ** 2 - (counts**2).sum()))
+        return _weighted_mean(kernel(values, values), counts, counts, ~np.eye(len(values), dtype=np.bool_))
 
-    across = left_counts @ kernel(left, right) @ right_counts / (left_counts.sum() * right_counts.sum())
-    return within(left, left_counts) + within(right, right_counts) - 2 * float(across)
+    held = left_places[:, None] != right_places if paired else np.ones((len(left), len(right)), dtype=np.bool_)
+    across = _weighted_mean(kernel(left, right), left_counts, right_counts, held)
+    return within(left, left_counts) + within(right, right_counts) - 2 * across
 
 
 def diversity(motions: Embeddings, random: np.random.Generator, num_pairs: int = DIVERSITY_PAIRS) -> float:
@@ -148,7 +151,7 @@ def diversity(motions: Embeddings, random: np.random.Generator, num_pairs: int =
     Raises:
         ValueError: Fewer than 2 motions.
     """
-    found, _ = _counted(motions, None)
+    _, found, _ = _counted(motions, None)
     if len(found) < 2:
         raise ValueError(f"diversity needs at least 2 motions, got {len(found)}")
     num_pairs = min(num_pairs, len(found))
@@ -171,7 +174,7 @@ def multimodality(
     """
     means = []
     for of_text in motions:
-        found, _ = _counted(of_text, None)
+        _, found, _ = _counted(of_text, None)
         if len(found) > 1:
             first, second = (random.choice(len(found), min(num_pairs, len(found)), replace=False) for _ in range(2))
             means.append(np.linalg.norm(found[first] - found[second], axis=1).mean())
@@ -247,13 +250,20 @@ def _checked(embeddings: Embeddings, name: str) -> NDArray[np.float64]:
     return embeddings.astype(np.float64)
 
 
+def _weighted_mean(
+    values: NDArray[np.float64], rows: NDArray[np.float64], columns: NDArray[np.float64], held: NDArray[np.bool_]
+) -> float:
+    """Mean of the values [n, m] that are held, each counted as often as its row and its column together."""
+    return float(rows @ np.where(held, values, 0) @ columns / (rows @ held @ columns))
+
+
 def _counted(
     embeddings: Embeddings, weights: NDArray[np.floating] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Embeddings that are of a motion and count, and how many times, [n, E] and [n]."""
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    """Places of what is of a motion and counts, the embeddings, and how many times, [n], [n, E] and [n]."""
     found = _checked(embeddings, "motions")
     counts = np.ones(len(found)) if weights is None else weights.astype(np.float64)
     if counts.shape != (len(found),):
         raise ValueError(f"weights: one for each of {len(found)} motions expected, got {counts.shape}")
-    kept = np.isfinite(found).all(axis=1) & (counts > 0)
-    return found[kept], counts[kept]
+    kept = np.flatnonzero(np.isfinite(found).all(axis=1) & (counts > 0))
+    return kept, found[kept], counts[kept]

@@ -3,6 +3,10 @@
 Beats are laid along the motion, in the plan's order, where they fit best: a search over all ways to cut it (dynamic
 programming) for the least distance between the beats' texts and their windows. A beat is recovered if its window is
 nearer to its text than to nearly all of the texts of other plans.
+
+Windows are chosen to suit their texts, so that motions which have nothing to do with a plan recover some of its beats,
+more of them the more windows and beats there are to choose from. `with_other_plans` measures how many: real motions
+are held against plans of others.
 """
 
 from collections.abc import Sequence
@@ -14,6 +18,7 @@ from numpy.typing import NDArray
 
 from python_core.contract.plan import Plan
 from python_core.evaluation.metrics import distances
+from python_core.evaluators.beat_captions import beat_caption
 from python_core.evaluators.evaluator import Evaluator
 
 CELL_ROWS = 8
@@ -21,7 +26,9 @@ CELL_ROWS = 8
 NUM_OTHERS = 31
 """Texts of other plans that a beat's text has to stand out from."""
 AMONG_NEAREST = 3
-"""A beat is recovered if fewer of the others are nearer to its window; by chance that is 3 in 32."""
+"""A beat is recovered if fewer of the others are nearer to its window. Of a window that is not chosen to suit the text
+that would be 3 in 32 by chance; of one that is, it is more.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +109,7 @@ def measure_plans(
     if not plans:
         raise ValueError("plan measures need at least one plan, got none")
     texts = sorted({beat.text for plan in plans for beat in plan.beats} | {*other_texts})
-    embedded = dict(zip(texts, judge.embed_texts(texts), strict=True))
+    embedded = dict(zip(texts, judge.embed_texts([beat_caption(text) for text in texts]), strict=True))
     random = np.random.default_rng(seed)
     num_recovered, followed, orders, errors_s = 0, [], [], []
     for plan, rows in zip(plans, motions, strict=True):
@@ -138,6 +145,20 @@ def measure_plans(
         followed=float(np.mean(followed)),
         duration_error_s=float(np.mean(errors_s)) if errors_s else float("nan"),
     )
+
+
+def with_other_plans(plans: Sequence[Plan]) -> list[tuple[int, Plan]]:
+    """Places of plans, each with the next plan that has as many beats and none in common with it; one that no other
+    fits is left out.
+    """
+    texts = [{beat.text for beat in plan.beats} for plan in plans]
+    found = []
+    for place, plan in enumerate(plans):
+        following = [(place + step) % len(plans) for step in range(1, len(plans))]
+        fits = (k for k in following if len(plans[k].beats) == len(plan.beats) and not texts[k] & texts[place])
+        if (other := next(fits, None)) is not None:
+            found.append((place, plans[other]))
+    return found
 
 
 def _is_best_order(apart: NDArray[np.floating], texts: Sequence[str], distance: float) -> bool:

@@ -14,7 +14,7 @@ Positional Encodings, and its code.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,25 +107,40 @@ def draw_samples(
     return samples
 
 
-def group_texts(samples: Sequence[Sample]) -> NDArray[np.intp]:
+def group_texts(samples: Sequence[Sample], meanings: Mapping[str, str]) -> NDArray[np.intp]:
     """Numbers of samples, [N]; those of one number say the same: their captions have the same words, or their clips'
-    plans the same beats, or they are composed of the same clips, or they are so through others.
+    plans the same beats, or they are composed of the same clips, or of clips that say the same, or they are so through
+    others.
+
+    Args:
+        samples: What is grouped.
+        meanings: What compositions say, by their ids (`ValComposed.meanings`); empty where that is not known.
     """
-    rows, columns, keys = [], [], {}
-    for row, sample in enumerate(samples):
-        said = {("caption", *words(sample.caption))}
+    said_by = []
+    for sample in samples:
+        said: set[Hashable] = {("caption", *words(sample.caption))}
         if sample.clip.plan is not None:
             said.add(("plan", *(beat.text for beat in parse_plan(sample.clip.plan).beats)))
         if sample.clip.source == COMPOSED:
             # The id of a composition is its choice of clips and a seed.
             said.add(("clips", sample.clip.clip_id.rpartition("@")[0]))
-        for key in said:
+        if sample.clip.clip_id in meanings:
+            said.add(("meaning", meanings[sample.clip.clip_id]))
+        said_by.append(said)
+    return group_by_keys(said_by)
+
+
+def group_by_keys(keys_of: Sequence[Collection[Hashable]]) -> NDArray[np.intp]:
+    """Numbers of items, [N]; those of one number have a key in common, or have so through others."""
+    rows, columns, keys = [], [], {}
+    for row, found in enumerate(keys_of):
+        for key in found:
             rows.append(row)
-            columns.append(len(samples) + keys.setdefault(key, len(keys)))
-    size = len(samples) + len(keys)
+            columns.append(len(keys_of) + keys.setdefault(key, len(keys)))
+    size = len(keys_of) + len(keys)
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))
     _, labels = connected_components(graph, directed=False)
-    return np.unique(labels[: len(samples)], return_inverse=True)[1].astype(np.intp)
+    return np.unique(labels[: len(keys_of)], return_inverse=True)[1].astype(np.intp)
 
 
 def words(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Compositions to judge by: the permissive val clips are too few for pools of 32, what can be made of them is not.
 
     rows.npy         [F, D] exact features, one composition after the other
-    clips.jsonl      a composition a line, as `prepared.py` has it, and the val clips that it was made of
+    clips.jsonl      a composition a line, as `prepared.py` has it, the recordings that it was made of and what it says
     summary.json     written last: of what it was made, counts by the number of beats, what was rejected
 
 They are made of the clips and their mirrored copies. Each ordered choice of them comes up: first pairs, joined or
@@ -14,7 +14,7 @@ import dataclasses
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations
 from pathlib import Path
@@ -29,15 +29,17 @@ from python_core.clips.clip import Caption, Clip, mirror_clip
 from python_core.clips.licences import is_permissive
 from python_core.clips.preparation import one_thread
 from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips, read_prepared, write_text
+from python_core.clips.takes import clip_takes
 from python_core.composed_motion import CompositionError
 from python_core.composition import CUT_FRAMES, Pool, Recipe
 from python_core.contract.plan import format_plan
+from python_core.evaluation.protocols import group_by_keys
 from python_core.features import exact_features, features_to_joints, origin
 from python_core.reasoning.planner import Planner
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SUMMARY = "summary.json"
 SPLIT = "val_composed"
 MIXED_PARTS = ("upper body", "left arm", "right arm")
@@ -72,7 +74,11 @@ class ValComposed:
     prepared: PreparedClips
     """One split, `val_composed`; statistics are those of the clips that they were made of."""
     made_of: dict[str, tuple[str, ...]]
-    """Ids of the val clips of each composition, by its id."""
+    """Recordings (takes) of each composition, by its id."""
+    meanings: dict[str, str]
+    """What each composition says, by its id: compositions with one meaning are of clips that say the same, in the same
+    order, mixed by the same part of the body.
+    """
 
 
 def compose_val(prepared_folder: Path, out: Path, config: ValComposedConfig) -> ValComposed:
@@ -91,7 +97,12 @@ def compose_val(prepared_folder: Path, out: Path, config: ValComposedConfig) -> 
     with one_thread():
         recorded = [_as_clip(prepared, clip) for clip in clips]
         mirrored = [mirror_clip(clip) for clip in recorded]
-        originals = {copy.clip_id: clip.clip_id for clip, copy in zip(recorded, mirrored, strict=True)}
+        clip_ids = frozenset(clip.clip_id for clip in prepared.clips)
+        takes = {
+            name: clip_takes(clip, clip_ids)
+            for clip, copy in zip(clips, mirrored, strict=True)
+            for name in (clip.clip_id, copy.clip_id)
+        }
         pool = Pool([*recorded, *mirrored], Planner())
         rejected += pool.skipped
         made: list[tuple[Recipe, Clip]] = []
@@ -108,7 +119,8 @@ def compose_val(prepared_folder: Path, out: Path, config: ValComposedConfig) -> 
         rows = [exact_features(clip.joints_m, clip.frame_rate_hz) for _, clip in made]
     if len(made) < config.num:
         logger.warning("%d of %d compositions made: %s", len(made), config.num, dict(rejected))
-    _write(out, made, rows, originals, rejected)
+    says = say_the_same({name: {phrase.text for phrase in one.phrases} for name, one in pool.members.items()})
+    _write(out, made, rows, takes, says, rejected)
     return read_val_composed(out, prepared)
 
 
@@ -129,12 +141,22 @@ def read_val_composed(folder: Path, prepared: PreparedClips) -> ValComposed:
     if summary["format_version"] != FORMAT_VERSION:
         raise ValueError(f"{path}: format_version {summary['format_version']}, expected {FORMAT_VERSION}; remove it")
     lines = (folder / "clips.jsonl").read_text(encoding="utf-8").split("\n")
-    clips, made_of = [], {}
+    clips, made_of, meanings = [], {}, {}
     for record in (json.loads(line) for line in lines if line):
         made_of[record["clip_id"]] = tuple(record.pop("made_of"))
+        meanings[record["clip_id"]] = record.pop("meaning")
         clips.append(PreparedClip(**record | {"captions": tuple(record["captions"])}))
     rows = np.load(folder / "rows.npy", mmap_mode="r")
-    return ValComposed(PreparedClips(tuple(clips), rows, prepared.normalizer, prepared.frame_rate_hz), made_of)
+    composed = PreparedClips(tuple(clips), rows, prepared.normalizer, prepared.frame_rate_hz)
+    return ValComposed(composed, made_of, meanings)
+
+
+def say_the_same(phrases: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """The first of all clips that say the same as a clip, by ids; a mirrored copy is a clip with its own phrases."""
+    names = sorted(phrases)
+    groups = group_by_keys([phrases[name] for name in names])
+    first = dict(zip(groups[::-1].tolist(), names[::-1], strict=True))
+    return {name: first[group] for name, group in zip(names, groups.tolist(), strict=True)}
 
 
 def _as_clip(prepared: PreparedClips, clip: PreparedClip) -> Clip:
@@ -233,7 +255,8 @@ def _write(
     folder: Path,
     made: Sequence[tuple[Recipe, Clip]],
     rows: Sequence[NDArray[np.float32]],
-    originals: dict[str, str],
+    takes: Mapping[str, frozenset[str]],
+    says: Mapping[str, str],
     rejected: Counter[str],
 ) -> None:
     first_row, lines, sources = 0, [], Counter[str]()
@@ -250,9 +273,13 @@ def _write(
             num_rows=len(found),
         )
         first_row += len(found)
-        made_of = sorted({originals.get(name, name) for name in recipe.clip_ids})
+        made_of = sorted({take for name in recipe.clip_ids for take in takes[name]})
         sources.update(made_of)
-        lines.append(json.dumps(dataclasses.asdict(prepared) | {"made_of": made_of}, ensure_ascii=False))
+        meaning = "+".join(says[name] for name in recipe.clip_ids)
+        if recipe.mixed_part:
+            meaning += f" by the {recipe.mixed_part}"
+        extra = {"made_of": made_of, "meaning": meaning}
+        lines.append(json.dumps(dataclasses.asdict(prepared) | extra, ensure_ascii=False))
     temporary = folder / "rows.partial"
     with temporary.open("wb") as file:
         np.save(file, np.concatenate(rows))

@@ -7,6 +7,7 @@ Source: Guo et al. 2022, Generating Diverse and Natural 3D Human Motions from Te
 those of the code, so that published weights fit.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +21,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from python_core.contract.skeleton import BODY_22
 from python_core.evaluators.word_tags import TAGS, TaggedWord, WordTagger
 from python_core.features import Normalizer, feature_slices, num_features
+
+logger = logging.getLogger(__name__)
 
 ROWS_PER_MOVEMENT = 4
 PADDED_ROWS = 196
@@ -104,7 +107,7 @@ class MovementDecoder(nn.Module):
 class _GruEncoder(nn.Module):
     """What the encoders of motion and of text share: a sequence becomes one embedding."""
 
-    def __init__(self, input_width: int, width: int, embedding_width: int) -> None:
+    def __init__(self, input_width: int, width: int, embedding_width: int, dropout: float) -> None:
         super().__init__()
         self.input_emb = nn.Linear(input_width, width)
         self.gru = nn.GRU(width, width, batch_first=True, bidirectional=True)
@@ -112,18 +115,19 @@ class _GruEncoder(nn.Module):
             nn.Linear(2 * width, width), nn.LayerNorm(width), nn.LeakyReLU(0.2), nn.Linear(width, embedding_width)
         )
         self.hidden = nn.Parameter(torch.randn(2, 1, width))
+        self.dropout = nn.Dropout(dropout)
 
     def _embed(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         packed = pack_padded_sequence(self.input_emb(inputs), lengths.cpu(), batch_first=True, enforce_sorted=False)
         _, last = self.gru(packed, self.hidden.repeat(1, len(inputs), 1))
-        return self.output_net(torch.cat([last[0], last[1]], dim=-1))
+        return self.output_net(self.dropout(torch.cat([last[0], last[1]], dim=-1)))
 
 
 class MotionEncoder(_GruEncoder):
     """Movements [B, T, C] of which each clip has so many [B] -> embeddings [B, E]."""
 
-    def __init__(self, input_width: int, width: int, embedding_width: int) -> None:
-        super().__init__(input_width, width, embedding_width)
+    def __init__(self, input_width: int, width: int, embedding_width: int, dropout: float = 0.0) -> None:
+        super().__init__(input_width, width, embedding_width, dropout)
         _start_layers(self)
 
     def forward(self, movements: Tensor, lengths: Tensor) -> Tensor:
@@ -133,8 +137,8 @@ class MotionEncoder(_GruEncoder):
 class TextEncoder(_GruEncoder):
     """Word vectors [B, W, C] and tags as one-hot numbers [B, W, 15], of which each caption has so many -> [B, E]."""
 
-    def __init__(self, word_width: int, width: int, embedding_width: int) -> None:
-        super().__init__(word_width, width, embedding_width)
+    def __init__(self, word_width: int, width: int, embedding_width: int, dropout: float = 0.0) -> None:
+        super().__init__(word_width, width, embedding_width, dropout)
         self.pos_emb = nn.Linear(len(TAGS), word_width)
         _start_layers(self)
 
@@ -150,10 +154,16 @@ class Judge(nn.Module):
         vocabulary: Words that have vectors; `unk`, `sos` and `eos` are among them.
         normalizer: Mean and deviation that features are divided by, as `judge_normalizer` makes them.
         train_words: Whether word vectors are learned; where they are given, as GloVe's, they are not.
+        dropout: Of what the GRUs give, in training.
     """
 
     def __init__(
-        self, shape: JudgeShape, vocabulary: Sequence[str], normalizer: Normalizer, train_words: bool = True
+        self,
+        shape: JudgeShape,
+        vocabulary: Sequence[str],
+        normalizer: Normalizer,
+        train_words: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         missing = {UNKNOWN, START, END} - set(vocabulary)
@@ -163,13 +173,14 @@ class Judge(nn.Module):
         self.train_words = train_words
         contacts = feature_slices(BODY_22)["foot_contacts"]
         self.movement_encoder = MovementEncoder(contacts.start, shape.movement_width)
-        self.motion_encoder = MotionEncoder(shape.movement_width, shape.motion_width, shape.embedding_width)
-        self.text_encoder = TextEncoder(shape.word_width, shape.text_width, shape.embedding_width)
+        self.motion_encoder = MotionEncoder(shape.movement_width, shape.motion_width, shape.embedding_width, dropout)
+        self.text_encoder = TextEncoder(shape.word_width, shape.text_width, shape.embedding_width, dropout)
         self.words = nn.Embedding(len(self.vocabulary), shape.word_width)
         self.words.weight.requires_grad_(train_words)
         self._word_ids = {word: number for number, word in enumerate(self.vocabulary)}
         self._tagger: WordTagger | None = None
         self._tagged: dict[str, tuple[TaggedWord, ...]] = {}
+        self._warned_of: set[str] = set()
 
     @property
     def device(self) -> torch.device:
@@ -225,9 +236,25 @@ class Judge(nn.Module):
             self._tagged |= dict(zip(new, self._tagger.tag(new), strict=True))
         return [self._tagged[caption] for caption in captions]
 
+    def warn_of_cuts(self, captions: Sequence[str]) -> int:
+        """Log how many of the captions have words that are not read, once for each caption; that number."""
+        different = list(dict.fromkeys(captions))
+        tagged = zip(different, self.tag(different), strict=True)
+        cut = {caption for caption, words in tagged if len(words) > self.shape.max_words} - self._warned_of
+        if cut:
+            logger.warning(
+                "%d of %d captions have more than %d words; the judge does not read the rest",
+                len(cut),
+                len(different),
+                self.shape.max_words,
+            )
+        self._warned_of |= cut
+        return len(cut)
+
     @torch.no_grad()
     def embed_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of captions, [N, E]; words after `max_words` are not read."""
+        """Embeddings of captions, [N, E]; words after `max_words` are not read, which is logged."""
+        self.warn_of_cuts(captions)
         found = [self.texts(captions[k : k + EMBEDDING_BATCH]) for k in range(0, len(captions), EMBEDDING_BATCH)]
         return _joined(found, self.shape.embedding_width)
 

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from python_core.clips.prepared import PreparedClip, PreparedClips
+from python_core.contract.plan import parse_plan
 from python_core.contract.skeleton import BODY_22
+from python_core.evaluators.beat_captions import beat_caption
 from python_core.evaluators.evaluator import END, START, UNKNOWN, Judge, JudgeShape, MovementDecoder, judge_normalizer
 from python_core.evaluators.evaluator_checkpoint import LoadedEvaluator, save_judge, save_reward_model
 from python_core.evaluators.published_judge import read_word_vectors
 from python_core.evaluators.reward_model import RewardModel, RewardShape
-from python_core.evaluators.swapped_captions import swap_order, swap_sides
 from python_core.evaluators.text_motion_samples import PairSource
 from python_core.evaluators.token_states import load_token_states
 from python_core.evaluators.word_tags import WordTagger
@@ -57,6 +58,15 @@ class JudgeTraining:
     all_negatives: bool = False
     """Take all other motions of a batch for each caption, not one; that learns from fewer steps."""
 
+    speed: float = 0.0
+    """Samples are played faster or slower by up to this share; published: not."""
+
+    noise: float = 0.0
+    """Deviation of noise on features, in the features' own deviations; published: none."""
+
+    dropout: float = 0.0
+    """Of what the GRUs of caption and motion give; published: none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewardTraining:
@@ -78,7 +88,15 @@ class RewardTraining:
     """Weight of telling each caption from itself with sides or order exchanged."""
 
     twins: float = 0.25
-    """Share of pairs whose mirrored twins are put into the same batch."""
+    """Share of pairs whose twins, mirrored or with beats in reverse order, are put into the same batch. Where it is 0,
+    no composition is reversed, and none is told from its caption in another order.
+    """
+
+    speed: float = 0.1
+    """Samples are played faster or slower by up to this share."""
+
+    noise: float = 0.02
+    """Deviation of noise on features, in the features' own deviations."""
 
     bf16: bool = True
     """Run the transformers in bfloat16."""
@@ -88,6 +106,10 @@ class EvaluatorTraining(Protocol):
     """One evaluator while it is trained."""
 
     first_steps: int
+    """Steps before captions are learned."""
+
+    @property
+    def model(self) -> nn.Module: ...
 
     def step(self, step: int) -> dict[str, float]: ...
 
@@ -114,8 +136,8 @@ class JudgeRun:
     ) -> None:
         self.settings, self.steps, self.prepared = settings, steps, prepared
         self.first_steps = settings.movement_steps
-        self.pairs = PairSource(prepared, clips)
-        self.model = _new_judge(settings.shape, prepared, clips, word_vectors).to(device)
+        self.pairs = PairSource(prepared, clips, speed=settings.speed, noise=settings.noise)
+        self.model = _new_judge(settings, prepared, clips, word_vectors).to(device)
         self.decoder = MovementDecoder(settings.shape.movement_width, num_features(BODY_22)).to(device)
         movement = [*self.model.movement_encoder.parameters(), *self.decoder.parameters()]
         rest = [self.model.motion_encoder, self.model.text_encoder, self.model.words]
@@ -190,7 +212,7 @@ class RewardRun:
         device: torch.device,
     ) -> None:
         self.settings, self.steps, self.prepared, self.text_encoder = settings, steps, prepared, text_encoder
-        self.pairs = PairSource(prepared, clips, beats=True, twins=settings.twins)
+        self.pairs = PairSource(prepared, clips, twins=settings.twins, speed=settings.speed, noise=settings.noise)
         token_states = load_token_states(text_encoder, device)
         self.model = RewardModel(settings.shape, token_states, prepared.normalizer).to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
@@ -202,12 +224,7 @@ class RewardRun:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * warm * _cosine(step, self.steps)
         captions = [pair.caption for pair in pairs]
-        swapped = [
-            (row, text)
-            for row, caption in enumerate(captions)
-            for text in (swap_sides(caption), swap_order(caption))
-            if text is not None
-        ]
+        swapped = [(row, text) for row, pair in enumerate(pairs) for text in pair.exchanged]
         device = self.model.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.bf16):
             texts = self.model.texts([*captions, *(text for _, text in swapped)])
@@ -276,25 +293,35 @@ def retrieval_losses(motions: Tensor, texts: Tensor, owners: Tensor, scale: Tens
 
 
 def _new_judge(
-    shape: JudgeShape, prepared: PreparedClips, clips: Sequence[PreparedClip], word_vectors: Path | None
+    settings: JudgeTraining, prepared: PreparedClips, clips: Sequence[PreparedClip], word_vectors: Path | None
 ) -> Judge:
     """A judge that knows the words of its own clips, or those of all clips that have given vectors."""
-    normalizer = judge_normalizer(prepared.normalizer)
-    of = prepared.clips if word_vectors else clips
-    captions = sorted({caption for clip in of for caption in clip.captions})
+    shape, normalizer = settings.shape, judge_normalizer(prepared.normalizer)
+    captions = _texts(prepared.clips if word_vectors else clips)
     tagged = WordTagger().tag(captions)
     words = sorted({word.word for one in tagged for word in one} - {UNKNOWN, START, END})
     if word_vectors is None:
-        return Judge(shape, [UNKNOWN, START, END, *words], normalizer)
+        judge = Judge(shape, [UNKNOWN, START, END, *words], normalizer, dropout=settings.dropout)
+        judge.warn_of_cuts(captions)
+        return judge
     vectors = read_word_vectors(word_vectors, {UNKNOWN, START, END, *words}, shape.word_width)
     known = [word for word in words if word in vectors]
     if not known:
         raise ValueError(f"{word_vectors}: has none of the {len(words)} words of the captions")
     vocabulary = [UNKNOWN, START, END, *known]
-    judge = Judge(shape, vocabulary, normalizer, train_words=False)
+    judge = Judge(shape, vocabulary, normalizer, train_words=False, dropout=settings.dropout)
     zeros = np.zeros(shape.word_width, np.float32)
     judge.words.weight.data.copy_(torch.from_numpy(np.stack([vectors.get(word, zeros) for word in vocabulary])))
+    judge.warn_of_cuts(_texts(clips))
     return judge
+
+
+def _texts(clips: Sequence[PreparedClip]) -> list[str]:
+    """Captions of clips and of their beats, each once."""
+    beats = (beat for clip in clips if clip.plan is not None for beat in parse_plan(clip.plan).beats)
+    return sorted(
+        {caption for clip in clips for caption in clip.captions} | {beat_caption(beat.text) for beat in beats}
+    )
 
 
 def _cosine(step: int, steps: int) -> float:

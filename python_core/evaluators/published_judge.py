@@ -20,12 +20,32 @@ import torch
 from numpy.typing import NDArray
 
 from python_core.contract.skeleton import BODY_22
-from python_core.evaluators.evaluator import END, START, UNKNOWN, Judge, JudgeShape
-from python_core.features import Normalizer, features_to_joints, num_features, origin, published_features
+from python_core.evaluators.evaluator import END, START, UNKNOWN, Judge, JudgeShape, check_clip
+from python_core.evaluators.word_tags import TaggedWord
+from python_core.features import (
+    Normalizer,
+    feature_slices,
+    features_to_joints,
+    num_features,
+    origin,
+    published_features,
+)
+from python_core.rotations import rotate, yaw_rotation
 
 WEIGHTS = Path("text_mot_match/model/finest.tar")
 STATISTICS = (Path("Comp_v6_KLD005/meta"), Path("Comp_v6_KLD01/meta"))
 WORDS = Path("glove")
+
+
+class KnownWordsJudge(Judge):
+    """A word without a vector has no part of speech either, as the published code reads it."""
+
+    def tag(self, captions: Sequence[str]) -> list[tuple[TaggedWord, ...]]:
+        known = {*self.vocabulary}
+        return [
+            tuple(word if word.word in known else TaggedWord(UNKNOWN, "OTHER") for word in words)
+            for words in super().tag(captions)
+        ]
 
 
 class PublishedJudge:
@@ -39,12 +59,28 @@ class PublishedJudge:
         return self.judge.embed_texts(captions)
 
     def embed_motions(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Embeddings of clips of exact features, [F, D] each -> [N, E]; they lose their last row.
+        """Embeddings of clips of exact features, [F, D] each -> [N, E].
 
         Raises:
-            ValueError: A clip is shorter than 5 rows, of another width, or not finite.
+            ValueError: A clip is shorter than 4 rows, of another width, or not finite.
         """
-        return self.judge.embed_motions([_as_published(clip) for clip in clips])
+        return self.judge.embed_motions([as_published(clip) for clip in clips])
+
+    def embed_pieces(
+        self, clips: Sequence[NDArray[np.float32]], pieces: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float32]:
+        """Embeddings of a piece of each clip, [N, E]; row 0 of published features differs from others, and a piece has
+        it only where its clip begins.
+
+        Args:
+            clips: Whole clips of exact features, [F, D] each.
+            pieces: First row of each piece and the one after its last.
+
+        Raises:
+            ValueError: A piece is shorter than 4 rows, or a clip of another width, or not finite.
+        """
+        cut = [as_published(clip)[first:end] for clip, (first, end) in zip(clips, pieces, strict=True)]
+        return self.judge.embed_motions(cut)
 
 
 def load_published_judge(folder: Path) -> PublishedJudge:
@@ -71,7 +107,7 @@ def load_published_judge(folder: Path) -> PublishedJudge:
             f"{folder / WORDS}: {len(words)} words, so expected vectors [{len(words)}, {shape.word_width}], got "
             f"{list(vectors.shape)}"
         )
-    judge = Judge(shape, words, Normalizer(mean, std), train_words=False)
+    judge = KnownWordsJudge(shape, words, Normalizer(mean, std), train_words=False)
     judge.words.weight.data.copy_(torch.from_numpy(vectors.astype(np.float32)))
     path = folder / WEIGHTS
     try:
@@ -126,8 +162,14 @@ def _read_words(path: Path) -> list[str]:
     return words
 
 
-def _as_published(clip: NDArray[np.float32]) -> NDArray[np.float32]:
-    if clip.ndim != 2 or clip.shape[1] != num_features(BODY_22) or len(clip) < 5:
-        raise ValueError(f"clips must be exact features, 5 rows or more, got {list(clip.shape)}")
+def as_published(clip: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Published features of F + 1 frames, [F, D] -> [F, D]."""
+    check_clip(clip)
     features = torch.from_numpy(np.array(clip))[None]
-    return published_features(features_to_joints(features, origin(1, features))[0][0].numpy())
+    joints_m = features_to_joints(features, origin(1, features))[0][0]
+    # The frame that the last row leads to. Velocities are in the heading of the row's own frame.
+    slices = feature_slices(BODY_22)
+    yaw = -2 * features[0, :-1, slices["root_yaw_velocity"]].sum()
+    steps_m = features[0, -1, slices["joint_velocities"]].reshape(1, -1, 3)
+    last_m = joints_m[-1:] + rotate(yaw_rotation(yaw), steps_m)
+    return published_features(torch.cat([joints_m, last_m]).numpy())

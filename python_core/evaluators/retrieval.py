@@ -10,6 +10,7 @@ from python_core.clips.prepared import PreparedClip, PreparedClips
 from python_core.evaluation.metrics import POOL_SIZE, hits_of_pool
 from python_core.evaluators.evaluator import ROWS_PER_MOVEMENT
 from python_core.evaluators.evaluator_checkpoint import LoadedEvaluator
+from python_core.evaluators.meanings import Meaning, Meanings, plain_caption
 from python_core.evaluators.swapped_captions import swap_order, swap_sides
 
 
@@ -18,7 +19,7 @@ class Retrieval:
     """Shares of captions whose motion is among the nearest 1, 2 and 3 of a pool."""
 
     pool: int
-    """Pairs in a pool, no two with a caption in common."""
+    """Pairs in a pool, no two with a caption in common or with the same meaning."""
     num_pools: int
     r_at_1: float
     r_at_2: float
@@ -53,7 +54,7 @@ def measure_retrieval(
     out. Where all together are fewer than a pool, they are one; None where fewer than 2 have captions of their own.
     """
     random = np.random.default_rng(seed)
-    pools = _pools(clips, pool, random)
+    pools = _pools(clips, Meanings(prepared.clips), pool, random)
     if not pools:
         return None
     texts = loaded.evaluator.embed_texts([caption for members in pools for _, caption in members])
@@ -110,26 +111,26 @@ def _row_distances(
 
 
 def _pools(
-    clips: Sequence[PreparedClip], size: int, random: np.random.Generator
+    clips: Sequence[PreparedClip], meanings: Meanings, size: int, random: np.random.Generator
 ) -> list[list[tuple[PreparedClip, str]]]:
     pools: list[list[tuple[PreparedClip, str]]] = []
-    said: list[set[str]] = []
+    said: list[set[str | Meaning]] = []
     for place in random.permutation(len(clips)):
         clip = clips[place]
         if not clip.captions or clip.num_rows < ROWS_PER_MOVEMENT:
             continue
-        captions = {caption.lower().strip(" .") for caption in clip.captions}
+        says = {*map(plain_caption, clip.captions), *meanings.of_clip(clip)}
         caption = clip.captions[random.integers(len(clip.captions))]
         # The first pool that has room and says nothing of this clip.
         for members, taken in zip(pools, said, strict=True):
-            if len(members) < size and not captions & taken:
+            if len(members) < size and not says & taken:
                 break
         else:
-            members, taken = [], set[str]()
+            members, taken = [], set[str | Meaning]()
             pools.append(members)
             said.append(taken)
         members.append((clip, caption))
-        taken |= captions
+        taken |= says
     full = [members for members in pools if len(members) == size]
     if full:
         return full

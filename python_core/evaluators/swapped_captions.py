@@ -9,7 +9,9 @@ import re
 from python_core.clips.clip import mirror_text
 
 _BOTH_SIDES = re.compile(
-    r"\b(?:left|right)(?: \w+)? (?:and|or) (?:then )?(?:the |his |her |their )?(?:left|right)\b", re.IGNORECASE
+    r"\b(?:left|right)(?:(?: \w+)? (?:and|or) (?:then )?| (?:side |hand side )?to )"
+    r"(?:the |his |her |their )?(?:left|right)\b",
+    re.IGNORECASE,
 )
 _SUBJECT = re.compile(
     r"^(?:(?:a|an|the|this|one)\s+)?"
@@ -20,7 +22,7 @@ _BEFORE_OR_AFTER = re.compile(r"\b(?:before|after)\b(?! (?:that|a|an|which|this|
 
 
 def swap_sides(caption: str) -> str | None:
-    """The caption with left and right exchanged; None if it names no side, or both as equals."""
+    """The caption with left and right exchanged; None if it names none, or both as equals or from one to the other."""
     swapped = mirror_text(caption)
     return None if swapped == caption or _BOTH_SIDES.search(caption) else swapped
 
@@ -47,3 +49,23 @@ def swap_order(caption: str) -> str | None:
     backwards = parts[::-1]
     swapped = backwards[0] + "".join(joint + part for joint, part in zip(joints, backwards[1:], strict=True))
     return f"{subject}{swapped}{ending}"
+
+
+def reverse_order(caption: str, num_actions: int) -> str | None:
+    """`swap_order`, where it certainly is the last action first and the first last; None elsewhere.
+
+    Args:
+        caption: One that says what is known to be done.
+        num_actions: So many actions, one after the other.
+    """
+    num_parts = len(_THEN.split(caption.strip()))
+    if found := _BEFORE_OR_AFTER.findall(caption):
+        certain = (len(found), num_parts, num_actions) == (1, 1, 2)
+    else:
+        certain = num_parts == num_actions
+    return swap_order(caption) if certain else None
+
+
+def has_order(text: str) -> bool:
+    """Whether a word tells an order within what should be one action."""
+    return bool(_THEN.search(text) or _BEFORE_OR_AFTER.search(text))

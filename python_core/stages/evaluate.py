@@ -33,6 +33,11 @@ from python_core.motion_tokenizer import MotionTokenizer
 
 logger = logging.getLogger(__name__)
 
+CLIP_FILES = ("prepared.json", "clips.jsonl", "features.npy", "statistics.npz")
+WEIGHTS = {".safetensors", ".tar", ".npy", ".pkl"}
+"""With the statistics and words of a published judge."""
+CONFIGS = {"checkpoint.json", "words.json", "config.json", "generation_config.json", "tokenizer.json"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
@@ -124,7 +129,6 @@ class _MadeOf(EvaluateConfig):
 
     model_files: str
     judge_files: str
-    clip_files: str
 
 
 def run(config: EvaluateConfig) -> None:
@@ -144,10 +148,9 @@ def judge_it(config: EvaluateConfig, judge: Evaluator) -> Judgement:
         **vars(config),
         model_files="" if config.checkpoint is None else _hash_files(config.checkpoint),
         judge_files=_hash_files(config.judge),
-        clip_files=sha256(config.prepared / "clips.jsonl") if (config.prepared / "clips.jsonl").is_file() else "",
     )
     prepared = read_prepared(config.prepared)
-    start_run(config.out, made_of, {})
+    start_run(config.out, made_of, {name: config.prepared / name for name in CLIP_FILES})
     spoken = _load_spoken(config)
     if config.protocol == "babel":
         judgement = evaluate_sequences(config, judge, prepared, spoken)
@@ -187,8 +190,7 @@ def _load_spoken(config: EvaluateConfig) -> Spoken | None:
 
 
 def _hash_files(folder: Path) -> str:
-    """SHA-256 over the weights and configs of a checkpoint."""
-    names = {"checkpoint.json", "words.json"}
-    found = sorted(path for path in folder.rglob("*") if path.suffix == ".safetensors" or path.name in names)
+    """SHA-256 over all files of a checkpoint, or of a published judge, that are read here."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS or path.name in CONFIGS)
     lines = [f"{path.relative_to(folder)} {sha256(path)}" for path in found if "training" not in path.parts]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -3,9 +3,10 @@
 `judge` only ever measures; `reward` is what the language model is trained on. They differ in kind and learn from
 different takes, so that what pleases one need not please the other.
 
-    checkpoint.json and what `evaluator_checkpoint.py` lists
-    metrics.jsonl       losses, and at the end retrieval and exchanged captions on recorded motions: those of the val
-                        split, and `unseen`: those of the train split that belong to the other evaluator
+    checkpoint.json and what `evaluator_checkpoint.py` lists: the weights that did best on takes held out of training
+    metrics.jsonl       losses; retrieval on held-out takes at each checkpoint; at the end the best step, and retrieval
+                        and exchanged captions on recorded motions: those of the val split, and `unseen`: those of the
+                        train split that belong to the other evaluator
 """
 
 import dataclasses
@@ -23,7 +24,9 @@ import torch
 from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from python_core.checkpoint import forget_after, load_training, save_training, start_run
-from python_core.clips.prepared import PreparedClips, read_prepared
+from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
+from python_core.clips.takes import hold_out
+from python_core.evaluators.best_weights import BestWeights
 from python_core.evaluators.evaluator import JudgeShape
 from python_core.evaluators.evaluator_training import (
     EvaluatorTraining,
@@ -70,8 +73,11 @@ class TrainEvaluatorConfig:
     steps: int = 200_000
     """Optimizer steps on captions and motions."""
 
+    held_out_share: float = 0.08
+    """Share of its own takes that choose the weights instead of being learned from; 0 takes the last weights."""
+
     save_every: int = 1_000
-    """Steps between checkpoints."""
+    """Steps between checkpoints, at each of which the held-out takes are measured."""
 
     seed: int = 1
     """Of weights and batches."""
@@ -84,6 +90,9 @@ _NANO_JUDGE = JudgeTraining(
     movement_rate=1e-3,
     learning_rate=1e-3,
     all_negatives=True,
+    speed=0.1,
+    noise=0.02,
+    dropout=0.2,
 )
 _NANO_REWARD = RewardTraining(
     shape=RewardShape(width=192, num_heads=4, text_layers=2, motion_layers=3, embedding_width=128),
@@ -96,7 +105,13 @@ PRESETS = {
     "base": TrainEvaluatorConfig(),
     "small": TrainEvaluatorConfig(
         judge=JudgeTraining(
-            shape=JudgeShape(max_words=60), movement_steps=5_000, learning_rate=2e-4, all_negatives=True
+            shape=JudgeShape(max_words=60),
+            movement_steps=5_000,
+            learning_rate=2e-4,
+            all_negatives=True,
+            speed=0.1,
+            noise=0.02,
+            dropout=0.2,
         ),
         reward=RewardTraining(batch=64),
         steps=12_000,
@@ -133,14 +148,14 @@ def run(config: TrainEvaluatorConfig) -> None:
 
     Raises:
         ValueError: The prepared clips, the text encoder or the word vectors are missing or do not fit, or no take
-            belongs to this evaluator.
+            belongs to this evaluator, or all of its takes are held out.
     """
     config = dataclasses.replace(config, out=config.out or Path("runs") / config.kind)
     out = config.out
     assert out is not None, "just set"
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
-    clips = training_clips(prepared, config.kind)
+    clips, held_out = _hold_out(prepared, config)
     inputs = {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
     if config.kind == "reward":
         inputs["text encoder"] = config.text_encoder / "model.safetensors"
@@ -153,15 +168,18 @@ def run(config: TrainEvaluatorConfig) -> None:
         )
     start_run(out, config, inputs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    logger.info("%s: %d clips of its own among %d", config.kind, len(clips), len(prepared.clips))
+    logger.info(
+        "%s: learns from %d clips of %d and holds out %d", config.kind, len(clips), len(prepared.clips), len(held_out)
+    )
     training: EvaluatorTraining = (
         JudgeRun(config.judge, config.steps, prepared, clips, config.word_vectors, device)
         if config.kind == "judge"
         else RewardRun(config.reward, config.steps, prepared, clips, config.text_encoder, device)
     )
-    step = 0
+    step, best = 0, BestWeights()
     if (state := load_training(out / "training.pt")) is not None:
         training.load(state)
+        best.load(state["best"])
         step = state["step"]
         logger.info("going on from step %d", step)
     forget_after(out / "metrics.jsonl", step)
@@ -173,15 +191,36 @@ def run(config: TrainEvaluatorConfig) -> None:
             record = training.step(step)
             step += 1
             progress.update(task, completed=step)
-            if step % 50 == 0 or step in (1, total):
+            saves = step % config.save_every == 0 or step == total
+            if saves and step > training.first_steps:
+                retrieval = measure_retrieval(training.evaluator(), prepared, held_out, config.seed)
+                best.offer(training.model, step, retrieval)
+                if retrieval is not None:
+                    record |= {"held_out_r_at_3": retrieval.r_at_3, "held_out_pair_distance": retrieval.pair_distance}
+            if saves or step % 50 == 0 or step == 1:
                 fields = {name: round(value, 5) for name, value in record.items()}
                 line = {"step": step} | fields | {"time_s": round(time.monotonic() - started, 1)}
                 metrics.write(json.dumps(line) + "\n")
                 metrics.flush()
-            if step % config.save_every == 0 or step == total:
-                save_training(out / "training.pt", training.state() | {"step": step})
+            if saves:
+                save_training(out / "training.pt", training.state() | {"step": step, "best": best.state()})
+                latest = best.put_into(training.model)
                 training.save(out, config)
-        metrics.write(json.dumps({"step": step} | _measure(training, prepared, config)) + "\n")
+                training.model.load_state_dict(latest)
+        best.put_into(training.model)
+        measures = _measure(training, prepared, config)
+        metrics.write(json.dumps({"step": step, "best_step": best.step} | measures) + "\n")
+
+
+def _hold_out(prepared: PreparedClips, config: TrainEvaluatorConfig) -> tuple[list[PreparedClip], list[PreparedClip]]:
+    """Clips to learn from, and clips that choose the weights."""
+    clip_ids = frozenset(clip.clip_id for clip in prepared.clips)
+    clips, held_out = hold_out(training_clips(prepared, config.kind), clip_ids, config.held_out_share)
+    if not clips:
+        raise ValueError(
+            f"held_out_share {config.held_out_share}: all takes of the {config.kind} are held out; use a smaller share"
+        )
+    return clips, held_out
 
 
 def _measure(training: EvaluatorTraining, prepared: PreparedClips, config: TrainEvaluatorConfig) -> dict[str, Any]:

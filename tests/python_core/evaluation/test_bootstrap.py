@@ -48,6 +48,13 @@ def test_draws_that_leave_nothing_to_measure_are_left_out_and_most_of_them_give_
     assert percentile_interval(1.0, draws) is None
 
 
+def test_a_recentred_interval_by_hand():
+    # The middle 95 % of 0, 1 .. 40 is 1 to 39, around a mean of 20.
+    estimate = percentile_interval(5.0, np.arange(41.0), recentre=True)
+    assert estimate is not None
+    assert (estimate.low, estimate.value, estimate.high) == pytest.approx((-14, 5, 24))
+
+
 def test_an_item_of_nothing_is_refused():
     with pytest.raises(ValueError, match="item 1 is made of no recording"):
         draw_weights([["a"], []], 2, seed=1)

@@ -57,6 +57,24 @@ def test_intervals_over_recordings_hold_the_value_and_draws_of_two_models_are_pa
     assert (other["mm_dist"] > draws["mm_dist"]).all()
 
 
+def test_intervals_of_both_distances_hold_their_value_where_few_recordings_stand_behind_many_texts():
+    random = np.random.default_rng(4)
+    recordings = random.normal(size=(16, 8))
+    pairs = [(a, b) for a in range(16) for b in range(16) if a != b]
+    real = np.array([recordings[a] + 0.5 * recordings[b] for a, b in pairs])
+    pools = draw_pools(None, len(pairs), random)
+    weights = draw_weights([[str(a), str(b)] for a, b in pairs], 100, seed=5)
+    other = real + random.normal(size=real.shape)
+    for motions in (real + 0.1 * random.normal(size=real.shape), 0.6 * other, other + 0.4):
+        judged = Judged(texts=real, motions=motions, real=real, pools=pools)
+        estimates, draws = bootstrap_scores([judged], weights)
+        for name in ("fid", "kid"):
+            assert estimates[name].low < estimates[name].value < estimates[name].high
+        once = score(judged, np.random.default_rng(1))
+        assert estimates["kid"].value == once.kid
+        assert draws["fid"].min() >= 0
+
+
 def test_features_of_a_motion_are_those_of_its_clip_with_one_more_row(smooth_motions):
     motion = smooth_motions[0]
     rows = judged_features(motion)

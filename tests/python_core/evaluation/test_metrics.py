@@ -110,6 +110,27 @@ def test_kernel_distance_of_two_points_a_side_by_hand():
     assert kernel_distance(np.array([[0.0], [0.0]]), np.array([[1.0], [1.0]])) == pytest.approx(1 + 8 - 2)
 
 
+def test_rows_of_one_text_are_not_held_against_each_other():
+    # Kernel (x y + 1)^3: within {0, 1} 1, within {2, 1} 27; across 0 with 1 and 1 with 2, not 0 with 2 and 1 with 1.
+    generated, real = np.array([[0.0], [1.0]]), np.array([[2.0], [1.0]])
+    assert kernel_distance(generated, real, paired=True) == pytest.approx(1 + 27 - (1 + 27))
+    # The last of three texts has no motion: within {2, 1, 0} the mean of 27, 1 and 1, across that of 1, 1, 27 and 1.
+    generated, real = np.array([[0.0], [1.0], [np.nan]]), np.array([[2.0], [1.0], [0.0]])
+    assert kernel_distance(generated, real, paired=True) == pytest.approx(1 + 29 / 3 - 2 * 30 / 4)
+
+
+def test_other_pieces_of_the_same_motions_are_as_far_as_the_motions_themselves():
+    random = np.random.default_rng(7)
+    motions = random.normal(size=(40, 60, 8))
+    pieces = motions + 0.1 * random.normal(size=motions.shape)
+    weights = random.multinomial(60, np.full(60, 1 / 60), size=40).astype(float)
+    for drawn in (np.ones((40, 60)), weights):
+        found = [kernel_distance(*of, paired=True) for of in zip(pieces, motions, drawn, strict=True)]
+        alone = [kernel_distance(*of) for of in zip(pieces, motions, drawn, strict=True)]
+        assert abs(np.mean(found)) < 2 * np.std(found) / np.sqrt(40)
+        assert np.mean(alone) < -10 * np.std(found)
+
+
 def test_kernel_distance_has_no_bias_where_frechet_distance_has():
     random = np.random.default_rng(4)
     kernels, frechets = [], []

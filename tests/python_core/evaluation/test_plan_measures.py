@@ -6,16 +6,26 @@ import pytest
 from numpy.typing import NDArray
 
 from python_core.contract.plan import Beat, Plan
-from python_core.evaluation.plan_measures import CELL_ROWS, align, measure_plans
+from python_core.evaluation.plan_measures import (
+    AMONG_NEAREST,
+    CELL_ROWS,
+    NUM_OTHERS,
+    align,
+    measure_plans,
+    with_other_plans,
+)
+from python_core.evaluators.beat_captions import beat_caption
 
 ACTIONS = [f"action {number}" for number in range(40)]
+NUMBERS = {beat_caption(text): number for number, text in enumerate(ACTIONS)}
+"""Of actions, by what a judge is told of them."""
 
 
 class OneHotJudge:
     """Of a motion whose rows hold the number of an action in their first column: how much of each action is in it."""
 
     def embed_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
-        return np.eye(len(ACTIONS), dtype=np.float32)[[ACTIONS.index(text) for text in captions]]
+        return np.eye(len(ACTIONS), dtype=np.float32)[[NUMBERS[caption] for caption in captions]]
 
     def embed_motions(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         counts = [np.bincount(rows[:, 0].astype(int), minlength=len(ACTIONS)) / len(rows) for rows in clips]
@@ -82,6 +92,29 @@ def test_a_missing_motion_follows_nothing():
     found = measure([plan((0, 1.2), (1, 1.2))], [None])
     assert found.recovered == pytest.approx(36 / 38)
     assert found.in_order == pytest.approx(9 / 10)
+
+
+def test_each_plan_meets_another_of_as_many_beats_that_has_none_of_its_own():
+    plans = [plan((0, 1.0), (1, 1.0)), plan((1, 1.0), (2, 1.0)), plan((3, 1.0)), plan((4, 2.0), (5, 1.0))]
+    assert with_other_plans(plans) == [(0, plans[3]), (1, plans[3]), (3, plans[0])]
+
+
+def test_motions_that_have_nothing_to_do_with_a_plan_recover_more_of_it_than_a_window_that_is_not_chosen():
+    random = np.random.default_rng(8)
+    embedded = random.normal(size=(len(ACTIONS), 16)).astype(np.float32)
+
+    class RandomJudge(OneHotJudge):
+        def embed_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
+            return embedded[[NUMBERS[caption] for caption in captions]]
+
+        def embed_motions(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+            return random.normal(size=(len(clips), 16)).astype(np.float32)
+
+    plans = [plan(*((int(action), 2.0) for action in random.choice(40, 3, replace=False))) for _ in range(150)]
+    motions: list[NDArray[np.float32] | None] = [np.zeros((15 * CELL_ROWS, 2), np.float32)] * len(plans)
+    found = measure_plans(RandomJudge(), plans, motions, 20.0, seed=1, other_texts=ACTIONS)
+    by_chance = AMONG_NEAREST / (NUM_OTHERS + 1)
+    assert found.recovered > by_chance + 3 * np.sqrt(by_chance / 450)
 
 
 def test_plans_need_others_to_stand_out_from():

@@ -68,12 +68,20 @@ def test_texts_say_the_same_by_their_words_or_by_the_beats_of_their_plans_or_thr
             sample("a person walks", "1. walk, 2.0 s"),
             sample("someone goes", "1. walk, 3.0 s"),
             sample("someone sits", "1. sit, 3.0 s"),
-        ]
+        ],
+        {},
     )
     assert groups[0] == groups[1] == groups[2] != groups[3]
     composed = [replace(CLIP, source=COMPOSED, clip_id=f"Ja+b@1.{number}") for number in (1, 2)]
     pieces = [Sample(clip, caption, 0, 4) for clip, caption in zip(composed, ("nod", "agree"), strict=True)]
-    assert len({*group_texts(pieces).tolist()}) == 1
+    assert len({*group_texts(pieces, {}).tolist()}) == 1
+
+
+def test_compositions_of_clips_that_say_the_same_do_too():
+    ids = ["Ja+b@1", "Jc+b@2", "Jb+a@3"]
+    samples = [Sample(replace(CLIP, source=COMPOSED, clip_id=name), name, 0, 4) for name in ids]
+    groups = group_texts(samples, {"Ja+b@1": "a+b", "Jc+b@2": "a+b", "Jb+a@3": "b+a"})
+    assert groups[0] == groups[1] != groups[2]
 
 
 def test_the_nearest_caption_shares_the_rare_words():

@@ -12,7 +12,14 @@ from python_core.clips.prepared import PreparedClip, write_prepared
 from python_core.contract.motion import Motion
 from python_core.contract.plan import parse_plan
 from python_core.contract.skeleton import BODY_22
-from python_core.evaluation.val_composed import SPLIT, SUMMARY, ValComposed, ValComposedConfig, compose_val
+from python_core.evaluation.val_composed import (
+    SPLIT,
+    SUMMARY,
+    ValComposed,
+    ValComposedConfig,
+    compose_val,
+    say_the_same,
+)
 from python_core.features import canonical_joints, exact_features
 
 NUM = 14
@@ -23,6 +30,8 @@ MOVES = {
     "bow": ((3, 0, 0.5), "a man bows."),
     "look": ((12, 1, 0.6), "a person looks to the left."),
 }
+TAKE = {"nod": "sitting 1", "bow": "sitting 1"}
+"""Two clips are cut from one recording."""
 """Joint, axis and angle of what moves, and what is said; each begins and ends at rest, so that all go together."""
 
 
@@ -63,7 +72,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
             split="train" if name == "train" else "val",
             source="made",
             licence="CC BY-NC 4.0" if name == "secret" else "CC0-1.0",
-            take="",
+            take=TAKE.get(name, ""),
             captions=("a person shakes the head.",) if name == "secret" else (caption,),
             plan=None,
             first_row=first,
@@ -89,10 +98,42 @@ def test_compositions_are_of_permissive_val_clips_only_and_remember_which(compos
     assert {clip.split for clip in found.prepared.clips} == {SPLIT}
     for clip in found.prepared.clips:
         sources = found.made_of[clip.clip_id]
-        assert {*sources} <= {*MOVES}
-        # Mirrored copies are of the same recording.
-        assert all(name in clip.clip_id for name in sources)
+        names = clip.clip_id[1:].split("@")[0].split("+")
+        originals = {name if name in MOVES else name.removeprefix("M") for name in names}
+        # Mirrored copies and clips of one take are of the same recording.
+        assert sources == tuple(sorted({TAKE.get(name, name) for name in originals}))
         assert len(parse_plan(clip.plan or "").beats) >= len(sources) - 1
+
+
+def test_meanings_are_those_of_the_clips_in_order_with_the_part_that_is_mixed(composed: tuple[Path, ValComposed]):
+    _, found = composed
+    for clip in found.prepared.clips:
+        names = clip.clip_id[1:].split("@")[0].split("+")
+        # A nod is mirrored as itself.
+        said = "+".join({"nod": "Mnod", "bow": "Mbow"}.get(name, name) for name in names)
+        meaning = found.meanings[clip.clip_id]
+        assert meaning.split(" by ")[0] == said
+        assert (" by the " in meaning) == clip.clip_id.startswith("X")
+
+
+def test_clips_say_the_same_if_they_share_a_phrase_and_mirrored_ones_only_then():
+    phrases = {
+        "walk": ["walk forward", "stroll"],
+        "Mwalk": ["walk forward", "stroll"],
+        "again": ["stroll"],
+        "left": ["turn left"],
+        "Mleft": ["turn right"],
+        "right": ["turn right"],
+    }
+    found = say_the_same(phrases)
+    assert found == {
+        "walk": "Mwalk",
+        "Mwalk": "Mwalk",
+        "again": "Mwalk",
+        "left": "left",
+        "Mleft": "Mleft",
+        "right": "Mleft",
+    }
 
 
 def test_no_choice_of_clips_comes_twice_and_rows_are_those_of_the_clips(composed: tuple[Path, ValComposed]):

@@ -72,6 +72,25 @@ def test_contacts_and_rows_after_the_last_multiple_of_4_are_not_seen(judge: Judg
     assert np.abs(judge.embed_motions([changed]) - judge.embed_motions([clips[1]])).max() > 1e-5
 
 
+def test_captions_that_are_cut_are_counted_once(judge: Judge, caplog: pytest.LogCaptureFixture):
+    long = ["a person walks forward very slowly", "someone waves the left hand twice", "walks"]
+    judge.embed_texts(long)
+    assert caplog.messages == ["2 of 3 captions have more than 5 words; the judge does not read the rest"]
+    judge.embed_texts([*long, "walks"])
+    assert len(caplog.messages) == 1
+
+
+def test_dropout_is_for_training_alone(prepared: PreparedClips, clips: list[NDArray[np.float32]], judge: Judge):
+    dropped = Judge(TINY, WORDS, judge_normalizer(prepared.normalizer), dropout=0.5)
+    # No weights of its own, so that published ones fit.
+    assert dropped.state_dict().keys() == judge.state_dict().keys()
+    one, other = dropped.texts(CAPTIONS), dropped.texts(CAPTIONS)
+    assert (one - other).abs().max() > 1e-3
+    dropped.load_state_dict(judge.state_dict())
+    np.testing.assert_array_equal(dropped.eval().embed_motions(clips), judge.embed_motions(clips))
+    np.testing.assert_array_equal(dropped.embed_texts(CAPTIONS), judge.embed_texts(CAPTIONS))
+
+
 def test_words_after_the_last_that_is_read_change_nothing(judge: Judge):
     five = "a person walks forward slowly"
     np.testing.assert_array_equal(judge.embed_texts([five + " and waves"]), judge.embed_texts([five]))
@@ -141,7 +160,8 @@ def test_published_weights_see_published_features(
     loaded = load_published_judge(published)
     torch.manual_seed(5)
     judge = Judge(JudgeShape(), WORDS, prepared.normalizer).eval()
-    np.testing.assert_array_equal(loaded.embed_texts(CAPTIONS), judge.embed_texts(CAPTIONS))
+    known = ["person walks left", "walks"]
+    np.testing.assert_array_equal(loaded.embed_texts(known), judge.embed_texts(known))
     embedded = loaded.embed_motions(clips[:1])
     assert embedded.shape == (1, 512)
     assert np.abs(embedded - judge.embed_motions(clips[:1])).max() > 1e-4

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,55 @@ def test_sequences_have_segments_and_transitions(config: EvaluateConfig, clips: 
     assert "Transitions" in (config.out / "judgement.md").read_text()
     lines = (config.out / "replies" / "repeat-00" / "segment-01.jsonl").read_text().splitlines()
     assert all(1 <= len(json.loads(line)["history"]) <= 3 for line in lines)
+
+
+def test_motions_to_measure_and_texts_to_vary_are_drawn_by_the_seed_and_not_the_first_of_the_file(
+    config: EvaluateConfig, clips: Path
+):
+    judge_it(config, KnownJudge(clips))
+    lines = (config.out / "replies" / "varied.jsonl").read_text().splitlines()
+    tricks = [int(json.loads(line)["prompt"].split()[-1]) for line in lines]
+    assert len(tricks) == 6
+    assert {*tricks} != {8, 9}
+    sizes = {}
+    for seed in (1, 2):
+        other = replace(config, out=config.out.parent / f"seed {seed}", seed=seed, checkpoint=None)
+        real = judge_it(other, KnownJudge(clips)).rows[0].quality
+        assert real is not None
+        assert real.num_motions == 4
+        sizes[seed] = real.report
+    assert sizes[1] != sizes[2]
+
+
+def test_real_motions_are_held_against_plans_of_others_too(config: EvaluateConfig, clips: Path):
+    judgement = judge_it(replace(config, checkpoint=None), KnownJudge(clips))
+    by_chance, real = judgement.plans_by_chance, judgement.rows[0].plans
+    assert by_chance is not None
+    assert real is not None
+    assert by_chance.num_plans == real.num_plans == 8
+    assert by_chance.recovered < 0.5 < real.recovered
+    assert "| real, plans of others | 8 |" in (config.out / "judgement.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["glove/our_vab_data.npy", "glove/our_vab_words.pkl", "text_mot_match/finest.tar"])
+def test_a_run_does_not_go_on_with_another_file_of_the_judge(config: EvaluateConfig, clips: Path, name: str):
+    path = config.judge / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"1")
+    judge_it(replace(config, checkpoint=None), KnownJudge(clips))
+    path.write_bytes(b"2")
+    with pytest.raises(ValueError, match="holds a run with another judge_files"):
+        judge_it(replace(config, checkpoint=None), KnownJudge(clips))
+
+
+def test_a_run_does_not_go_on_with_other_features(config: EvaluateConfig, clips: Path, tmp_path: Path):
+    copy = tmp_path / "clips"
+    shutil.copytree(clips, copy)
+    judge_it(replace(config, checkpoint=None, prepared=copy), KnownJudge(clips))
+    rows = np.load(copy / "features.npy")
+    np.save(copy / "features.npy", rows * 1.5)
+    with pytest.raises(ValueError, match=r"holds a run with another features\.npy"):
+        judge_it(replace(config, checkpoint=None, prepared=copy), KnownJudge(clips))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from transformers import BertConfig, BertModel
 from python_core.clips.prepared import read_prepared
 from python_core.evaluators.evaluator_checkpoint import load_evaluator
 from python_core.evaluators.halves import EvaluatorKind
+from python_core.evaluators.retrieval import measure_retrieval
 from python_core.stages import train_evaluator
 from python_core.stages.train_evaluator import PRESETS, TrainEvaluatorConfig
 
@@ -33,6 +34,10 @@ def tiny(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
     return replace(PRESETS["tiny"], prepared=prepared_folder, text_encoder=folder)
 
 
+SHARES_HELD_OUT = {"judge": 0.0, "reward": 0.5}
+"""The judge's only take is a squat; of the reward model's three, half the line holds out the walk and the wave."""
+
+
 def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -46,7 +51,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
     tiny: TrainEvaluatorConfig, tmp_path: Path, kind: EvaluatorKind, killed_after: int
 ):
     judge = replace(tiny.judge, movement_steps=4, movement_batch=2)
-    config = replace(tiny, kind=kind, judge=judge, steps=4, save_every=2)
+    config = replace(tiny, kind=kind, judge=judge, steps=4, save_every=2, held_out_share=SHARES_HELD_OUT[kind])
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     train_evaluator.run(replace(config, out=straight))
     original, saves = train_evaluator.save_training, 0
@@ -119,3 +124,30 @@ def test_what_is_missing_is_named(tiny: TrainEvaluatorConfig, tmp_path: Path):
     with pytest.raises(ValueError, match=r"glove\.txt: missing"):
         train_evaluator.run(replace(tiny, word_vectors=tmp_path / "glove.txt", out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_saved_weights_are_those_that_did_best_on_held_out_takes(tiny: TrainEvaluatorConfig, tmp_path: Path):
+    # A rate at which weights get worse at once.
+    reward = replace(tiny.reward, learning_rate=0.3, warm_up_steps=1)
+    config = replace(tiny, kind="reward", reward=reward, steps=6, save_every=1, held_out_share=0.5, out=tmp_path)
+    train_evaluator.run(config)
+    *lines, last = metrics(tmp_path)
+    scores = {line["step"]: (line["held_out_r_at_3"], -line["held_out_pair_distance"]) for line in lines}
+    assert len(scores) == 6
+    assert scores[last["best_step"]] == max(scores.values())
+    prepared = read_prepared(tiny.prepared)
+    _, held_out = train_evaluator._hold_out(prepared, config)
+    saved = measure_retrieval(load_evaluator(tmp_path), prepared, held_out, config.seed)
+    assert saved is not None
+    assert saved.pair_distance == pytest.approx(-scores[last["best_step"]][1], abs=1e-4)
+
+
+def test_a_share_that_holds_out_all_takes_is_an_error(tiny: TrainEvaluatorConfig, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"held_out_share 0\.9: all takes of the judge are held out"):
+        train_evaluator.run(replace(tiny, held_out_share=0.9, out=tmp_path))
+
+
+def test_only_the_published_recipe_changes_no_motions():
+    assert all((PRESETS[name].judge.speed, PRESETS[name].judge.dropout) == (0.1, 0.2) for name in ("small", "nano"))
+    judge = PRESETS["base"].judge
+    assert (judge.speed, judge.noise, judge.dropout) == (0, 0, 0)
