@@ -7,6 +7,7 @@ average of the trained ones.
 
 import copy
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,17 +78,12 @@ class TrainingSettings:
 
 
 class Windows:
-    """Draws windows of the train split: of each source in proportion to the square root of its length, so that a large
-    one does not drown the others, and of each of its clips in proportion to the clip's.
-    """
+    """Draws windows of the train split by `clip_weights`."""
 
     def __init__(self, prepared: PreparedClips, frames: int, device: torch.device = CPU) -> None:
         self.prepared, self.frames, self.device = prepared, frames, device
         self.clips: list[PreparedClip] = prepared.split("train")
-        of_source = Counter[str]()
-        for clip in self.clips:
-            of_source[clip.source] += clip.num_rows
-        self.weights = torch.tensor([clip.num_rows / of_source[clip.source] ** 0.5 for clip in self.clips])
+        self.weights = torch.tensor(clip_weights(self.clips))
         self.mean, self.std = prepared.normalizer.mean, prepared.normalizer.std
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor]:
@@ -102,6 +98,16 @@ class Windows:
             features[row, :length] = torch.from_numpy((rows - self.mean) / self.std)
             mask[row, :length] = 1
         return features.to(self.device), mask.to(self.device)
+
+
+def clip_weights(clips: Sequence[PreparedClip]) -> list[float]:
+    """How often clips are drawn: each source in proportion to the square root of its length, so that a large one does
+    not drown the others, and each of its clips in proportion to the clip's.
+    """
+    of_source = Counter[str]()
+    for clip in clips:
+        of_source[clip.source] += clip.num_rows
+    return [clip.num_rows / of_source[clip.source] ** 0.5 for clip in clips]
 
 
 class VqvaeTraining:

@@ -17,8 +17,8 @@ from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.pictures import Row, Strip, write_sheet
 from python_core.tokenizer_measures import entries_in_use, measure_readings
-from python_core.vqvae import FRAMES_PER_CODE, Vqvae, VqvaeShape
-from python_core.vqvae_training import TrainingSettings, VqvaeTraining
+from python_core.vqvae import Vqvae, VqvaeShape
+from python_core.vqvae_training import TrainingSettings, VqvaeTraining, clip_weights
 
 logger = logging.getLogger(__name__)
 
@@ -149,15 +149,18 @@ def _measure(model: Vqvae, prepared: PreparedClips, split: str, out: Path) -> di
 
 
 def _entries_in_use(tokenizer: MotionTokenizer, prepared: PreparedClips) -> list[float]:
-    """Share of each level's entries that come up in about CODES_IN_SAMPLE codes of the train split."""
+    """Share of each level's entries that come up in CODES_IN_SAMPLE codes of clips that are drawn as in training."""
     clips = prepared.split("train")
-    num_codes = sum(clip.num_rows // FRAMES_PER_CODE for clip in clips)
-    sample = clips[:: max(1, num_codes // CODES_IN_SAMPLE)]
-    codes = [
-        code
-        for clip in track(sample, "entries in use")
-        for code in tokenizer.encode([np.array(prepared.features(clip))])[0]
-    ]
+    weights = np.array(clip_weights(clips))
+    drawn = np.random.default_rng(0).choice(len(clips), size=len(clips), replace=False, p=weights / weights.sum())
+    codes: list[int] = []
+    with _progress() as progress:
+        task = progress.add_task("entries in use", total=CODES_IN_SAMPLE)
+        for place in drawn.tolist():
+            codes += tokenizer.encode([np.array(prepared.features(clips[place]))])[0]
+            progress.update(task, completed=len(codes))
+            if len(codes) >= CODES_IN_SAMPLE:
+                break
     return entries_in_use(codes[:CODES_IN_SAMPLE], tokenizer.model.shape.codebook)
 
 
