@@ -30,6 +30,8 @@ class ReplyRow:
     history: list[int] = field(default_factory=list)
     """Tokens that are given after `<Motion>`."""
     over: bool = False
+    forced: list[bool] = field(default_factory=list)
+    """Of each token that was sampled: whether no other was left to choose."""
 
 
 class ReplyMask(LogitsProcessor):
@@ -53,6 +55,7 @@ class ReplyMask(LogitsProcessor):
             if last is not None:
                 _follow(row, last[number])
             allowed = _allowed(row)
+            row.forced.append(allowed is not None and int(allowed.sum()) == 1)
             if allowed is not None:
                 # Rows of padding that a model has beyond the vocabulary are refused as well.
                 refused[number] = True

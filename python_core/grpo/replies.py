@@ -37,7 +37,7 @@ class ReplyReader:
         motion_tokenizer: Decodes codes.
         tokenizer: Decodes reasoning.
         layout: Where the tokens of replies are.
-        any_reasoning: Reasoning need not be a plan, as in the paper.
+        any_reasoning: Reasoning need not be a plan, as in the paper; it is a token or more.
     """
 
     def __init__(
@@ -94,6 +94,8 @@ class ReplyReader:
             return None
         if reply.reasoning_ids is None:
             return None, 0, reply.codes
+        if not reply.reasoning_ids:
+            return None
         try:
             plan = parse_plan(self.tokenizer.decode(reply.reasoning_ids))
         except PlanError:

@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from python_core.clips.prepared import PreparedClips
 from python_core.contract.plan import Beat
 from python_core.contract.quality import QualityReport, measure_quality
+from python_core.evaluators.beat_captions import beat_caption
 from python_core.evaluators.evaluator import Evaluator
 from python_core.grpo.replies import ReplyReader, Rollout, motion_rows
 from python_core.vqvae import FRAMES_PER_CODE
@@ -31,8 +32,14 @@ BEAT_WINDOW_S = 1.0
 """A shorter beat is looked for in a window of this length around its middle."""
 ORDER_MARGIN = 0.1
 """Two beats that fit their places by this much more cosine than each other's are in order by 0.73 of 1."""
-VARIANCE_FLOOR = 1e-6
+VARIANCE_FLOOR = 1e-3
 """Rewards of a group that differ by less are the same."""
+NO_EVIDENCE = 0.5
+"""Order of two beats that cannot be told: they say the same, or there is one only."""
+LENGTH_FITS = (0.75, 1.25)
+"""A motion is as long as its clip if it is between these shares of it."""
+LENGTH_FAILS = (1 / 3, 3.0)
+"""At these shares and beyond it is worth nothing."""
 
 RewardFunction = Callable[..., Sequence[float | None]]
 
@@ -139,16 +146,17 @@ class Rewards:
         ]
 
     def plan_agreement(
-        self, completion_ids: list[list[int]], reasoning_asked: list[bool], **columns: Any
+        self, completion_ids: list[list[int]], reasoning_asked: list[bool], num_beats: list[int], **columns: Any
     ) -> list[float | None]:
-        """How well each beat is seen in its part of the motion, times how far the beats are in the plan's order.
+        """How well each beat is seen in its part of the motion, times how far the beats are in the plan's order, times
+        how near their number is to `num_beats`, that of the prompt's known plan.
 
         The motion is cut into parts as long, relative to each other, as the beats. Two beats are in order if they fit
         their own parts better than each other's. Without a plan there is nothing to agree with.
         """
         rollouts = self.reader.read(completion_ids, reasoning_asked)
         beats = [rollout.plan.beats if rollout and rollout.plan else () for rollout in rollouts]
-        texts = self._embed_texts([beat.text for of_reply in beats for beat in of_reply])
+        texts = self._embed_texts([beat_caption(beat.text) for of_reply in beats for beat in of_reply])
         windows = [
             window
             for rollout, of_reply in zip(rollouts, beats, strict=True)
@@ -157,31 +165,37 @@ class Rewards:
         ]
         embedded = iter(_unit(self.evaluator.embed_motions(windows)) if windows else ())
         values: list[float | None] = []
-        for rollout, of_reply in zip(rollouts, beats, strict=True):
+        for rollout, of_reply, num_known in zip(rollouts, beats, num_beats, strict=True):
             if rollout is None:
                 values.append(0.0)
             elif not of_reply:
                 values.append(None)
             else:
                 seen = np.stack([next(embedded) for _ in of_reply])
-                values.append(agreement(np.stack([texts[beat.text] for beat in of_reply]) @ seen.T, of_reply))
+                cosines = np.stack([texts[beat_caption(beat.text)] for beat in of_reply]) @ seen.T
+                values.append(agreement(cosines, of_reply, num_known))
         return values
 
     def duration(
-        self, completion_ids: list[list[int]], reasoning_asked: list[bool], **columns: Any
+        self, completion_ids: list[list[int]], reasoning_asked: list[bool], clip_id: list[str], **columns: Any
     ) -> list[float | None]:
-        """The shorter over the longer of plan and motion; 1 where they differ by no more than a code. None without a
-        plan, which is all that says how long a motion should be.
+        """How well the motion's length fits the clip's, a person's choice and not the only good one, times the shorter
+        over the longer of plan and motion, which is 1 where they differ by no more than a code. Without a plan the
+        clip's length alone counts.
         """
         values: list[float | None] = []
-        for rollout in self.reader.read(completion_ids, reasoning_asked):
-            if rollout is None or rollout.plan is None:
-                values.append(None if rollout else 0.0)
+        for rollout, name in zip(self.reader.read(completion_ids, reasoning_asked), clip_id, strict=True):
+            if rollout is None:
+                values.append(0.0)
                 continue
-            shorter_s, longer_s = sorted((rollout.plan.duration_s, rollout.motion.duration_s))
-            code_s = FRAMES_PER_CODE / rollout.motion.frame_rate_hz
-            # Durations of plans are whole tenths of a second.
-            values.append(1.0 if longer_s - shorter_s <= code_s + 1e-6 else shorter_s / longer_s)
+            rate_hz = rollout.motion.frame_rate_hz
+            value = length_fit(rollout.motion.num_frames / self._clips[name].num_rows)
+            if rollout.plan is not None:
+                shorter_s, longer_s = sorted((rollout.plan.duration_s, rollout.motion.duration_s))
+                # Durations of plans are whole tenths of a second.
+                as_planned = longer_s - shorter_s <= FRAMES_PER_CODE / rate_hz + 1e-6
+                value *= 1.0 if as_planned else shorter_s / longer_s
+            values.append(value)
         return values
 
     def physical_quality(
@@ -236,20 +250,27 @@ class Rewards:
                     )
             self._values[reward.__name__] = values
             if last:
-                log_metric("groups_without_variance", self._share_without_variance())
+                well_formed = [
+                    rollout is not None
+                    for rollout in self.reader.read(columns["completion_ids"], columns["reasoning_asked"])
+                ]
+                self._log_groups(well_formed, log_metric)
                 self._values = {}
             return values
 
         return checked
 
-    def _share_without_variance(self) -> float:
-        """Share of the groups, those of all processes, in which no reward tells one reply from another."""
+    def _log_groups(self, well_formed: Sequence[bool], log_metric: Log) -> None:
+        """Of the groups of all processes: the share in which no reward tells one reply from another, and the share
+        with both well-formed and malformed replies, from which the form is learned.
+        """
         columns = [[math.nan if value is None else value for value in values] for values in self._values.values()]
-        local = torch.tensor(columns, dtype=torch.float32).T.contiguous()
+        local = torch.tensor([well_formed, *columns], dtype=torch.float32).T.contiguous()
         values: Any = gather(local.to("cuda") if torch.cuda.is_available() else local)
         grouped = values.cpu().unflatten(0, (-1, self.group))
         spans = grouped.nan_to_num(-math.inf).amax(1) - grouped.nan_to_num(math.inf).amin(1)
-        return float((spans <= VARIANCE_FLOOR).all(dim=1).float().mean())
+        log_metric("groups_without_variance", float((spans[:, 1:] <= VARIANCE_FLOOR).all(dim=1).float().mean()))
+        log_metric("groups_of_mixed_format", float(spans[:, 0].mean()))
 
 
 def beat_windows(rows: NDArray[np.float32], beats: Sequence[Beat], frame_rate_hz: float) -> list[NDArray[np.float32]]:
@@ -271,22 +292,34 @@ def beat_windows(rows: NDArray[np.float32], beats: Sequence[Beat], frame_rate_hz
     return windows
 
 
-def agreement(cosines: NDArray[np.float32], beats: Sequence[Beat]) -> float:
+def length_fit(share: float) -> float:
+    """How well a motion's length fits, from 0 to 1, by its share of the clip's length: 1 within `LENGTH_FITS`, and from
+    there down to 0 at `LENGTH_FAILS`, along the logarithm of the share.
+    """
+    edges = np.log([LENGTH_FAILS[0], *LENGTH_FITS, LENGTH_FAILS[1]])
+    return float(np.interp(math.log(share), edges, [0.0, 1.0, 1.0, 0.0]))
+
+
+def agreement(cosines: NDArray[np.float32], beats: Sequence[Beat], num_known: int) -> float:
     """Agreement of a plan and a motion, 0 to 1.
+
+    Beats that are fewer than the known plan's, or more, cost: a plan of one beat, or of one that is said again, could
+    not be out of order.
 
     Args:
         cosines: Of each beat's text and each beat's part of the motion, [N, N].
-        beats: The plan's; two that say the same have no order.
+        beats: The plan's, N.
+        num_known: Beats of the plan that is known for the prompt.
     """
     presence = float(np.mean([_likeness(cosine) for cosine in np.diag(cosines)]))
-    margins = [
-        cosines[i, i] + cosines[k, k] - cosines[i, k] - cosines[k, i]
-        for i in range(len(beats))
-        for k in range(i + 1, len(beats))
-        if beats[i].text != beats[k].text
-    ]
-    order = float(np.mean([1 / (1 + math.exp(-margin / ORDER_MARGIN)) for margin in margins])) if margins else 1.0
-    return presence * order
+    orders = []
+    for i, k in combinations(range(len(beats)), 2):
+        margin = cosines[i, i] + cosines[k, k] - cosines[i, k] - cosines[k, i]
+        same = beats[i].text == beats[k].text
+        orders.append(NO_EVIDENCE if same else 1 / (1 + math.exp(-margin / ORDER_MARGIN)))
+    order = float(np.mean(orders)) if orders else NO_EVIDENCE
+    coverage = min(len(beats), num_known) / max(len(beats), num_known)
+    return presence * order * coverage
 
 
 def _likeness(cosine: float) -> float:

@@ -1,8 +1,10 @@
 """Rollouts: replies that the model in training samples for its prompts, in the form that TRL's `rollout_func` asks for.
 
 As in serving, a request names its form, with or without reasoning, so the first token of a reply is given. A share of
-the prompts is decoded under the grammar of replies, the others freely, or the format reward would mean nothing. The
-same prompt has the same form in its whole group, on whichever process its replies are sampled.
+the prompts is decoded under the grammar of replies, the others freely, or the format reward would mean nothing; a free
+reply ends where it breaks the grammar, since nothing that follows could mend it. The same prompt has the same form in
+its whole group, on whichever process its replies are sampled. Tokens that were forced are marked: the model is neither
+praised nor blamed for them.
 """
 
 import hashlib
@@ -69,8 +71,8 @@ class Rollouts:
         """One reply for each prompt, of which TRL sends a copy for each reply of a group.
 
         Returns:
-            What TRL wants (`prompt_ids`, `completion_ids`, `logprobs`), and two columns for the rewards,
-            `reasoning_asked` and `constrained`.
+            What TRL wants (`prompt_ids`, `completion_ids`, `logprobs`), 0 in its `env_mask` for each token that the
+            model did not choose, and two columns for the rewards, `reasoning_asked` and `constrained`.
         """
         forms = [self.shares.form(self.seed, trainer.state.global_step, prompt) for prompt in prompts]
         asked = [self.prompt_ids(prompt) for prompt in prompts]
@@ -78,12 +80,15 @@ class Rollouts:
             # vLLM has no grammar of ours.
             forms = [ReplyForm(form.reasoning, constrained=False) for form in forms]
             replies, logprobs = self._sample_by_vllm(trainer, asked, forms)
+            chosen = [[0, *([1] * (len(reply) - 1))] for reply in replies]
         else:
-            replies, logprobs = self.sample(trainer, asked, forms), None
+            replies, chosen = self.sample(trainer, asked, forms)
+            logprobs = None
         return {
             "prompt_ids": asked,
             "completion_ids": replies,
             "logprobs": logprobs,
+            "env_mask": chosen,
             "reasoning_asked": [form.reasoning for form in forms],
             "constrained": [form.constrained for form in forms],
         }
@@ -96,8 +101,12 @@ class Rollouts:
         """
         return prompt_ids(self.tokenizer, PROMPT_TEMPLATE, self.layout, prompt)
 
-    def sample(self, trainer: Any, prompts: Sequence[list[int]], forms: Sequence[ReplyForm]) -> list[list[int]]:
-        """Replies to encoded prompts, each with the token that ends the turn unless it was cut off."""
+    def sample(
+        self, trainer: Any, prompts: Sequence[list[int]], forms: Sequence[ReplyForm]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Replies to encoded prompts, each with the token that ends the turn unless it was cut off; and for each of
+        their tokens 1 if the model chose it, 0 if it was forced.
+        """
         from trl.models.utils import unwrap_model_for_generation
 
         inputs = self._opened(prompts, forms)
@@ -105,7 +114,7 @@ class Rollouts:
         device = trainer.accelerator.device
         padded = torch.tensor([[self.layout.turn_end] * (longest - len(ids)) + ids for ids in inputs], device=device)
         starts = torch.tensor([[longest - len(ids)] for ids in inputs], device=device)
-        rows = [self._row(form) if form.constrained else None for form in forms]
+        rows = [self._row(form) for form in forms]
         wrapped = trainer.model_wrapped
         whole = nullcontext()
         if isinstance(wrapped, FullyShardedDataParallel):
@@ -133,7 +142,12 @@ class Rollouts:
                 use_model_defaults=False,
             )
         # The opening is the last token of the input and the first of the reply.
-        return [self._until_end(row) for row in written[:, longest - 1 :].tolist()]
+        replies = [self._until_end(ids) for ids in written[:, longest - 1 :].tolist()]
+        chosen = [
+            [0, *(int(not forced) for forced in row.forced)][: len(reply)]
+            for row, reply in zip(rows, replies, strict=True)
+        ]
+        return replies, chosen
 
     def _sample_by_vllm(
         self, trainer: Any, prompts: Sequence[list[int]], forms: Sequence[ReplyForm]
@@ -159,7 +173,7 @@ class Rollouts:
     def _row(self, form: ReplyForm) -> ReplyRow:
         parser = ReplyParser(self.layout)
         parser.feed(self._opening(form))
-        return ReplyRow(parser, self.max_codes)
+        return ReplyRow(parser, self.max_codes, form.constrained)
 
     def _until_end(self, ids: list[int]) -> list[int]:
         """Without what fills up a row after its end."""

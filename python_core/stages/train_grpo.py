@@ -6,10 +6,10 @@ The loop is TRL's `GRPOTrainer`; here are the prompts, the replies' forms, the r
 Source: Shao et al. 2024, DeepSeekMath, for GRPO; Yu et al. 2025, DAPO, for the loss; Motion-R1 (Ouyang et al. 2025).
 """
 
-import json
 import logging
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,14 @@ from python_core.checkpoint import (
     start_run,
 )
 from python_core.clips.prepared import PreparedClips, read_prepared
+from python_core.contract.plan import parse_plan
 from python_core.contract.vocabulary import TURN_END, TokenLayout
+from python_core.evaluation.val_composed import ValComposedConfig, compose_val
 from python_core.evaluators.evaluator import Evaluator
 from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_reward_model
 from python_core.grpo.alarms import Alarms
-from python_core.grpo.best_checkpoint import BestCheckpoint
+from python_core.grpo.best_checkpoint import BestCheckpoint, best_checkpoint
+from python_core.grpo.judged_replies import HeldOutTexts
 from python_core.grpo.lora_tokens import drop_reference_adapter, show_head_bias
 from python_core.grpo.replies import ReplyReader
 from python_core.grpo.rewards import PAPER_WEIGHTS, Rewards, RewardWeights
@@ -40,6 +43,7 @@ from python_core.grpo.rollouts import FormShares, Rollouts
 from python_core.language_model import LoraShape, merge_lora, token_layout, with_lora
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.reply_mask import longest_reply
+from python_core.stages.build_reasoning import PlanRecord, read_plans
 from python_core.stages.train_sft import MetricsFile
 
 logger = logging.getLogger(__name__)
@@ -57,6 +61,17 @@ class TrainGrpoConfig:
 
     reward_model: Path = Path("runs/reward")
     """Checkpoint of the evaluator that gives rewards."""
+
+    plans: Path = Path("runs/plans.jsonl")
+    """File that `build-reasoning` wrote; it says how many beats a caption has where its clip does not."""
+
+    compositions: Path = Path("runs/val_composed")
+    """Folder of the compositions of val clips that the judge is shown; made where it is missing. Half of them choose
+    the weights, so tables of these weights are to be read on the other half.
+    """
+
+    composed: ValComposedConfig = field(default_factory=ValComposedConfig)
+    """Which compositions."""
 
     judge: Path | None = Path("runs/judge")
     """Checkpoint of the other evaluator, which chooses the best weights; None takes the last."""
@@ -90,6 +105,9 @@ class TrainGrpoConfig:
     accumulate: int = 4
     """Passes in a step. Devices x batch x accumulate is a multiple of `group`."""
 
+    iterations: int = 1
+    """Steps that learn from the same replies; `steps` and `save_every` are multiples of it."""
+
     learning_rate: float = 1e-5
     """Peak of the learning rate, after a linear warm-up; it falls to 0 by a cosine."""
 
@@ -114,11 +132,13 @@ class TrainGrpoConfig:
     reasoning_share: float = 0.8
     """Share of the prompts that ask for reasoning."""
 
-    constrained_share: float = 0.5
+    constrained_share: float = 0.75
     """Share of the prompts whose replies are decoded under the grammar."""
 
     mask_cut_off: bool = True
-    """Replies that were cut off teach nothing. They still count in their group's mean."""
+    """Replies that were cut off teach nothing, though they count in their group's mean; otherwise they are malformed
+    replies as others are, so that a model that does not find the end learns to.
+    """
 
     bf16: bool = True
     """Compute in bfloat16."""
@@ -133,13 +153,20 @@ class TrainGrpoConfig:
     """Steps between the judge's measures."""
 
     judge_replies: int = 256
-    """Held-out captions that are answered for a measure."""
+    """Captions of compositions that are answered for a measure."""
 
     save_every: int = 50
     """Steps between checkpoints."""
 
     seed: int = 1
     """Of prompts and replies."""
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.steps % self.iterations or self.save_every % self.iterations:
+            raise ValueError(
+                f"iterations must be 1 or more and divide steps ({self.steps}) and save_every ({self.save_every}), "
+                f"since replies are not saved; got {self.iterations}"
+            )
 
 
 PRESETS = {
@@ -151,7 +178,7 @@ PRESETS = {
         accumulate=8,
         gradient_checkpointing=True,
     ),
-    "small": TrainGrpoConfig(),
+    "small": TrainGrpoConfig(mask_cut_off=False),
     "nano": TrainGrpoConfig(
         model_id="motion-r1-nano",
         lora=None,
@@ -159,6 +186,9 @@ PRESETS = {
         learning_rate=1e-5,
         batch=16,
         accumulate=2,
+        # On a CPU sampling takes longer than learning, and the clipped ratio allows a second step on the same replies.
+        iterations=2,
+        mask_cut_off=False,
         bf16=False,
         judge_every=50,
         judge_replies=128,
@@ -173,8 +203,11 @@ PRESETS = {
         accumulate=1,
         learning_rate=1e-4,
         warm_up_steps=1,
+        # Its model has learned little; without luck it writes no plan.
+        temperature=0.5,
         max_codes=16,
         bf16=False,
+        composed=ValComposedConfig(num=24),
         judge_every=2,
         judge_replies=8,
         save_every=2,
@@ -201,9 +234,7 @@ def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | N
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     if processes.is_main_process:
-        weights = sorted((config.sft / "language_model").glob("*.safetensors"))
-        inputs = {"clips": config.prepared / "clips.jsonl"} | {path.name: path for path in weights}
-        start_run(config.out, config, inputs)
+        start_run(config.out, config, read_files(config), processes.num_processes)
     processes.wait_for_everyone()
     trainer, layout = make_trainer(config, reward_model, judge)
     if processes.is_main_process:
@@ -211,14 +242,30 @@ def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | N
     processes.wait_for_everyone()
     saved = any((config.out / "training").glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=saved or None)
-    best = next((path for path in config.out.glob("best-*") if path.suffix != ".partial"), None)
+    best = best_checkpoint(config.out)
+    weights = config.out / "last" if best is None else best[0]
     if best is None:
-        best = config.out / "last"
-        trainer.save_model(str(best))
+        trainer.save_model(str(weights))
     processes.wait_for_everyone()
     if processes.is_main_process:
-        _save(config, best, layout)
+        _save(config, weights, layout)
     processes.wait_for_everyone()
+
+
+def read_files(config: TrainGrpoConfig) -> dict[str, Path]:
+    """Files that a run depends on, by what they are."""
+    folders = {
+        "language_model": config.sft / "language_model",
+        "motion_tokenizer": config.sft / MOTION_TOKENIZER,
+        "reward_model": config.reward_model,
+        "judge": config.judge,
+    }
+    files = {"clips": config.prepared / "clips.jsonl", "plans": config.plans}
+    for name, folder in folders.items():
+        if folder is not None:
+            found = [path.relative_to(folder) for path in sorted(folder.rglob("*.safetensors"))]
+            files |= {f"{name}/{path}": folder / path for path in found if "training" not in path.parts}
+    return files
 
 
 def make_trainer(
@@ -249,16 +296,21 @@ def make_trainer(
     if config.paper:
         shares = FormShares(reasoning=1.0, constrained=0.0)
     sampled = Rollouts(spoken.tokenizer, layout, shares, config.max_codes, config.seed)
-    prompts = read_prompts(prepared)
+    prompts = read_prompts(prepared, read_plans(config.plans))
     check_room(spoken.model, [sampled.prompt_ids(row["prompt"]) for row in prompts], layout, config.max_codes)
     reader = ReplyReader(motion_tokenizer, spoken.tokenizer, layout, any_reasoning=config.paper)
     functions, counts = Rewards(reader, reward_model, prepared, config.group).functions(weights)
-    alarms = Alarms(_first_values(config.out / "metrics.jsonl"))
-    callbacks: list[Any] = [alarms, MetricsFile(config.out / "metrics.jsonl")] if processes.is_main_process else []
+    metrics = config.out / "metrics.jsonl"
+    alarms = Alarms(metrics)
+    # The file first: a run that goes on drops from it what comes again.
+    callbacks: list[Any] = [MetricsFile(metrics), alarms] if processes.is_main_process else []
     best = None
     if judge is not None:
-        every, replies = config.judge_every, config.judge_replies
-        best = BestCheckpoint(judge, prepared, sampled, reader, config.out, every, replies, alarms)
+        with processes.main_process_first():
+            composed = compose_val(config.prepared, config.compositions, config.composed)
+        held_out = HeldOutTexts(judge, composed, config.judge_replies, config.seed)
+        best = BestCheckpoint(held_out, sampled, reader, config.out, config.judge_every, alarms)
+        check_room(spoken.model, best.prompts, layout, config.max_codes)
         callbacks.append(best)
     with warnings.catch_warnings():
         # TRL may still change `rollout_func`; it is the only way to give each reply a form and a grammar.
@@ -272,6 +324,7 @@ def make_trainer(
                 per_device_train_batch_size=config.batch,
                 gradient_accumulation_steps=config.accumulate,
                 num_generations=config.group,
+                num_iterations=config.iterations,
                 max_completion_length=longest_reply(layout, config.max_codes),
                 learning_rate=config.learning_rate,
                 lr_scheduler_type="cosine",
@@ -312,11 +365,25 @@ def make_trainer(
     return trainer, layout
 
 
-def read_prompts(prepared: PreparedClips) -> list[dict[str, str]]:
-    """A row for each caption of the train split: the caption, and the clip that it is of."""
-    return [
-        {"prompt": caption, "clip_id": clip.clip_id} for clip in prepared.split("train") for caption in clip.captions
-    ]
+def read_prompts(prepared: PreparedClips, plans: Sequence[PlanRecord]) -> list[dict[str, Any]]:
+    """A row for each different caption of the train split: the caption, the first clip that it is of, and how many
+    beats its plan has, the clip's own where that is known exactly.
+
+    Raises:
+        ValueError: A caption has no plan.
+    """
+    planned = {(record.clip_id, record.caption): record.plan for record in plans}
+    rows: dict[str, dict[str, Any]] = {}
+    for clip in prepared.split("train"):
+        for caption in clip.captions:
+            if caption in rows:
+                continue
+            plan = clip.plan or planned.get((clip.clip_id, caption))
+            if plan is None:
+                raise ValueError(f"clip {clip.clip_id}: no plan for {caption!r}; run build-reasoning again")
+            num_beats = len(parse_plan(plan).beats)
+            rows[caption] = {"prompt": caption, "clip_id": clip.clip_id, "num_beats": num_beats}
+    return list(rows.values())
 
 
 def check_room(model: PreTrainedModel, prompts: list[list[int]], layout: TokenLayout, max_codes: int) -> None:
@@ -332,15 +399,6 @@ def check_room(model: PreTrainedModel, prompts: list[list[int]], layout: TokenLa
             f"a prompt of {prompt} tokens and a reply of up to {reply} do not fit a model of {room}; "
             f"lower max_codes, now {max_codes}"
         )
-
-
-def _first_values(path: Path) -> dict[str, float]:
-    """The first value of each measure that a run has logged."""
-    first: dict[str, float] = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            first = {name: value for name, value in json.loads(line).items() if value is not None} | first
-    return first
 
 
 def _start(model: PreTrainedModel, config: TrainGrpoConfig, layout: TokenLayout) -> Any:

@@ -15,9 +15,16 @@ from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.contract.plan import Beat, parse_plan
 from python_core.contract.quality import measure_quality
 from python_core.contract.vocabulary import TokenLayout
-from python_core.grpo.alarms import Alarms
 from python_core.grpo.replies import ReplyReader, motion_rows
-from python_core.grpo.rewards import PAPER_WEIGHTS, RewardError, Rewards, RewardWeights, agreement, beat_windows
+from python_core.grpo.rewards import (
+    PAPER_WEIGHTS,
+    RewardError,
+    Rewards,
+    RewardWeights,
+    agreement,
+    beat_windows,
+    length_fit,
+)
 from python_core.grpo.rollouts import FormShares
 from python_core.language_model import text_ids, token_layout
 from python_core.motion_tokenizer import MotionTokenizer
@@ -91,6 +98,7 @@ def score(
     weights: RewardWeights | None = None,
     evaluator: Any = None,
     group: int | None = None,
+    num_beats: int = 2,
 ) -> tuple[dict[str, list[float | None]], dict[str, float]]:
     """All rewards of replies to the first clip's first caption, and what was logged."""
     clip = prepared.split("train")[0]
@@ -107,6 +115,7 @@ def score(
                 clip_id=[clip.clip_id] * len(replies),
                 reasoning_asked=asked or [True] * len(replies),
                 constrained=[False] * len(replies),
+                num_beats=[num_beats] * len(replies),
                 trainer_state=SimpleNamespace(global_step=7),
                 log_metric=logged.__setitem__,
                 log_extra=None,
@@ -150,7 +159,10 @@ def test_without_reasoning_what_is_about_the_plan_does_not_apply(
 ):
     values, _ = score(reader, prepared, [reply(None, CODES), reply(PLAN, CODES)], asked=[False, False])
     assert values["plan_agreement"] == [None, 0.0]
-    assert values["duration"] == [None, 0.0]
+    # What is left of the duration is how the motion's length fits the clip's.
+    length = length_fit(24 / prepared.split("train")[0].num_rows)
+    assert 0 < length < 1
+    assert values["duration"] == [pytest.approx(length), 0.0]
     assert values["format"] == [1.0, 0.0]
 
 
@@ -180,7 +192,23 @@ def test_duration_forgives_one_code_and_is_then_the_shorter_over_the_longer(
     num_codes: int, expected: float, reader: ReplyReader, prepared: PreparedClips, reply: MakeReply
 ):
     values, _ = score(reader, prepared, [reply(PLAN, [2] * num_codes)])
-    assert values["duration"] == [pytest.approx(expected)]
+    length = length_fit(4 * num_codes / prepared.split("train")[0].num_rows)
+    assert values["duration"] == [pytest.approx(expected * length)]
+
+
+def test_a_plan_and_a_motion_that_agree_with_each_other_and_not_with_the_clip_are_worth_less(
+    reader: ReplyReader, prepared: PreparedClips, reply: MakeReply
+):
+    assert [length_fit(share) for share in (0.2, 1 / 3, 0.75, 1.0, 1.25, 3.0, 5.0)] == [
+        pytest.approx(value) for value in (0, 0, 1, 1, 1, 0, 0)
+    ]
+    # Half of the way down, in factors.
+    assert length_fit(math.sqrt(3 * 1.25)) == pytest.approx(0.5)
+    num_rows = prepared.split("train")[0].num_rows
+    assert num_rows in (63, 64)
+    replies = [reply("1. walk forward, 3.2 s", [2] * 16), reply("1. walk forward, 0.8 s", [2] * 4)]
+    values, _ = score(reader, prepared, replies)
+    assert values["duration"] == [1.0, 0.0]
 
 
 def test_quality_is_the_score_that_the_bridge_reports(reader: ReplyReader, prepared: PreparedClips, reply: MakeReply):
@@ -211,15 +239,39 @@ def test_beats_share_the_motion_as_their_durations_say():
 def test_beats_in_another_order_agree_less():
     beats = [Beat("walk", 1.0), Beat("sit", 1.0), Beat("wave", 1.0)]
     cosines = 0.8 * np.eye(3, dtype=np.float32)
-    in_order, swapped = agreement(cosines, beats), agreement(cosines[[1, 0, 2]], beats)
+    in_order, swapped = agreement(cosines, beats, 3), agreement(cosines[[1, 0, 2]], beats, 3)
     assert in_order == pytest.approx(0.9, abs=1e-3)
     assert swapped < 0.5 * in_order
-    # Two that say the same have no order, and one alone has none.
-    assert agreement(cosines[:2, :2], [beats[0], beats[0]]) == pytest.approx(0.9)
-    assert agreement(cosines[:1, :1], beats[:1]) == pytest.approx(0.9)
     # By hand: two beats, margin 0.2.
     cosines = np.array([[0.5, 0.4], [0.4, 0.5]], dtype=np.float32)
-    assert agreement(cosines, beats[:2]) == pytest.approx(0.75 / (1 + math.exp(-2)), abs=1e-5)
+    assert agreement(cosines, beats[:2], 2) == pytest.approx(0.75 / (1 + math.exp(-2)), abs=1e-5)
+
+
+def test_one_beat_or_one_that_is_said_again_does_not_pass_for_order():
+    beats = [Beat("walk", 1.0), Beat("sit", 1.0), Beat("wave", 1.0)]
+    cosines = 0.8 * np.eye(3, dtype=np.float32)
+    whole = agreement(cosines, beats, 3)
+    # 0.9 is how well the beats are seen.
+    assert agreement(cosines[:1, :1], beats[:1], 1) == pytest.approx(0.9 * 0.5)
+    assert agreement(cosines[:1, :1], beats[:1], 3) == pytest.approx(0.9 * 0.5 / 3)
+    assert agreement(np.full((3, 3), 0.8, dtype=np.float32), [beats[0]] * 3, 3) == pytest.approx(0.9 * 0.5)
+    # Two pairs of three can be told.
+    repeated = agreement(cosines, [beats[0], beats[0], beats[2]], 3)
+    assert repeated == pytest.approx(0.9 * (0.5 + 1 + 1) / 3, abs=1e-3)
+    # More beats than are known cost as much as fewer.
+    assert agreement(cosines, beats, 2) == pytest.approx(whole * 2 / 3)
+    assert agreement(cosines[:2, :2], beats[:2], 3) == pytest.approx(whole * 2 / 3, abs=1e-3)
+
+
+def test_agreement_counts_the_beats_that_are_known_for_the_prompt(
+    reader: ReplyReader, prepared: PreparedClips, reply: MakeReply
+):
+    two, four = (
+        score(reader, prepared, [reply(PLAN, CODES)], num_beats=known)[0]["plan_agreement"][0] for known in (2, 4)
+    )
+    assert two is not None
+    assert two > 0
+    assert four == pytest.approx(two / 2)
 
 
 def test_a_reward_that_is_no_number_is_an_error_that_says_which_and_where(
@@ -239,6 +291,27 @@ def test_groups_in_which_all_replies_are_worth_the_same_are_counted(
     same, other = reply(PLAN, CODES), reply(PLAN, [8])
     _, logged = score(reader, prepared, [same, same, same, other], group=2)
     assert logged["groups_without_variance"] == 0.5
+    assert logged["groups_of_mixed_format"] == 0
+    _, logged = score(reader, prepared, [same, same[:-2], same, same, same[:-2], same[:-2]], group=2)
+    assert logged["groups_of_mixed_format"] == pytest.approx(1 / 3)
+    assert logged["groups_without_variance"] == pytest.approx(2 / 3)
+
+
+def test_rewards_that_hardly_differ_do_not_pass_for_variance(
+    reader: ReplyReader, prepared: PreparedClips, reply: MakeReply
+):
+    class Nearly(Projection):
+        def embed_motions(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+            return 100 * self.view[:1] + super().embed_motions(clips)
+
+    weights = RewardWeights(0, 1, 0, 0, 0, 0)
+    replies = [reply(PLAN, CODES), reply(PLAN, [8])]
+    values, logged = score(reader, prepared, replies, weights=weights, evaluator=Nearly())
+    first, second = values["motion_similarity"]
+    assert first is not None
+    assert second is not None
+    assert 0 < abs(first - second) < 1e-3
+    assert logged["groups_without_variance"] == 1
 
 
 def test_the_papers_weights_are_its_sum_of_format_and_two_cosines():
@@ -259,10 +332,10 @@ def test_the_paper_takes_any_reasoning_but_not_none(
     reply: MakeReply,
 ):
     reader = ReplyReader(motion_tokenizer, tokenizer, layout, any_reasoning=True)
-    replies = [reply("walk somewhere", CODES), reply(None, CODES)]
+    replies = [reply("walk somewhere", CODES), reply(None, CODES), reply("", CODES)]
     values, _ = score(reader, prepared, replies, weights=PAPER_WEIGHTS)
     assert list(values) == ["format", "motion_similarity", "semantic_similarity"]
-    assert values["format"] == [1.0, 0.0]
+    assert values["format"] == [1.0, 0.0, 0.0]
 
 
 def test_the_form_of_a_prompt_is_the_same_everywhere_and_the_shares_hold():
@@ -273,16 +346,3 @@ def test_the_form_of_a_prompt_is_the_same_everywhere_and_the_shares_hold():
     assert shares.form(1, 3, "caption 4") == shares.form(1, 3, "caption 4")
     with pytest.raises(ValueError, match=r"reasoning_share goes from 0 to 1, got 1\.5"):
         FormShares(reasoning=1.5, constrained=0)
-
-
-def test_alarms_compare_with_limits_and_with_the_first_values():
-    alarms = Alarms({})
-    assert alarms.check({"entropy": 2.0, "kl": 0.1, "judge/fid": 10.0, "plan/tokens": None}) == []
-    (fallen,) = alarms.check({"entropy": 0.5})
-    assert fallen.startswith("entropy is 0.5, below 0.6: replies become alike")
-    (gamed,) = alarms.check({"judge/fid": 11.0})
-    assert "above 10.5" in gamed
-    assert [alarm.split(" is ")[0] for alarm in alarms.check({"groups_without_variance": 0.9, "kl": 3.0})] == [
-        "groups_without_variance",
-        "kl",
-    ]

@@ -24,7 +24,7 @@ PLANS = ("1. walk forward, 1.0 s", "1. squat, 0.6 s 2. wave (right hand), 0.6 s"
 
 def read_config(path: Path) -> TrainGrpoConfig:
     fields = json.loads(path.read_text())
-    paths = ("prepared", "sft", "reward_model", "judge", "out")
+    paths = ("prepared", "sft", "plans", "compositions", "reward_model", "judge", "out")
     made: dict[str, Any] = {name: Path(value) if name in paths and value else value for name, value in fields.items()}
     return replace(PRESETS["tiny"], **made)
 
@@ -43,6 +43,7 @@ def fixed(config: TrainGrpoConfig, result: Path) -> None:
             "prompt_ids": [text_ids(tokenizer, prompt) for prompt in prompts],
             "completion_ids": written,
             "logprobs": None,
+            "env_mask": [[0, *([1] * (len(reply) - 1))] for reply in written],
             "reasoning_asked": [True] * len(prompts),
             "constrained": [False] * len(prompts),
         }

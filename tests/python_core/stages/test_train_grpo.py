@@ -16,29 +16,86 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
-from python_core.checkpoint import load_language_model
-from python_core.clips.prepared import read_prepared
+from python_core.checkpoint import load_language_model, start_run
+from python_core.clips.prepared import PreparedClip, read_prepared, write_prepared
+from python_core.contract.motion import Motion
+from python_core.contract.skeleton import BODY_22
 from python_core.evaluators.evaluator import Judge, JudgeShape, judge_normalizer
 from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_reward_model, save_judge, save_reward_model
 from python_core.evaluators.reward_model import RewardModel, RewardShape
 from python_core.evaluators.token_states import load_token_states
+from python_core.features import canonical_joints, exact_features
 from python_core.grpo.rewards import RewardError
 from python_core.language_model import LoraShape
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.stages import train_grpo
+from python_core.stages.build_reasoning import read_plans
 from python_core.stages.train_grpo import PRESETS, TrainGrpoConfig
 
 PROCESS = Path(__file__).with_name("grpo_process.py")
 ROOT = Path(__file__).parents[3]
+MOVES = {
+    (12, 0, 0.4): "a person nods.",
+    (3, 0, 0.5): "a man bows.",
+    (12, 1, 0.6): "a person looks to the left.",
+    (12, 2, 0.4): "a person tilts the head.",
+    (3, 1, 0.4): "someone twists to the right.",
+}
+"""Joint, axis and angle of what moves, and what is said."""
 TINY_JUDGE = JudgeShape(movement_width=16, motion_width=16, text_width=16, embedding_width=16, word_width=16)
 TINY_REWARD = RewardShape(width=16, num_heads=2, text_layers=1, motion_layers=1, embedding_width=16)
 
 
 @pytest.fixture(scope="module")
-def config(prepared_folder: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainGrpoConfig:
+def clips(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny train split, and val clips that begin and end at rest, so that they can be composed."""
+    tiny = read_prepared(prepared_folder)
+    records, rows = tiny.split("train"), [np.array(tiny.features(clip)) for clip in tiny.split("train")]
+    first = 0
+    for place, (record, found) in enumerate(zip(records, rows, strict=True)):
+        records[place] = replace(record, first_row=first)
+        first += len(found)
+    for number, ((joint, axis, angle), caption) in enumerate(MOVES.items()):
+        rows.append(moved(joint, axis, angle, 36 + 2 * number))
+        records.append(
+            PreparedClip(
+                clip_id=f"val{number}",
+                split="val",
+                source="made",
+                licence="CC0-1.0",
+                take="",
+                captions=(caption,),
+                plan=None,
+                first_row=first,
+                num_rows=len(rows[-1]),
+            )
+        )
+        first += len(rows[-1])
+    folder = tmp_path_factory.mktemp("clips")
+    write_prepared(folder, records, rows, tiny.frame_rate_hz)
+    return folder
+
+
+def moved(joint: int, axis: int, angle: float, num_frames: int) -> NDArray[np.float32]:
+    """A body at rest with hanging arms, of which one joint turns and comes back."""
+    rotations = np.tile(np.array([0.0, 0, 0, 1]), (num_frames, 22, 1))
+    for arm, side in ((16, -1), (17, 1)):
+        rotations[:, arm, 2], rotations[:, arm, 3] = side * np.sin(0.65), np.cos(0.65)
+    half = angle * np.sin(np.linspace(0, np.pi, num_frames)) ** 2 / 2
+    rotations[:, joint, axis], rotations[:, joint, 3] = np.sin(half), np.cos(half)
+    root_m = np.tile([0.0, BODY_22.rest_root_height_m, 0.0], (num_frames, 1))
+    contacts = np.ones((num_frames, 4), dtype=np.bool_)
+    motion = Motion(root_m.astype(np.float32), rotations.astype(np.float32), contacts, 20.0)
+    return exact_features(canonical_joints(motion.joint_positions_m()), 20.0)
+
+
+@pytest.fixture(scope="module")
+def config(
+    clips: Path, tiny_checkpoint: Path, tiny_plans: Path, tmp_path_factory: pytest.TempPathFactory
+) -> TrainGrpoConfig:
     """The tiny preset with two evaluators that have learned nothing."""
     folder = tmp_path_factory.mktemp("evaluators")
-    prepared = read_prepared(prepared_folder)
+    prepared = read_prepared(clips)
     torch.manual_seed(4)
     words = ["[UNK]", *sorted({word for clip in prepared.clips for text in clip.captions for word in text.split()})]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
@@ -56,8 +113,10 @@ def config(prepared_folder: Path, tiny_checkpoint: Path, tmp_path_factory: pytes
     save_judge(folder / "judge", judge, prepared.frame_rate_hz, {})
     return replace(
         PRESETS["tiny"],
-        prepared=prepared_folder,
+        prepared=clips,
         sft=tiny_checkpoint,
+        plans=tiny_plans,
+        compositions=folder / "val_composed",
         reward_model=folder / "reward",
         judge=folder / "judge",
     )
@@ -65,7 +124,12 @@ def config(prepared_folder: Path, tiny_checkpoint: Path, tmp_path_factory: pytes
 
 @pytest.fixture(scope="module")
 def undisturbed(config: TrainGrpoConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in a folder in which another was killed while it kept its best weights."""
     out = tmp_path_factory.mktemp("grpo")
+    for name, text in (("best-2", None), ("best-7", None), ("best-9", '{"step": 9, "r_a'), ("best-4.partial", "{}")):
+        (out / name).mkdir()
+        if text is not None:
+            (out / name / "judge.json").write_text(text)
     train_grpo.run(replace(config, out=out))
     return out
 
@@ -92,7 +156,8 @@ def test_a_run_logs_what_is_watched_and_ends_in_a_checkpoint_that_export_can_rea
 ):
     lines = [line for line in measures(undisturbed) if "entropy" in line]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
-    for name in ("groups_without_variance", "kl", "completions/clipped_ratio", "frac_reward_zero_std"):
+    shares = ("groups_without_variance", "groups_of_mixed_format")
+    for name in (*shares, "kl", "completions/clipped_ratio", "frac_reward_zero_std"):
         assert all(name in line for line in lines), name
     assert any("plan/tokens" in line for line in lines)
     for name in vars(config.weights):
@@ -105,28 +170,78 @@ def test_a_run_logs_what_is_watched_and_ends_in_a_checkpoint_that_export_can_rea
 
 
 def test_the_best_checkpoint_is_the_one_that_the_judge_likes_not_the_one_with_most_reward(undisturbed: Path):
-    distances = {line["step"]: line["judge/fid"] for line in measures(undisturbed) if "judge/fid" in line}
-    assert list(distances) == [2, 4]
+    judged = [line for line in measures(undisturbed) if "judge/fid" in line]
+    assert [line["step"] for line in judged] == [0, 2, 4]
+    for name in ("r_at_3", "mm_dist", "kid", "fid", "diversity_over_real"):
+        assert all(np.isfinite(line[f"judge/{name}"]) for line in judged), name
+    start = judged[0]
+    kept = [line for line in judged if line["judge/kid"] <= start["judge/kid"] + start["judge/kid_spread"]]
+    wanted = max(kept, key=lambda line: (line["judge/r_at_3"], -line["judge/mm_dist"]))
     (best,) = undisturbed.glob("best-*")
-    assert best.name == f"best-{min(distances, key=lambda step: distances[int(step)])}"
+    assert best.name == f"best-{wanted['step']}"
     chosen = load_language_model(undisturbed).model.state_dict()
     kept = load_file(best / "model.safetensors")
     for name, value in kept.items():
         assert torch.equal(chosen[name], value), name
 
 
-@pytest.mark.parametrize("lora", [None, LoraShape(rank=2)])
+def test_the_start_is_kept_until_something_is_better(config: TrainGrpoConfig, tmp_path: Path):
+    # Nothing is learned, so that no step is better.
+    train_grpo.run(replace(config, out=tmp_path, steps=2, learning_rate=0.0))
+    (best,) = tmp_path.glob("best-*")
+    assert best.name == "best-0"
+    judged = [line for line in measures(tmp_path) if "judge/fid" in line]
+    assert judged[0] | {"step": 2} == judged[1]
+    for name, value in weights(config.sft).items():
+        assert torch.equal(weights(tmp_path)[name], value), name
+
+
+def test_a_run_is_of_its_evaluators_and_motion_tokenizer_too(config: TrainGrpoConfig, tmp_path: Path):
+    files = train_grpo.read_files(config)
+    assert {"clips", "plans", "language_model/model.safetensors", "motion_tokenizer/model.safetensors"} <= files.keys()
+    assert {"reward_model/model.safetensors", "judge/model.safetensors"} <= files.keys()
+    assert all(path.is_file() for path in files.values())
+    assert not any(name.startswith("judge/") for name in train_grpo.read_files(replace(config, judge=None)))
+    start_run(tmp_path, config, files)
+    with pytest.raises(ValueError, match=r"holds a run with another judge/model\.safetensors;"):
+        start_run(tmp_path, config, files | {"judge/model.safetensors": files["reward_model/model.safetensors"]})
+
+
+def test_each_caption_is_one_prompt_of_its_first_clip_with_the_beats_of_its_plan(clips: Path, tiny_plans: Path):
+    prepared, plans = read_prepared(clips), read_plans(tiny_plans)
+    rows = train_grpo.read_prompts(prepared, plans)
+    captions = [caption for clip in prepared.split("train") for caption in clip.captions]
+    assert [row["prompt"] for row in rows] == list(dict.fromkeys(captions))
+    again = [replace(clip, clip_id=f"{clip.clip_id} again") for clip in prepared.split("train")]
+    exact = replace(again[0], captions=("a person dances.",), plan="1. hop, 1.0 s 2. spin, 1.0 s 3. bow, 1.0 s")
+    more = replace(prepared, clips=(*prepared.clips, *again, exact))
+    assert train_grpo.read_prompts(more, plans) == [
+        *rows,
+        {"prompt": "a person dances.", "clip_id": exact.clip_id, "num_beats": 3},
+    ]
+    with pytest.raises(ValueError, match=r"no plan for 'a person dances\.'; run build-reasoning again"):
+        train_grpo.read_prompts(replace(more, clips=(*prepared.clips, replace(exact, plan=None))), plans)
+
+
+def test_replies_that_are_learned_from_twice_end_before_a_checkpoint(config: TrainGrpoConfig):
+    with pytest.raises(ValueError, match=r"divide steps \(4\) and save_every \(3\)"):
+        replace(config, iterations=2, save_every=3)
+    assert PRESETS["nano"].iterations == 2
+
+
+@pytest.mark.parametrize(("lora", "iterations"), [(None, 1), (LoraShape(rank=2), 2)])
 def test_a_killed_run_goes_on_with_the_same_numbers(
-    lora: LoraShape | None, config: TrainGrpoConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lora: LoraShape | None, iterations: int, config: TrainGrpoConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    config = replace(config, lora=lora, save_every=1, steps=3, judge_every=3)
+    steps = 2 + iterations
+    config = replace(config, lora=lora, save_every=iterations, steps=steps, judge_every=steps, iterations=iterations)
     train_grpo.run(replace(config, out=tmp_path / "straight"))
     with monkeypatch.context() as patch:
         patch.setattr(train_grpo.MetricsFile, "on_save", _kill_at_step_2, raising=False)
         with pytest.raises(KeyboardInterrupt):
             train_grpo.run(replace(config, out=tmp_path / "stopped"))
     # As if the kill had come while the next checkpoint was written.
-    (tmp_path / "stopped" / "training" / "checkpoint-3").mkdir()
+    (tmp_path / "stopped" / "training" / f"checkpoint-{steps}").mkdir()
     train_grpo.run(replace(config, out=tmp_path / "stopped"))
     expected, actual = weights(tmp_path / "straight"), weights(tmp_path / "stopped")
     assert expected.keys() == actual.keys()
@@ -194,7 +309,8 @@ def test_a_motion_that_the_model_has_no_room_for_is_refused(config: TrainGrpoCon
 
 
 def write_config(config: TrainGrpoConfig, path: Path, **changed: object) -> Path:
-    fields = {name: str(getattr(config, name)) for name in ("prepared", "sft", "reward_model", "judge")}
+    names = ("prepared", "sft", "plans", "compositions", "reward_model", "judge")
+    fields = {name: str(getattr(config, name)) for name in names}
     path.write_text(json.dumps(fields | changed))
     return path
 
@@ -230,7 +346,9 @@ def test_two_processes_get_the_advantages_of_one_from_the_same_replies(config: T
 
 @pytest.mark.slow
 def test_a_sampled_run_on_two_processes_completes(config: TrainGrpoConfig, tmp_path: Path):
-    path = write_config(config, tmp_path / "config.json", steps=2, batch=4, out=str(tmp_path / "out"))
+    # An odd number of captions for the judge does not come out even.
+    changed = {"steps": 2, "batch": 4, "judge_replies": 7, "out": str(tmp_path / "out")}
+    path = write_config(config, tmp_path / "config.json", **changed)
     assert start([str(path), "run"], 2).wait() == 0
     # Each process has a random state of its own, and one of them writes what is measured.
     assert len(list((tmp_path / "out" / "training" / "checkpoint-2").glob("rng_state_*.pth"))) == 2
