@@ -47,9 +47,9 @@ class TrainVqvaeConfig(TrainingSettings):
 
 
 PRESETS = {
-    "base": TrainVqvaeConfig(shape=VqvaeShape(num_levels=6, code_dilations=(3, 1)), steps=300_000),
+    "base": TrainVqvaeConfig(shape=VqvaeShape(num_levels=6, code_dilations=(3,)), steps=300_000),
     "small": TrainVqvaeConfig(
-        shape=VqvaeShape(width=512, code_width=256, num_levels=6, code_dilations=(3, 1)),
+        shape=VqvaeShape(width=512, code_width=256, num_levels=6, code_dilations=(3,)),
         steps=30_000,
         batch=64,
         window_frames=128,
