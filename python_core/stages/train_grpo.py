@@ -203,8 +203,6 @@ PRESETS = {
         accumulate=1,
         learning_rate=1e-4,
         warm_up_steps=1,
-        # Its model has learned little; without luck it writes no plan.
-        temperature=0.5,
         max_codes=16,
         bf16=False,
         composed=ValComposedConfig(num=24),
