@@ -176,7 +176,7 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_process
 
     Args:
         folder: Where the run writes.
-        config: Its config; how long it runs and how often it saves may change.
+        config: Its config; how long it runs, how often it saves and how many workers it has may change.
         inputs: Files that it reads, by what they are.
         num_processes: Processes that share it; each has a random state of its own.
 
@@ -186,7 +186,7 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_process
     folder.mkdir(parents=True, exist_ok=True)
     fields = json.loads(json.dumps(dataclasses.asdict(config), default=_plain))
     paths = {field for field, value in vars(config).items() if isinstance(value, Path)}
-    made_of = {field: value for field, value in fields.items() if field not in paths | {"steps", "save_every"}}
+    made_of = {field: value for field, value in fields.items() if field not in paths | {"steps", "save_every", "workers"}}
     made_of |= {name: sha256(path) for name, path in inputs.items()}
     if num_processes > 1:
         made_of["num_processes"] = num_processes

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import PartialState
-from rich.progress import track
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import SequentialSampler
@@ -27,7 +25,6 @@ from python_core.checkpoint import (
     forget_after,
     save_language_model,
     start_run,
-    write_json,
 )
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import clip_takes, hold_out
@@ -45,6 +42,7 @@ from python_core.language_model import (
     with_lora,
 )
 from python_core.motion_tokenizer import MotionTokenizer
+from python_core.sft.clip_codes import encode_once
 from python_core.sft.early_stop import ACCURACY, EarlyStop
 from python_core.sft.packing import pack
 from python_core.sft.samples import IGNORED, HeldOutSamples, SampleShares, SampleWriter, TrainingSamples
@@ -107,6 +105,9 @@ class TrainSftConfig(SampleShares):
 
     shifts: int = 2
     """Series of codes of a clip: from each of its first frames on, at most the 4 of a code."""
+
+    workers: int = 0
+    """Processes that encode clips on a CPU; 0 takes as many as there are cores."""
 
     bf16: bool = True
     """Compute in bfloat16."""
@@ -204,7 +205,9 @@ def run(config: TrainSftConfig) -> None:
         start_run(config.out, config, inputs, processes.num_processes)
         drop_incomplete(config.out / "training", processes.num_processes)
     with processes.main_process_first():
-        codes = _encode_once(prepared, motion_tokenizer, config)
+        codes = encode_once(
+            prepared.split("train"), config.prepared, config.vqvae, config.shifts, config.out, config.workers
+        )
     model, tokenizer = _start(config, plans, codebook)
     layout = token_layout(tokenizer, codebook)
     code_s = FRAMES_PER_CODE / prepared.frame_rate_hz
@@ -316,24 +319,6 @@ def _split(prepared: PreparedClips, config: TrainSftConfig) -> tuple[list[Prepar
             len(train),
         )
     return kept, held_out
-
-
-def _encode_once(
-    prepared: PreparedClips, tokenizer: MotionTokenizer, config: TrainSftConfig
-) -> dict[str, list[list[int]]]:
-    """Codes of each clip of the train split, read from each of its first `shifts` frames on; kept in a file, because
-    it takes a while.
-    """
-    path = config.out / "codes.json"
-    if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
-    codes = {}
-    for clip in track(prepared.split("train"), "encoding train"):
-        rows = np.array(prepared.features(clip))
-        series = tokenizer.encode([rows[first:] for first in range(config.shifts)])
-        codes[clip.clip_id] = [found for found in series if found]
-    write_json(path, codes)
-    return codes
 
 
 def _hits(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,0 +1,109 @@
+"""Codes of clips, found once a run and kept as they come: the search takes longer than a few steps of training.
+
+codes.jsonl in the run's folder has a clip a line. What a kill leaves unfinished is found anew; the rest is not.
+"""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from python_core.checkpoint import load_vqvae
+from python_core.clips.preparation import follow_parent, one_thread
+from python_core.clips.prepared import PreparedClip, read_prepared
+from python_core.motion_tokenizer import MotionTokenizer
+
+CODES = "codes.jsonl"
+SHARD_CLIPS = 64
+"""Clips that one worker encodes in one go; a GPU takes them side by side."""
+
+Series = list[list[int]]
+"""Codes of one clip, read from each of its first frames on."""
+
+
+def encode_once(
+    clips: Sequence[PreparedClip], prepared: Path, vqvae: Path, shifts: int, out: Path, workers: int
+) -> dict[str, Series]:
+    """Codes of each clip, by its id, in the order of the clips. Their numbers do not depend on `workers`.
+
+    Args:
+        clips: Of the prepared folder.
+        prepared: Folder that `prepare` wrote.
+        vqvae: Checkpoint that `train-vqvae` wrote.
+        shifts: Series of codes of a clip: from each of its first frames on.
+        out: Folder of the run.
+        workers: Processes that share the work on a CPU; 0 takes as many as there are cores. A GPU takes one.
+    """
+    path = out / CODES
+    found = dict(_read(path))
+    todo = [clip for clip in clips if clip.clip_id not in found]
+    # A line that a kill cut off would join with the next one.
+    _rewrite(path, found)
+    shards = [todo[first : first + SHARD_CLIPS] for first in range(0, len(todo), SHARD_CLIPS)]
+    with Progress() as progress, path.open("a", encoding="utf-8") as file:
+        task = progress.add_task("encode", total=len(clips), completed=len(clips) - len(todo))
+        for series in _encode_shards(shards, prepared, vqvae, shifts, workers):
+            found |= series
+            file.writelines(f"{json.dumps([clip_id, codes])}\n" for clip_id, codes in series.items())
+            file.flush()
+            progress.advance(task, len(series))
+    return {clip.clip_id: found[clip.clip_id] for clip in clips}
+
+
+def _encode_shards(
+    shards: Sequence[Sequence[PreparedClip]], prepared: Path, vqvae: Path, shifts: int, workers: int
+) -> Iterator[dict[str, Series]]:
+    num_workers = 1 if torch.cuda.is_available() else min(workers or len(os.sched_getaffinity(0)), len(shards))
+    if num_workers < 2:
+        for shard in shards:
+            yield _encode(shard, prepared, vqvae, shifts)
+        return
+    # Spawned, since a fork of a process with torch's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_workers, context, follow_parent) as pool:
+        running = [pool.submit(_encode, shard, prepared, vqvae, shifts) for shard in shards]
+        try:
+            for future in as_completed(running):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _encode(clips: Sequence[PreparedClip], prepared: Path, vqvae: Path, shifts: int) -> dict[str, Series]:
+    opened, tokenizer = read_prepared(prepared), _open(vqvae)
+    starts = [(clip, first) for clip in clips for first in range(shifts)]
+    with one_thread():
+        codes = tokenizer.encode([np.array(opened.features(clip)[first:]) for clip, first in starts])
+    series: dict[str, Series] = {clip.clip_id: [] for clip in clips}
+    for (clip, _), found in zip(starts, codes, strict=True):
+        if found:
+            series[clip.clip_id].append(found)
+    return series
+
+
+@lru_cache(maxsize=1)
+def _open(vqvae: Path) -> MotionTokenizer:
+    model, normalizer, frame_rate_hz = load_vqvae(vqvae)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return MotionTokenizer(model.to(device), normalizer, frame_rate_hz)
+
+
+def _read(path: Path) -> Iterator[tuple[str, Series]]:
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        clip_id, series = json.loads(line)
+        yield clip_id, series
+
+
+def _rewrite(path: Path, found: dict[str, Series]) -> None:
+    temporary = path.with_suffix(".partial")
+    temporary.write_text("".join(f"{json.dumps([clip_id, series])}\n" for clip_id, series in found.items()), "utf-8")
+    temporary.replace(path)
