@@ -186,7 +186,9 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_process
     folder.mkdir(parents=True, exist_ok=True)
     fields = json.loads(json.dumps(dataclasses.asdict(config), default=_plain))
     paths = {field for field, value in vars(config).items() if isinstance(value, Path)}
-    made_of = {field: value for field, value in fields.items() if field not in paths | {"steps", "save_every", "workers"}}
+    made_of = {
+        field: value for field, value in fields.items() if field not in paths | {"steps", "save_every", "workers"}
+    }
     made_of |= {name: sha256(path) for name, path in inputs.items()}
     if num_processes > 1:
         made_of["num_processes"] = num_processes
