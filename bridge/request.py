@@ -72,6 +72,7 @@ def read_request(message: motion_pb2.StreamMotionRequest, limits: Limits, defaul
         if 0 <= temperature <= MAX_TEMPERATURE
         else f"must be 0 to {MAX_TEMPERATURE:g}, got {temperature:g}",
         "sampling.top_p": None if 0 < top_p <= 1 else f"must be more than 0 and at most 1, got {top_p:g}",
+        **{field.name: "this server cannot do that yet" for field, _ in message.ListFields() if field.number > 5},
     }
     violations = [Violation(field, problem) for field, problem in problems.items() if problem]
     if violations:

@@ -12,7 +12,7 @@ from python_core.contract.plan import Beat, Plan
 from python_core.contract.quality_thresholds import Verdict
 from python_core.contract.skeleton import BODY_22, Skeleton
 
-WIRE_VERSION = "1.1"
+WIRE_VERSION = "1.2"
 """Major number of the proto's package, then the number of times that it grew."""
 
 _STOP_REASONS = {

@@ -13,12 +13,19 @@ class Reasoning(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASONING_ON: _ClassVar[Reasoning]
     REASONING_OFF: _ClassVar[Reasoning]
 
+class PacingMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PACING_MODE_UNSPECIFIED: _ClassVar[PacingMode]
+    PACING_MODE_BURST: _ClassVar[PacingMode]
+    PACING_MODE_REALTIME: _ClassVar[PacingMode]
+
 class StopReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     STOP_REASON_UNSPECIFIED: _ClassVar[StopReason]
     STOP_REASON_MODEL: _ClassVar[StopReason]
     STOP_REASON_PLAN_DURATION: _ClassVar[StopReason]
     STOP_REASON_MAX_DURATION: _ClassVar[StopReason]
+    STOP_REASON_CODES: _ClassVar[StopReason]
 
 class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -29,10 +36,14 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 REASONING_UNSPECIFIED: Reasoning
 REASONING_ON: Reasoning
 REASONING_OFF: Reasoning
+PACING_MODE_UNSPECIFIED: PacingMode
+PACING_MODE_BURST: PacingMode
+PACING_MODE_REALTIME: PacingMode
 STOP_REASON_UNSPECIFIED: StopReason
 STOP_REASON_MODEL: StopReason
 STOP_REASON_PLAN_DURATION: StopReason
 STOP_REASON_MAX_DURATION: StopReason
+STOP_REASON_CODES: StopReason
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_GOOD: Verdict
 VERDICT_FAIR: Verdict
@@ -77,12 +88,28 @@ class Model(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., revision: _Optional[str] = ..., wire_version: _Optional[str] = ..., language_model_provider: _Optional[str] = ..., motion_decoder_provider: _Optional[str] = ..., skeleton: _Optional[_Union[Skeleton, _Mapping]] = ..., frame_rate_hz: _Optional[float] = ..., frames_per_code: _Optional[int] = ..., num_codes: _Optional[int] = ..., licence: _Optional[str] = ..., data_notice: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_prompt_code_points", "max_duration_s")
+    __slots__ = ("max_prompt_code_points", "max_duration_s", "max_history_codes", "max_decode_codes", "max_beats", "max_best_of", "max_lead_s", "max_request_bytes", "max_streams", "max_idle_s")
     MAX_PROMPT_CODE_POINTS_FIELD_NUMBER: _ClassVar[int]
     MAX_DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_HISTORY_CODES_FIELD_NUMBER: _ClassVar[int]
+    MAX_DECODE_CODES_FIELD_NUMBER: _ClassVar[int]
+    MAX_BEATS_FIELD_NUMBER: _ClassVar[int]
+    MAX_BEST_OF_FIELD_NUMBER: _ClassVar[int]
+    MAX_LEAD_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    MAX_IDLE_S_FIELD_NUMBER: _ClassVar[int]
     max_prompt_code_points: int
     max_duration_s: float
-    def __init__(self, max_prompt_code_points: _Optional[int] = ..., max_duration_s: _Optional[float] = ...) -> None: ...
+    max_history_codes: int
+    max_decode_codes: int
+    max_beats: int
+    max_best_of: int
+    max_lead_s: float
+    max_request_bytes: int
+    max_streams: int
+    max_idle_s: float
+    def __init__(self, max_prompt_code_points: _Optional[int] = ..., max_duration_s: _Optional[float] = ..., max_history_codes: _Optional[int] = ..., max_decode_codes: _Optional[int] = ..., max_beats: _Optional[int] = ..., max_best_of: _Optional[int] = ..., max_lead_s: _Optional[float] = ..., max_request_bytes: _Optional[int] = ..., max_streams: _Optional[int] = ..., max_idle_s: _Optional[float] = ...) -> None: ...
 
 class Skeleton(_message.Message):
     __slots__ = ("name", "joint_names", "parents", "rest_offsets_m", "rest_root_height_m")
@@ -98,19 +125,91 @@ class Skeleton(_message.Message):
     rest_root_height_m: float
     def __init__(self, name: _Optional[str] = ..., joint_names: _Optional[_Iterable[str]] = ..., parents: _Optional[_Iterable[int]] = ..., rest_offsets_m: _Optional[bytes] = ..., rest_root_height_m: _Optional[float] = ...) -> None: ...
 
+class PlanMotionRequest(_message.Message):
+    __slots__ = ("prompt", "seed", "sampling")
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    prompt: str
+    seed: int
+    sampling: Sampling
+    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ...) -> None: ...
+
+class PlanMotionResponse(_message.Message):
+    __slots__ = ("plan", "request_id", "num_reasoning_tokens")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NUM_REASONING_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    plan: Plan
+    request_id: str
+    num_reasoning_tokens: int
+    def __init__(self, plan: _Optional[_Union[Plan, _Mapping]] = ..., request_id: _Optional[str] = ..., num_reasoning_tokens: _Optional[int] = ...) -> None: ...
+
 class StreamMotionRequest(_message.Message):
-    __slots__ = ("prompt", "seed", "reasoning", "max_duration_s", "sampling")
+    __slots__ = ("prompt", "seed", "reasoning", "max_duration_s", "sampling", "beats", "history", "pacing", "best_of", "min_quality")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     REASONING_FIELD_NUMBER: _ClassVar[int]
     MAX_DURATION_S_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    BEATS_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    PACING_FIELD_NUMBER: _ClassVar[int]
+    BEST_OF_FIELD_NUMBER: _ClassVar[int]
+    MIN_QUALITY_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     seed: int
     reasoning: Reasoning
     max_duration_s: float
     sampling: Sampling
-    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., reasoning: _Optional[_Union[Reasoning, str]] = ..., max_duration_s: _Optional[float] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ...) -> None: ...
+    beats: _containers.RepeatedCompositeFieldContainer[Beat]
+    history: History
+    pacing: Pacing
+    best_of: int
+    min_quality: float
+    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., reasoning: _Optional[_Union[Reasoning, str]] = ..., max_duration_s: _Optional[float] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., beats: _Optional[_Iterable[_Union[Beat, _Mapping]]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., pacing: _Optional[_Union[Pacing, _Mapping]] = ..., best_of: _Optional[int] = ..., min_quality: _Optional[float] = ...) -> None: ...
+
+class DecodeMotionRequest(_message.Message):
+    __slots__ = ("codes", "history", "pacing")
+    CODES_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    PACING_FIELD_NUMBER: _ClassVar[int]
+    codes: _containers.RepeatedScalarFieldContainer[int]
+    history: History
+    pacing: Pacing
+    def __init__(self, codes: _Optional[_Iterable[int]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., pacing: _Optional[_Union[Pacing, _Mapping]] = ...) -> None: ...
+
+class DecodeMotionResponse(_message.Message):
+    __slots__ = ("event",)
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    event: MotionEvent
+    def __init__(self, event: _Optional[_Union[MotionEvent, _Mapping]] = ...) -> None: ...
+
+class History(_message.Message):
+    __slots__ = ("codes", "root")
+    CODES_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    codes: _containers.RepeatedScalarFieldContainer[int]
+    root: RootPlace
+    def __init__(self, codes: _Optional[_Iterable[int]] = ..., root: _Optional[_Union[RootPlace, _Mapping]] = ...) -> None: ...
+
+class RootPlace(_message.Message):
+    __slots__ = ("x_m", "z_m", "yaw_rad")
+    X_M_FIELD_NUMBER: _ClassVar[int]
+    Z_M_FIELD_NUMBER: _ClassVar[int]
+    YAW_RAD_FIELD_NUMBER: _ClassVar[int]
+    x_m: float
+    z_m: float
+    yaw_rad: float
+    def __init__(self, x_m: _Optional[float] = ..., z_m: _Optional[float] = ..., yaw_rad: _Optional[float] = ...) -> None: ...
+
+class Pacing(_message.Message):
+    __slots__ = ("mode", "max_lead_s")
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    MAX_LEAD_S_FIELD_NUMBER: _ClassVar[int]
+    mode: PacingMode
+    max_lead_s: float
+    def __init__(self, mode: _Optional[_Union[PacingMode, str]] = ..., max_lead_s: _Optional[float] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_p")
@@ -139,14 +238,16 @@ class MotionEvent(_message.Message):
     def __init__(self, header: _Optional[_Union[StreamHeader, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., chunk: _Optional[_Union[FrameChunk, _Mapping]] = ..., summary: _Optional[_Union[StreamSummary, _Mapping]] = ...) -> None: ...
 
 class StreamHeader(_message.Message):
-    __slots__ = ("model", "request_id", "seed")
+    __slots__ = ("model", "request_id", "seed", "pacing")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    PACING_FIELD_NUMBER: _ClassVar[int]
     model: Model
     request_id: str
     seed: int
-    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., request_id: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
+    pacing: Pacing
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., request_id: _Optional[str] = ..., seed: _Optional[int] = ..., pacing: _Optional[_Union[Pacing, _Mapping]] = ...) -> None: ...
 
 class Plan(_message.Message):
     __slots__ = ("beats", "text")
@@ -167,21 +268,23 @@ class Beat(_message.Message):
     def __init__(self, text: _Optional[str] = ..., duration_s: _Optional[float] = ..., body_parts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FrameChunk(_message.Message):
-    __slots__ = ("first_frame", "code", "root_positions_m", "joint_rotations", "contacts")
+    __slots__ = ("first_frame", "code", "root_positions_m", "joint_rotations", "contacts", "next_root")
     FIRST_FRAME_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     ROOT_POSITIONS_M_FIELD_NUMBER: _ClassVar[int]
     JOINT_ROTATIONS_FIELD_NUMBER: _ClassVar[int]
     CONTACTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_ROOT_FIELD_NUMBER: _ClassVar[int]
     first_frame: int
     code: int
     root_positions_m: bytes
     joint_rotations: bytes
     contacts: bytes
-    def __init__(self, first_frame: _Optional[int] = ..., code: _Optional[int] = ..., root_positions_m: _Optional[bytes] = ..., joint_rotations: _Optional[bytes] = ..., contacts: _Optional[bytes] = ...) -> None: ...
+    next_root: RootPlace
+    def __init__(self, first_frame: _Optional[int] = ..., code: _Optional[int] = ..., root_positions_m: _Optional[bytes] = ..., joint_rotations: _Optional[bytes] = ..., contacts: _Optional[bytes] = ..., next_root: _Optional[_Union[RootPlace, _Mapping]] = ...) -> None: ...
 
 class StreamSummary(_message.Message):
-    __slots__ = ("num_codes", "num_frames", "duration_s", "stop_reason", "quality", "first_frame_ms", "total_ms", "num_reasoning_tokens")
+    __slots__ = ("num_codes", "num_frames", "duration_s", "stop_reason", "quality", "first_frame_ms", "total_ms", "num_reasoning_tokens", "seed", "num_takes")
     NUM_CODES_FIELD_NUMBER: _ClassVar[int]
     NUM_FRAMES_FIELD_NUMBER: _ClassVar[int]
     DURATION_S_FIELD_NUMBER: _ClassVar[int]
@@ -190,6 +293,8 @@ class StreamSummary(_message.Message):
     FIRST_FRAME_MS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
     NUM_REASONING_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    NUM_TAKES_FIELD_NUMBER: _ClassVar[int]
     num_codes: int
     num_frames: int
     duration_s: float
@@ -198,7 +303,9 @@ class StreamSummary(_message.Message):
     first_frame_ms: float
     total_ms: float
     num_reasoning_tokens: int
-    def __init__(self, num_codes: _Optional[int] = ..., num_frames: _Optional[int] = ..., duration_s: _Optional[float] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., quality: _Optional[_Union[QualityReport, _Mapping]] = ..., first_frame_ms: _Optional[float] = ..., total_ms: _Optional[float] = ..., num_reasoning_tokens: _Optional[int] = ...) -> None: ...
+    seed: int
+    num_takes: int
+    def __init__(self, num_codes: _Optional[int] = ..., num_frames: _Optional[int] = ..., duration_s: _Optional[float] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., quality: _Optional[_Union[QualityReport, _Mapping]] = ..., first_frame_ms: _Optional[float] = ..., total_ms: _Optional[float] = ..., num_reasoning_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., num_takes: _Optional[int] = ...) -> None: ...
 
 class QualityReport(_message.Message):
     __slots__ = ("foot_skate_m_s", "foot_skate_ratio", "penetration_m", "jerk_m_s3", "loop_gap_m", "contact_foot_speed_m_s", "float_m", "joint_speed_m_s", "bone_length_error_m", "root_speed_m_s", "score", "verdict", "weakest_measure")

@@ -40,10 +40,20 @@ class MotionServiceStub:
                 request_serializer=bridge_dot_stubs_dot_motion__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=bridge_dot_stubs_dot_motion__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.PlanMotion = channel.unary_unary(
+                '/motion_r1.v1.MotionService/PlanMotion',
+                request_serializer=bridge_dot_stubs_dot_motion__pb2.PlanMotionRequest.SerializeToString,
+                response_deserializer=bridge_dot_stubs_dot_motion__pb2.PlanMotionResponse.FromString,
+                _registered_method=True)
         self.StreamMotion = channel.unary_stream(
                 '/motion_r1.v1.MotionService/StreamMotion',
                 request_serializer=bridge_dot_stubs_dot_motion__pb2.StreamMotionRequest.SerializeToString,
                 response_deserializer=bridge_dot_stubs_dot_motion__pb2.StreamMotionResponse.FromString,
+                _registered_method=True)
+        self.DecodeMotion = channel.unary_stream(
+                '/motion_r1.v1.MotionService/DecodeMotion',
+                request_serializer=bridge_dot_stubs_dot_motion__pb2.DecodeMotionRequest.SerializeToString,
+                response_deserializer=bridge_dot_stubs_dot_motion__pb2.DecodeMotionResponse.FromString,
                 _registered_method=True)
 
 
@@ -58,8 +68,23 @@ class MotionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanMotion(self, request, context):
+        """Writes the plan of one sentence, to read and edit before anything moves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamMotion(self, request, context):
         """Streams the motion of one sentence: header, plan, one chunk a code, summary.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecodeMotion(self, request, context):
+        """Streams the motion of given codes: header, one chunk a code, summary. For replays, save files and other players'
+        machines; the same codes give the same frames on the same bundle and provider.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,10 +98,20 @@ def add_MotionServiceServicer_to_server(servicer, server):
                     request_deserializer=bridge_dot_stubs_dot_motion__pb2.GetModelRequest.FromString,
                     response_serializer=bridge_dot_stubs_dot_motion__pb2.GetModelResponse.SerializeToString,
             ),
+            'PlanMotion': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanMotion,
+                    request_deserializer=bridge_dot_stubs_dot_motion__pb2.PlanMotionRequest.FromString,
+                    response_serializer=bridge_dot_stubs_dot_motion__pb2.PlanMotionResponse.SerializeToString,
+            ),
             'StreamMotion': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamMotion,
                     request_deserializer=bridge_dot_stubs_dot_motion__pb2.StreamMotionRequest.FromString,
                     response_serializer=bridge_dot_stubs_dot_motion__pb2.StreamMotionResponse.SerializeToString,
+            ),
+            'DecodeMotion': grpc.unary_stream_rpc_method_handler(
+                    servicer.DecodeMotion,
+                    request_deserializer=bridge_dot_stubs_dot_motion__pb2.DecodeMotionRequest.FromString,
+                    response_serializer=bridge_dot_stubs_dot_motion__pb2.DecodeMotionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -118,6 +153,33 @@ class MotionService:
             _registered_method=True)
 
     @staticmethod
+    def PlanMotion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/motion_r1.v1.MotionService/PlanMotion',
+            bridge_dot_stubs_dot_motion__pb2.PlanMotionRequest.SerializeToString,
+            bridge_dot_stubs_dot_motion__pb2.PlanMotionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def StreamMotion(request,
             target,
             options=(),
@@ -134,6 +196,33 @@ class MotionService:
             '/motion_r1.v1.MotionService/StreamMotion',
             bridge_dot_stubs_dot_motion__pb2.StreamMotionRequest.SerializeToString,
             bridge_dot_stubs_dot_motion__pb2.StreamMotionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecodeMotion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/motion_r1.v1.MotionService/DecodeMotion',
+            bridge_dot_stubs_dot_motion__pb2.DecodeMotionRequest.SerializeToString,
+            bridge_dot_stubs_dot_motion__pb2.DecodeMotionResponse.FromString,
             options,
             channel_credentials,
             insecure,

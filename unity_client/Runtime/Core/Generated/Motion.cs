@@ -9,8 +9,13 @@ namespace MotionR1.Core.V1
     {
         /// <summary>Describes the model that this server runs.</summary>
         public const string GetModel = "/motion_r1.v1.MotionService/GetModel";
+        /// <summary>Writes the plan of one sentence, to read and edit before anything moves.</summary>
+        public const string PlanMotion = "/motion_r1.v1.MotionService/PlanMotion";
         /// <summary>Streams the motion of one sentence: header, plan, one chunk a code, summary.</summary>
         public const string StreamMotion = "/motion_r1.v1.MotionService/StreamMotion";
+        /// <summary>Streams the motion of given codes: header, one chunk a code, summary. For replays, save files and
+        /// other players' machines; the same codes give the same frames on the same bundle and provider.</summary>
+        public const string DecodeMotion = "/motion_r1.v1.MotionService/DecodeMotion";
     }
 
     /// <summary>Whether the model writes a plan before it moves.</summary>
@@ -24,6 +29,18 @@ namespace MotionR1.Core.V1
         Off = 2,
     }
 
+    /// <summary>When a frame may be sent.</summary>
+    public enum PacingMode
+    {
+        /// <summary>The same as PACING_MODE_BURST.</summary>
+        Unspecified = 0,
+        /// <summary>As fast as frames are made and the client takes them: to bake a clip.</summary>
+        Burst = 1,
+        /// <summary>Never more than <c>max_lead_s</c> and one chunk ahead of the clock: to play now, and to
+        /// steer.</summary>
+        Realtime = 2,
+    }
+
     /// <summary>Why a motion ended.</summary>
     public enum StopReason
     {
@@ -35,6 +52,8 @@ namespace MotionR1.Core.V1
         PlanDuration = 2,
         /// <summary>The motion reached the request's or the server's longest duration.</summary>
         MaxDuration = 3,
+        /// <summary>DecodeMotion: every code of the request is decoded.</summary>
+        Codes = 4,
     }
 
     /// <summary>How a motion does beside recorded clips.</summary>
@@ -283,6 +302,30 @@ namespace MotionR1.Core.V1
         /// <summary>Longest motion, seconds.</summary>
         public float MaxDurationS { get; set; }
 
+        /// <summary>Most codes of a <c>History</c>.</summary>
+        public int MaxHistoryCodes { get; set; }
+
+        /// <summary>Most codes of a DecodeMotionRequest.</summary>
+        public int MaxDecodeCodes { get; set; }
+
+        /// <summary>Most beats of a plan.</summary>
+        public int MaxBeats { get; set; }
+
+        /// <summary>Largest <c>best_of</c>.</summary>
+        public int MaxBestOf { get; set; }
+
+        /// <summary>Largest <c>max_lead_s</c> of a real-time stream, seconds.</summary>
+        public float MaxLeadS { get; set; }
+
+        /// <summary>Largest request, bytes.</summary>
+        public int MaxRequestBytes { get; set; }
+
+        /// <summary>Streams at once; one more waits, as far as the server's queue goes, and is then refused.</summary>
+        public int MaxStreams { get; set; }
+
+        /// <summary>A stream whose client takes nothing for this long is ended, seconds.</summary>
+        public float MaxIdleS { get; set; }
+
         WireWriter _unknown;
 
         /// <summary>Reads a message. Malformed: <see cref="WireFormatException"/>.</summary>
@@ -305,6 +348,14 @@ namespace MotionR1.Core.V1
                 {
                     case 8: MaxPromptCodePoints = reader.ReadInt32(); break;
                     case 21: MaxDurationS = reader.ReadFloat(); break;
+                    case 24: MaxHistoryCodes = reader.ReadInt32(); break;
+                    case 32: MaxDecodeCodes = reader.ReadInt32(); break;
+                    case 40: MaxBeats = reader.ReadInt32(); break;
+                    case 48: MaxBestOf = reader.ReadInt32(); break;
+                    case 61: MaxLeadS = reader.ReadFloat(); break;
+                    case 64: MaxRequestBytes = reader.ReadInt32(); break;
+                    case 72: MaxStreams = reader.ReadInt32(); break;
+                    case 85: MaxIdleS = reader.ReadFloat(); break;
                     default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
                 }
             }
@@ -322,6 +373,46 @@ namespace MotionR1.Core.V1
             {
                 writer.WriteTag(21);
                 writer.WriteFloat(MaxDurationS);
+            }
+            if (MaxHistoryCodes != 0)
+            {
+                writer.WriteTag(24);
+                writer.WriteInt32(MaxHistoryCodes);
+            }
+            if (MaxDecodeCodes != 0)
+            {
+                writer.WriteTag(32);
+                writer.WriteInt32(MaxDecodeCodes);
+            }
+            if (MaxBeats != 0)
+            {
+                writer.WriteTag(40);
+                writer.WriteInt32(MaxBeats);
+            }
+            if (MaxBestOf != 0)
+            {
+                writer.WriteTag(48);
+                writer.WriteInt32(MaxBestOf);
+            }
+            if (BitConverter.SingleToInt32Bits(MaxLeadS) != 0)
+            {
+                writer.WriteTag(61);
+                writer.WriteFloat(MaxLeadS);
+            }
+            if (MaxRequestBytes != 0)
+            {
+                writer.WriteTag(64);
+                writer.WriteInt32(MaxRequestBytes);
+            }
+            if (MaxStreams != 0)
+            {
+                writer.WriteTag(72);
+                writer.WriteInt32(MaxStreams);
+            }
+            if (BitConverter.SingleToInt32Bits(MaxIdleS) != 0)
+            {
+                writer.WriteTag(85);
+                writer.WriteFloat(MaxIdleS);
             }
             if (_unknown != null) writer.WriteRaw(_unknown.Written);
         }
@@ -413,11 +504,138 @@ namespace MotionR1.Core.V1
         }
     }
 
+    /// <summary>One sentence to plan.</summary>
+    public sealed class PlanMotionRequest : IWireMessage
+    {
+        /// <summary>What the character does, in English: 1 to <c>max_prompt_code_points</c> Unicode code points that
+        /// are not all white space.</summary>
+        public string Prompt { get; set; } = "";
+
+        /// <summary>Same prompt, sampling and seed: the plan that StreamMotion would move by, on the same bundle and
+        /// provider.</summary>
+        public ulong Seed { get; set; }
+
+        /// <summary>How the model chooses. Unset: the bundle's own defaults. Null: not set.</summary>
+        public Sampling Sampling { get; set; }
+
+        WireWriter _unknown;
+
+        /// <summary>Reads a message. Malformed: <see cref="WireFormatException"/>.</summary>
+        public static PlanMotionRequest Parse(ReadOnlySpan<byte> bytes) => Parse(new WireReader(bytes));
+
+        internal static PlanMotionRequest Parse(WireReader reader)
+        {
+            var message = new PlanMotionRequest();
+            message.MergeFrom(reader);
+            return message;
+        }
+
+        /// <inheritdoc/>
+        public void MergeFrom(WireReader reader)
+        {
+            while (!reader.AtEnd)
+            {
+                uint tag = reader.ReadTag();
+                switch (tag)
+                {
+                    case 10: Prompt = reader.ReadString(); break;
+                    case 16: Seed = reader.ReadUInt64(); break;
+                    case 26: (Sampling ??= new Sampling()).MergeFrom(reader.ReadMessage()); break;
+                    default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
+                }
+            }
+        }
+
+        /// <inheritdoc/>
+        public void WriteTo(WireWriter writer)
+        {
+            if (Prompt.Length != 0)
+            {
+                writer.WriteTag(10);
+                writer.WriteString(Prompt);
+            }
+            if (Seed != 0)
+            {
+                writer.WriteTag(16);
+                writer.WriteUInt64(Seed);
+            }
+            if (Sampling != null)
+            {
+                writer.WriteTag(26);
+                writer.WriteMessage(Sampling);
+            }
+            if (_unknown != null) writer.WriteRaw(_unknown.Written);
+        }
+    }
+
+    /// <summary>A plan, before anything moves.</summary>
+    public sealed class PlanMotionResponse : IWireMessage
+    {
+        /// <summary>The plan. Its beats, edited or not, may go into a StreamMotionRequest. Null: not set.</summary>
+        public Plan Plan { get; set; }
+
+        /// <summary>Identifies this call in the server's logs.</summary>
+        public string RequestId { get; set; } = "";
+
+        /// <summary>Tokens of the reasoning.</summary>
+        public int NumReasoningTokens { get; set; }
+
+        WireWriter _unknown;
+
+        /// <summary>Reads a message. Malformed: <see cref="WireFormatException"/>.</summary>
+        public static PlanMotionResponse Parse(ReadOnlySpan<byte> bytes) => Parse(new WireReader(bytes));
+
+        internal static PlanMotionResponse Parse(WireReader reader)
+        {
+            var message = new PlanMotionResponse();
+            message.MergeFrom(reader);
+            return message;
+        }
+
+        /// <inheritdoc/>
+        public void MergeFrom(WireReader reader)
+        {
+            while (!reader.AtEnd)
+            {
+                uint tag = reader.ReadTag();
+                switch (tag)
+                {
+                    case 10: (Plan ??= new Plan()).MergeFrom(reader.ReadMessage()); break;
+                    case 18: RequestId = reader.ReadString(); break;
+                    case 24: NumReasoningTokens = reader.ReadInt32(); break;
+                    default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
+                }
+            }
+        }
+
+        /// <inheritdoc/>
+        public void WriteTo(WireWriter writer)
+        {
+            if (Plan != null)
+            {
+                writer.WriteTag(10);
+                writer.WriteMessage(Plan);
+            }
+            if (RequestId.Length != 0)
+            {
+                writer.WriteTag(18);
+                writer.WriteString(RequestId);
+            }
+            if (NumReasoningTokens != 0)
+            {
+                writer.WriteTag(24);
+                writer.WriteInt32(NumReasoningTokens);
+            }
+            if (_unknown != null) writer.WriteRaw(_unknown.Written);
+        }
+    }
+
     /// <summary>One sentence to act out.</summary>
     public sealed class StreamMotionRequest : IWireMessage
     {
         /// <summary>What the character does, in English: 1 to <c>max_prompt_code_points</c> Unicode code points that
-        /// are not all white space.</summary>
+        /// are not all white space. It may be empty where <c>beats</c> are given: their texts, joined by ", then ",
+        /// stand for it.</summary>
         public string Prompt { get; set; } = "";
 
         /// <summary>Same prompt, settings and seed: same codes, on the same bundle and provider.</summary>
@@ -432,6 +650,28 @@ namespace MotionR1.Core.V1
 
         /// <summary>How the model chooses. Unset: the bundle's own defaults. Null: not set.</summary>
         public Sampling Sampling { get; set; }
+
+        /// <summary>The plan to act out, at most <c>max_beats</c>, in order: the model writes none, and the stream
+        /// sends this one as its plan. Not with REASONING_OFF. None: the model plans for itself, if <c>reasoning</c>
+        /// says so.</summary>
+        public List<Beat> Beats { get; } = new List<Beat>();
+
+        /// <summary>What the character has done so far; the motion goes on from there. Unset: it begins at the origin
+        /// and faces +Z. Null: not set.</summary>
+        public History History { get; set; }
+
+        /// <summary>How fast frames are sent. Unset: as fast as they are made. Null: not set.</summary>
+        public Pacing Pacing { get; set; }
+
+        /// <summary>Takes to make, 1 to <c>max_best_of</c>, with <c>seed</c> and the numbers after it; the one with the
+        /// best quality score is sent. Above 1 nothing is sent before all takes are complete. Unset: 1. Null: not
+        /// set.</summary>
+        public int? BestOf { get; set; }
+
+        /// <summary>Quality score, 0 to 1, that the motion must reach: below it the call fails with ABORTED and the
+        /// reason BELOW_MIN_QUALITY, and no frame is sent. Above 0 nothing is sent before the motion is complete.
+        /// Unset: 0. Null: not set.</summary>
+        public float? MinQuality { get; set; }
 
         WireWriter _unknown;
 
@@ -458,6 +698,11 @@ namespace MotionR1.Core.V1
                     case 24: Reasoning = (Reasoning)reader.ReadInt32(); break;
                     case 37: MaxDurationS = reader.ReadFloat(); break;
                     case 42: (Sampling ??= new Sampling()).MergeFrom(reader.ReadMessage()); break;
+                    case 50: Beats.Add(Beat.Parse(reader.ReadMessage())); break;
+                    case 58: (History ??= new History()).MergeFrom(reader.ReadMessage()); break;
+                    case 66: (Pacing ??= new Pacing()).MergeFrom(reader.ReadMessage()); break;
+                    case 72: BestOf = reader.ReadInt32(); break;
+                    case 85: MinQuality = reader.ReadFloat(); break;
                     default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
                 }
             }
@@ -490,6 +735,324 @@ namespace MotionR1.Core.V1
             {
                 writer.WriteTag(42);
                 writer.WriteMessage(Sampling);
+            }
+            foreach (var item in Beats)
+            {
+                writer.WriteTag(50);
+                writer.WriteMessage(item);
+            }
+            if (History != null)
+            {
+                writer.WriteTag(58);
+                writer.WriteMessage(History);
+            }
+            if (Pacing != null)
+            {
+                writer.WriteTag(66);
+                writer.WriteMessage(Pacing);
+            }
+            if (BestOf != null)
+            {
+                writer.WriteTag(72);
+                writer.WriteInt32(BestOf.Value);
+            }
+            if (MinQuality != null)
+            {
+                writer.WriteTag(85);
+                writer.WriteFloat(MinQuality.Value);
+            }
+            if (_unknown != null) writer.WriteRaw(_unknown.Written);
+        }
+    }
+
+    /// <summary>Codes to turn into frames.</summary>
+    public sealed class DecodeMotionRequest : IWireMessage
+    {
+        /// <summary>The codes, in order: 1 to <c>max_decode_codes</c>, each at least 0 and less than the model's
+        /// <c>num_codes</c>.</summary>
+        public List<long> Codes { get; } = new List<long>();
+
+        /// <summary>What the character has done before them. Unset: they begin at the origin and face +Z. Null: not
+        /// set.</summary>
+        public History History { get; set; }
+
+        /// <summary>How fast frames are sent. Unset: as fast as they are made. Null: not set.</summary>
+        public Pacing Pacing { get; set; }
+
+        WireWriter _unknown;
+
+        /// <summary>Reads a message. Malformed: <see cref="WireFormatException"/>.</summary>
+        public static DecodeMotionRequest Parse(ReadOnlySpan<byte> bytes) => Parse(new WireReader(bytes));
+
+        internal static DecodeMotionRequest Parse(WireReader reader)
+        {
+            var message = new DecodeMotionRequest();
+            message.MergeFrom(reader);
+            return message;
+        }
+
+        /// <inheritdoc/>
+        public void MergeFrom(WireReader reader)
+        {
+            while (!reader.AtEnd)
+            {
+                uint tag = reader.ReadTag();
+                switch (tag)
+                {
+                    case 8: Codes.Add(reader.ReadInt64()); break;
+                    case 10:
+                        for (var run = reader.ReadMessage(); !run.AtEnd;)
+                            Codes.Add(run.ReadInt64());
+                        break;
+                    case 18: (History ??= new History()).MergeFrom(reader.ReadMessage()); break;
+                    case 26: (Pacing ??= new Pacing()).MergeFrom(reader.ReadMessage()); break;
+                    default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
+                }
+            }
+        }
+
+        /// <inheritdoc/>
+        public void WriteTo(WireWriter writer)
+        {
+            if (Codes.Count != 0)
+            {
+                int start = writer.BeginRun(10);
+                foreach (var item in Codes) writer.WriteInt64(item);
+                writer.EndRun(start);
+            }
+            if (History != null)
+            {
+                writer.WriteTag(18);
+                writer.WriteMessage(History);
+            }
+            if (Pacing != null)
+            {
+                writer.WriteTag(26);
+                writer.WriteMessage(Pacing);
+            }
+            if (_unknown != null) writer.WriteRaw(_unknown.Written);
+        }
+    }
+
+    /// <summary>One step of the stream of DecodeMotion.</summary>
+    public sealed class DecodeMotionResponse : IWireMessage
+    {
+        /// <summary>What happened; there is no plan. Null: not set.</summary>
+        public MotionEvent Event { get; set; }
+
+        WireWriter _unknown;
+
+        /// <summary>Reads a message. Malformed: <see cref="WireFormatException"/>.</summary>
+        public static DecodeMotionResponse Parse(ReadOnlySpan<byte> bytes) => Parse(new WireReader(bytes));
+
+        internal static DecodeMotionResponse Parse(WireReader reader)
+        {
+            var message = new DecodeMotionResponse();
+            message.MergeFrom(reader);
+            return message;
+        }
+
+        /// <inheritdoc/>
+        public void MergeFrom(WireReader reader)
+        {
+            while (!reader.AtEnd)
+            {
+                uint tag = reader.ReadTag();
+                switch (tag)
+                {
+                    case 10: (Event ??= new MotionEvent()).MergeFrom(reader.ReadMessage()); break;
+                    default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
+                }
+            }
+        }
+
+        /// <inheritdoc/>
+        public void WriteTo(WireWriter writer)
+        {
+            if (Event != null)
+            {
+                writer.WriteTag(10);
+                writer.WriteMessage(Event);
+            }
+            if (_unknown != null) writer.WriteRaw(_unknown.Written);
+        }
+    }
+
+    /// <summary>What a character has done, as far as it matters for what it does next: all that a server needs to go on
+    /// with a motion that another one began. A client that steers keeps the codes it receives, drops those from the
+    /// commit point on, and sends the last of what is left.</summary>
+    public sealed class History : IWireMessage
+    {
+        /// <summary>The codes before the first new frame, in order: 1 to <c>max_history_codes</c>, each at least 0 and
+        /// less than the model's <c>num_codes</c>. Their frames are not sent again.</summary>
+        public List<long> Codes { get; } = new List<long>();
+
+        /// <summary>Where the first new frame begins: <c>next_root</c> of the chunk of the last of these codes. Null:
+        /// not set.</summary>
+        public RootPlace Root { get; set; }
+
+        WireWriter _unknown;
+
+        /// <summary>Reads a message. Malformed: <see cref="WireFormatException"/>.</summary>
+        public static History Parse(ReadOnlySpan<byte> bytes) => Parse(new WireReader(bytes));
+
+        internal static History Parse(WireReader reader)
+        {
+            var message = new History();
+            message.MergeFrom(reader);
+            return message;
+        }
+
+        /// <inheritdoc/>
+        public void MergeFrom(WireReader reader)
+        {
+            while (!reader.AtEnd)
+            {
+                uint tag = reader.ReadTag();
+                switch (tag)
+                {
+                    case 8: Codes.Add(reader.ReadInt64()); break;
+                    case 10:
+                        for (var run = reader.ReadMessage(); !run.AtEnd;)
+                            Codes.Add(run.ReadInt64());
+                        break;
+                    case 18: (Root ??= new RootPlace()).MergeFrom(reader.ReadMessage()); break;
+                    default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
+                }
+            }
+        }
+
+        /// <inheritdoc/>
+        public void WriteTo(WireWriter writer)
+        {
+            if (Codes.Count != 0)
+            {
+                int start = writer.BeginRun(10);
+                foreach (var item in Codes) writer.WriteInt64(item);
+                writer.EndRun(start);
+            }
+            if (Root != null)
+            {
+                writer.WriteTag(18);
+                writer.WriteMessage(Root);
+            }
+            if (_unknown != null) writer.WriteRaw(_unknown.Written);
+        }
+    }
+
+    /// <summary>Where the body stands and faces.</summary>
+    public sealed class RootPlace : IWireMessage
+    {
+        /// <summary>Position, metres, +X is the left of who faces +Z.</summary>
+        public float XM { get; set; }
+
+        /// <summary>Position, metres.</summary>
+        public float ZM { get; set; }
+
+        /// <summary>Facing, radians, from +Z towards +X. It is the model's own measure; no joint's rotation says it
+        /// exactly.</summary>
+        public float YawRad { get; set; }
+
+        WireWriter _unknown;
+
+        /// <summary>Reads a message. Malformed: <see cref="WireFormatException"/>.</summary>
+        public static RootPlace Parse(ReadOnlySpan<byte> bytes) => Parse(new WireReader(bytes));
+
+        internal static RootPlace Parse(WireReader reader)
+        {
+            var message = new RootPlace();
+            message.MergeFrom(reader);
+            return message;
+        }
+
+        /// <inheritdoc/>
+        public void MergeFrom(WireReader reader)
+        {
+            while (!reader.AtEnd)
+            {
+                uint tag = reader.ReadTag();
+                switch (tag)
+                {
+                    case 13: XM = reader.ReadFloat(); break;
+                    case 21: ZM = reader.ReadFloat(); break;
+                    case 29: YawRad = reader.ReadFloat(); break;
+                    default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
+                }
+            }
+        }
+
+        /// <inheritdoc/>
+        public void WriteTo(WireWriter writer)
+        {
+            if (BitConverter.SingleToInt32Bits(XM) != 0)
+            {
+                writer.WriteTag(13);
+                writer.WriteFloat(XM);
+            }
+            if (BitConverter.SingleToInt32Bits(ZM) != 0)
+            {
+                writer.WriteTag(21);
+                writer.WriteFloat(ZM);
+            }
+            if (BitConverter.SingleToInt32Bits(YawRad) != 0)
+            {
+                writer.WriteTag(29);
+                writer.WriteFloat(YawRad);
+            }
+            if (_unknown != null) writer.WriteRaw(_unknown.Written);
+        }
+    }
+
+    /// <summary>How fast frames are sent.</summary>
+    public sealed class Pacing : IWireMessage
+    {
+        /// <summary>As fast as they are made, or by the clock.</summary>
+        public PacingMode Mode { get; set; }
+
+        /// <summary>With PACING_MODE_REALTIME: how far frames may be ahead of the time that has passed since the first
+        /// of them was sent, seconds; at least one code, at most <c>max_lead_s</c> of the server's limits. Unset: 1 s,
+        /// or the limit if that is less. Null: not set.</summary>
+        public float? MaxLeadS { get; set; }
+
+        WireWriter _unknown;
+
+        /// <summary>Reads a message. Malformed: <see cref="WireFormatException"/>.</summary>
+        public static Pacing Parse(ReadOnlySpan<byte> bytes) => Parse(new WireReader(bytes));
+
+        internal static Pacing Parse(WireReader reader)
+        {
+            var message = new Pacing();
+            message.MergeFrom(reader);
+            return message;
+        }
+
+        /// <inheritdoc/>
+        public void MergeFrom(WireReader reader)
+        {
+            while (!reader.AtEnd)
+            {
+                uint tag = reader.ReadTag();
+                switch (tag)
+                {
+                    case 8: Mode = (PacingMode)reader.ReadInt32(); break;
+                    case 21: MaxLeadS = reader.ReadFloat(); break;
+                    default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
+                }
+            }
+        }
+
+        /// <inheritdoc/>
+        public void WriteTo(WireWriter writer)
+        {
+            if (Mode != 0)
+            {
+                writer.WriteTag(8);
+                writer.WriteInt32((int)Mode);
+            }
+            if (MaxLeadS != null)
+            {
+                writer.WriteTag(21);
+                writer.WriteFloat(MaxLeadS.Value);
             }
             if (_unknown != null) writer.WriteRaw(_unknown.Written);
         }
@@ -717,8 +1280,11 @@ namespace MotionR1.Core.V1
         /// <summary>Identifies this call in the server's logs.</summary>
         public string RequestId { get; set; } = "";
 
-        /// <summary>The seed in use.</summary>
+        /// <summary>The seed of the request; that of the take that is sent stands in the summary.</summary>
         public ulong Seed { get; set; }
+
+        /// <summary>The pacing in use, with every field set. Null: not set.</summary>
+        public Pacing Pacing { get; set; }
 
         WireWriter _unknown;
 
@@ -743,6 +1309,7 @@ namespace MotionR1.Core.V1
                     case 10: (Model ??= new Model()).MergeFrom(reader.ReadMessage()); break;
                     case 18: RequestId = reader.ReadString(); break;
                     case 24: Seed = reader.ReadUInt64(); break;
+                    case 34: (Pacing ??= new Pacing()).MergeFrom(reader.ReadMessage()); break;
                     default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
                 }
             }
@@ -765,6 +1332,11 @@ namespace MotionR1.Core.V1
             {
                 writer.WriteTag(24);
                 writer.WriteUInt64(Seed);
+            }
+            if (Pacing != null)
+            {
+                writer.WriteTag(34);
+                writer.WriteMessage(Pacing);
             }
             if (_unknown != null) writer.WriteRaw(_unknown.Written);
         }
@@ -823,16 +1395,18 @@ namespace MotionR1.Core.V1
         }
     }
 
-    /// <summary>One step of a plan.</summary>
+    /// <summary>One step of a plan. In a request, the server names every field that it cannot take.</summary>
     public sealed class Beat : IWireMessage
     {
-        /// <summary>What is done, for example "walk forward".</summary>
+        /// <summary>What is done, for example "walk forward": words with single spaces between them, without &lt; &gt;
+        /// ( ) and line breaks.</summary>
         public string Text { get; set; } = "";
 
-        /// <summary>How long it takes, seconds.</summary>
+        /// <summary>How long it takes, seconds, in tenths; 0.1 or more.</summary>
         public float DurationS { get; set; }
 
-        /// <summary>Parts of the body that it is about, for example "left arm"; none means the whole body.</summary>
+        /// <summary>Parts of the body that it is about, of: head, torso, left arm, right arm, both arms, left hand,
+        /// right hand, left leg, right leg, both legs, left foot, right foot. None means the whole body.</summary>
         public List<string> BodyParts { get; } = new List<string>();
 
         WireWriter _unknown;
@@ -904,6 +1478,10 @@ namespace MotionR1.Core.V1
         /// right foot.</summary>
         public byte[] Contacts { get; set; } = Array.Empty<byte>();
 
+        /// <summary>Where the next frame begins. With it and the codes up to this one, any server can go on from here:
+        /// see <c>History</c>. Null: not set.</summary>
+        public RootPlace NextRoot { get; set; }
+
         WireWriter _unknown;
 
         /// <summary>Reads a message. Malformed: <see cref="WireFormatException"/>.</summary>
@@ -929,6 +1507,7 @@ namespace MotionR1.Core.V1
                     case 26: RootPositionsM = reader.ReadBytes(); break;
                     case 34: JointRotations = reader.ReadBytes(); break;
                     case 42: Contacts = reader.ReadBytes(); break;
+                    case 50: (NextRoot ??= new RootPlace()).MergeFrom(reader.ReadMessage()); break;
                     default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
                 }
             }
@@ -962,6 +1541,11 @@ namespace MotionR1.Core.V1
                 writer.WriteTag(42);
                 writer.WriteBytes(Contacts);
             }
+            if (NextRoot != null)
+            {
+                writer.WriteTag(50);
+                writer.WriteMessage(NextRoot);
+            }
             if (_unknown != null) writer.WriteRaw(_unknown.Written);
         }
     }
@@ -993,6 +1577,12 @@ namespace MotionR1.Core.V1
         /// <summary>Tokens of the reasoning.</summary>
         public int NumReasoningTokens { get; set; }
 
+        /// <summary>The seed of the motion that was sent; 0 for DecodeMotion, which draws nothing.</summary>
+        public ulong Seed { get; set; }
+
+        /// <summary>Takes that were made to choose from; 0 for DecodeMotion.</summary>
+        public int NumTakes { get; set; }
+
         WireWriter _unknown;
 
         /// <summary>Reads a message. Malformed: <see cref="WireFormatException"/>.</summary>
@@ -1021,6 +1611,8 @@ namespace MotionR1.Core.V1
                     case 53: FirstFrameMs = reader.ReadFloat(); break;
                     case 61: TotalMs = reader.ReadFloat(); break;
                     case 64: NumReasoningTokens = reader.ReadInt32(); break;
+                    case 72: Seed = reader.ReadUInt64(); break;
+                    case 80: NumTakes = reader.ReadInt32(); break;
                     default: (_unknown ??= new WireWriter()).WriteRaw(reader.ReadUnknown(tag)); break;
                 }
             }
@@ -1068,6 +1660,16 @@ namespace MotionR1.Core.V1
             {
                 writer.WriteTag(64);
                 writer.WriteInt32(NumReasoningTokens);
+            }
+            if (Seed != 0)
+            {
+                writer.WriteTag(72);
+                writer.WriteUInt64(Seed);
+            }
+            if (NumTakes != 0)
+            {
+                writer.WriteTag(80);
+                writer.WriteInt32(NumTakes);
             }
             if (_unknown != null) writer.WriteRaw(_unknown.Written);
         }
