@@ -106,6 +106,9 @@ class TrainSftConfig(SampleShares):
     shifts: int = 2
     """Series of codes of a clip: from each of its first frames on, at most the 4 of a code."""
 
+    candidates: int = 32
+    """Codes that the search for those of a clip tries at each step; fewer take less time, and the root drifts more."""
+
     workers: int = 0
     """Processes that encode clips on a CPU; 0 takes as many as there are cores."""
 
@@ -132,7 +135,7 @@ class TrainSftConfig(SampleShares):
             raise ValueError(f"held_out_share goes from 0 to below 1, got {self.held_out_share}")
         if not 1 <= self.shifts <= FRAMES_PER_CODE:
             raise ValueError(f"shifts goes from 1 to the {FRAMES_PER_CODE} frames of a code, got {self.shifts}")
-        for name in ("steps", "batch", "accumulate", "patience", "save_every"):
+        for name in ("steps", "batch", "accumulate", "patience", "save_every", "candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.packed < 1 or self.batch % self.packed:
@@ -206,7 +209,13 @@ def run(config: TrainSftConfig) -> None:
         drop_incomplete(config.out / "training", processes.num_processes)
     with processes.main_process_first():
         codes = encode_once(
-            prepared.split("train"), config.prepared, config.vqvae, config.shifts, config.out, config.workers
+            prepared.split("train"),
+            config.prepared,
+            config.vqvae,
+            config.shifts,
+            config.candidates,
+            config.out,
+            config.workers,
         )
     model, tokenizer = _start(config, plans, codebook)
     layout = token_layout(tokenizer, codebook)

@@ -13,7 +13,7 @@ from python_core.sft.clip_codes import CODES, encode_once
 def test_series_begin_at_the_first_frames_of_a_clip(prepared_folder: Path, tiny_vqvae: Path, tmp_path: Path):
     prepared = read_prepared(prepared_folder)
     clips = prepared.split("train")
-    found = encode_once(clips, prepared_folder, tiny_vqvae, 2, tmp_path, workers=1)
+    found = encode_once(clips, prepared_folder, tiny_vqvae, 2, 32, tmp_path, workers=1)
     assert list(found) == [clip.clip_id for clip in clips]
     tokenizer = MotionTokenizer.load(tiny_vqvae)
     rows = np.array(prepared.features(clips[0]))
@@ -27,11 +27,13 @@ def test_workers_find_the_same_codes_and_a_killed_run_keeps_what_it_had(
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     for folder in (alone, shared):
         folder.mkdir()
-    wanted = encode_once(clips, prepared_folder, tiny_vqvae, 2, alone, workers=1)
+    wanted = encode_once(clips, prepared_folder, tiny_vqvae, 2, 32, alone, workers=1)
     lines = (alone / CODES).read_text().splitlines()
-    # Killed within the third line; the first says what no search would, so that it shows that it was kept.
-    (shared / CODES).write_text(f"{json.dumps([clips[0].clip_id, [[7]]])}\n{lines[1]}\n{lines[2][:9]}")
+    # Killed within the fifth line, in the second shard; the first line says what no search would, so that it shows that
+    # it was kept.
+    kept = [json.dumps([clips[0].clip_id, [[7]]]), *lines[1:4], lines[4][:9]]
+    (shared / CODES).write_text("\n".join(kept))
     monkeypatch.setattr(clip_codes, "SHARD_CLIPS", 3)
-    found = encode_once(clips, prepared_folder, tiny_vqvae, 2, shared, workers=2)
+    found = encode_once(clips, prepared_folder, tiny_vqvae, 2, 32, shared, workers=2)
     assert found == wanted | {clips[0].clip_id: [[7]]}
     assert sorted((shared / CODES).read_text().splitlines()[1:]) == sorted(lines[1:])
