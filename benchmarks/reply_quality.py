@@ -5,15 +5,15 @@ of `quality` beside those of the clips that the captions belong to, durations ag
 """
 
 import argparse
+import asyncio
 import json
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 
 from bridge.request import MotionRequest
-from bridge.stream import Chunk, MotionModel, Planned, Summary
+from bridge.stream import Chunk, Event, MotionModel, Planned, Summary
 from python_core.clips.prepared import read_prepared
 from python_core.contract.plan import PlanError
 from python_core.contract.quality import QualityReport, measure_quality
@@ -50,12 +50,12 @@ def main() -> None:
         )
         started, first = time.monotonic(), None
         try:
-            for event in model.perform(request, threading.Event()):
+            for event, came in asyncio.run(_timed(model, request)):
                 if isinstance(event, Planned):
                     planned_s.append(event.plan.duration_s)
                     beats.append(len(event.plan.beats))
                 elif isinstance(event, Chunk) and first is None:
-                    first = time.monotonic() - started
+                    first = came - started
                     first_frame_ms.append(first * 1000)
                 elif isinstance(event, Summary):
                     replies.append(event.quality)
@@ -79,6 +79,11 @@ def main() -> None:
             indent=2,
         )
     )
+
+
+async def _timed(model: MotionModel, request: MotionRequest) -> list[tuple[Event, float]]:
+    """Events, and when they came."""
+    return [(event, time.monotonic()) async for event in model.perform(request)]
 
 
 def _means(reports: list[QualityReport]) -> dict[str, float]:

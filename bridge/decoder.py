@@ -1,6 +1,6 @@
 """The motion decoder: codes and a state go in, frames and the next state come out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,15 @@ _INPUTS = ("codes", "conv_state", "root_state", "past_joints_m")
 _OUTPUTS = ("root_positions_m", "joint_rotations", "contacts", *(f"next_{state}" for state in _INPUTS[1:]))
 
 
+@dataclass(frozen=True)
+class RootPlace:
+    """Where the next frame of a stream begins, and which way the root faces there."""
+
+    x_m: float = 0.0
+    z_m: float = 0.0
+    yaw_rad: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class DecoderState:
     """Where a stream is: what the decoder remembers of the codes so far."""
@@ -25,6 +34,14 @@ class DecoderState:
     """x and z in metres and yaw in radians at which the next frame begins, [1, 3]."""
     past_joints_m: NDArray[np.float32]
     """The joints of the last frames, [1, num_past_frames, J, 3]."""
+
+    @property
+    def place(self) -> RootPlace:
+        return RootPlace(*self.root[0].tolist())
+
+    def at(self, place: RootPlace) -> "DecoderState":
+        """The same, but the next frame begins at a place."""
+        return replace(self, root=np.array([[place.x_m, place.z_m, place.yaw_rad]], np.float32))
 
 
 class Decoder:

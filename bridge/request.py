@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from bridge.stubs import motion_pb2
 from python_core.contract.bundle import SamplingDefaults
+from python_core.contract.plan import Plan
 
 MAX_PROMPT_CODE_POINTS = 1000
+MAX_HISTORY_CODES = 64
 MAX_TEMPERATURE = 2.0
 _ROUNDING = 1e-4
 """Durations arrive as float32: 1.4 s must still be 7 codes of 0.2 s."""
@@ -26,6 +28,29 @@ class Limits:
         return math.floor(duration_s / self.code_duration_s + _ROUNDING)
 
 
+@dataclass(frozen=True)
+class History:
+    """What a character has done before, and where it is; a motion goes on from there.
+
+    Raises:
+        ValueError: More than `MAX_HISTORY_CODES` codes, or a place that is not finite.
+    """
+
+    codes: tuple[int, ...]
+    """The last codes, in order; without any a motion begins at the place."""
+    root_x_m: float = 0.0
+    root_z_m: float = 0.0
+    yaw_rad: float = 0.0
+    """Where the first new frame begins and which way the root faces there: `Chunk.next_root` of the last code."""
+
+    def __post_init__(self) -> None:
+        if len(self.codes) > MAX_HISTORY_CODES:
+            raise ValueError(f"a history is at most {MAX_HISTORY_CODES} codes, got {len(self.codes)}; give the last")
+        for name in ("root_x_m", "root_z_m", "yaw_rad"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} of a history must be a number, got {getattr(self, name)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class MotionRequest:
     """One sentence to act out."""
@@ -34,8 +59,12 @@ class MotionRequest:
     seed: int
     reasoning: bool
     max_codes: int
+    """Of new codes; those of the history are not counted."""
     temperature: float
     top_p: float
+    beats: Plan | None = None
+    """A plan that was edited: the motion follows it and nothing is reasoned."""
+    history: History | None = None
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -16,7 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from bridge import wire
 from bridge.request import MAX_PROMPT_CODE_POINTS, Limits, RequestError, Violation, read_request
-from bridge.stream import Chunk, Event, MotionModel, Planned
+from bridge.stream import Chunk, MotionModel, Planned
 from bridge.stubs import motion_pb2
 from python_core.contract.bundle import BundleError
 from python_core.contract.plan import PlanError
@@ -63,7 +62,6 @@ class MotionService:
         self._model, self._max_streams = model, max_streams
         self._limits = Limits(max_duration_s, model.code_duration_s)
         self._num_streams = 0
-        self._threads = ThreadPoolExecutor(max_streams, thread_name_prefix="stream")
         self._described = wire.model(model)
         self._calls: dict[str, tuple[type[Message], _Call]] = {
             "GetModel": (motion_pb2.GetModelRequest, self._get_model),
@@ -76,8 +74,8 @@ class MotionService:
         return self._num_streams
 
     def close(self) -> None:
-        """Give the threads back; call it when no stream runs."""
-        self._threads.shutdown()
+        """Close the model; call it when no stream runs."""
+        self._model.close()
 
     def call(self, method: str, data: bytes) -> AsyncGenerator[Message]:
         """The responses of an rpc. Closing or cancelling them stops the work within one step.
@@ -115,27 +113,27 @@ class MotionService:
         self, message: motion_pb2.StreamMotionRequest
     ) -> AsyncGenerator[motion_pb2.StreamMotionResponse]:
         began, request_id = time.monotonic(), uuid.uuid4().hex[:12]
-        cancelled = threading.Event()
         if self._num_streams >= self._max_streams:
             raise self._full(request_id)
         self._num_streams += 1
         num_chunks, ended = 0, "cancelled"
         try:
             request = read_request(message, self._limits, self._model.bundle.manifest.sampling)
-            events = self._model.perform(request, cancelled)
+            events = self._model.perform(request)
             yield wire.header(self._described, request_id, request.seed)
             first_frame_ms = last_frame_ms = 0.0
-            while (event := await self._next(events, cancelled)) is not None:
-                if isinstance(event, Planned):
-                    yield wire.plan(event)
-                elif isinstance(event, Chunk):
-                    last_frame_ms = 1000 * (time.monotonic() - began)
-                    first_frame_ms = first_frame_ms or last_frame_ms
-                    num_chunks += 1
-                    yield wire.chunk(event)
-                else:
-                    ended = event.stop.value
-                    yield wire.summary(event, first_frame_ms, last_frame_ms)
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, Planned):
+                        yield wire.plan(event)
+                    elif isinstance(event, Chunk):
+                        last_frame_ms = 1000 * (time.monotonic() - began)
+                        first_frame_ms = first_frame_ms or last_frame_ms
+                        num_chunks += 1
+                        yield wire.chunk(event)
+                    else:
+                        ended = event.stop.value
+                        yield wire.summary(event, first_frame_ms, last_frame_ms)
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except Exception as error:
@@ -143,22 +141,10 @@ class MotionService:
             ended = f"{status.code.name}: {status.message}"
             raise status from error
         finally:
-            cancelled.set()
             self._num_streams -= 1
             logger.info(
                 "stream %s: %d chunks in %.0f ms, %s", request_id, num_chunks, 1000 * (time.monotonic() - began), ended
             )
-
-    async def _next(self, events: Iterator[Event], cancelled: threading.Event) -> Event | None:
-        """Ask for the next event in a thread; when cancelled, wait until that thread has stopped."""
-        step = asyncio.get_running_loop().run_in_executor(self._threads, next, events, None)
-        try:
-            return await asyncio.shield(step)
-        except asyncio.CancelledError:
-            cancelled.set()
-            await asyncio.wait([step])
-            step.exception()
-            raise
 
     def _full(self, request_id: str) -> StatusError:
         return StatusError(

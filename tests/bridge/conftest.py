@@ -25,13 +25,16 @@ def text_ids(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
 
 @pytest.fixture
 def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tmp_path: Path) -> Write:
-    """Writes a bundle whose model answers every prompt with these token ids, and repeats the last code ever after."""
+    """Writes a bundle whose model answers every prompt with these token ids, and repeats the last code ever after.
 
-    def write(reply_ids: Sequence[int], logit: float = 100.0) -> Path:
+    The first `given` tokens of the reply are not the model's: requests begin with them.
+    """
+
+    def write(reply_ids: Sequence[int], logit: float = 100.0, given: int = 1) -> Path:
         folder = tmp_path / "scripted"
         shutil.copytree(tiny_bundle, folder)
         (folder / MANIFEST).unlink()
-        wanted = reply_ids[1:]  # The first token of a reply is forced.
+        wanted = reply_ids[given:]
         logits = np.zeros((len(wanted), manifest.tokens.vocabulary_size), np.float32)
         logits[np.arange(len(wanted)), wanted] = logit
         if manifest.tokens.is_of_code(wanted[-1]):

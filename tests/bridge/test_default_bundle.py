@@ -1,6 +1,6 @@
 """What the model in the box does with the demo's sentences. Thresholds hold for all of 20 seeds with room to spare."""
 
-import threading
+import asyncio
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from bridge.decoder import join
 from bridge.demo import PROMPTS
 from bridge.request import MotionRequest
 from bridge.server import DEFAULT_BUNDLE
-from bridge.stream import Chunk, MotionModel, Planned, Summary
+from bridge.stream import Chunk, Event, MotionModel, Planned, Summary
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan
 
@@ -21,12 +21,16 @@ def model() -> MotionModel:
     return MotionModel(DEFAULT_BUNDLE, "cpu")
 
 
+async def _read(model: MotionModel, request: MotionRequest) -> list[Event]:
+    return [event async for event in model.perform(request)]
+
+
 def act(model: MotionModel, prompt: str, seed: int) -> tuple[Plan, Motion]:
     sampling = model.bundle.manifest.sampling
     request = MotionRequest(
         prompt=prompt, seed=seed, reasoning=True, max_codes=50, temperature=sampling.temperature, top_p=sampling.top_p
     )
-    events = list(model.perform(request, threading.Event()))
+    events = asyncio.run(_read(model, request))
     assert isinstance(events[0], Planned)
     assert isinstance(events[-1], Summary)
     return events[0].plan, join([event.motion for event in events if isinstance(event, Chunk)])

@@ -1,6 +1,8 @@
+import asyncio
+import math
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +11,10 @@ import pytest
 
 from bridge.decoder import join
 from bridge.engine import Cancelled
-from bridge.request import MotionRequest
+from bridge.request import History, MotionRequest, RequestError
 from bridge.stream import Chunk, Event, MotionModel, Planned, Stop, Summary
 from python_core.contract.bundle import BundleError, Manifest, write_manifest
-from python_core.contract.plan import PlanError
+from python_core.contract.plan import Beat, Plan, PlanError, parse_plan
 from python_core.contract.prompt import PromptError
 from python_core.contract.quality import measure_quality
 from python_core.contract.vocabulary import MAX_REASONING_TOKENS
@@ -27,12 +29,21 @@ TextIds = Callable[[str], list[int]]
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> MotionModel:
-    return MotionModel(tiny_bundle, "cpu", num_threads=1)
+def model(tiny_bundle: Path) -> Iterator[MotionModel]:
+    model = MotionModel(tiny_bundle, "cpu", num_threads=1)
+    yield model
+    model.close()
 
 
 def perform(model: MotionModel, request: MotionRequest) -> list[Event]:
-    return list(model.perform(request, threading.Event()))
+    return collect(lambda: model.perform(request))
+
+
+def collect(begin: Callable[[], AsyncGenerator[Event, None]]) -> list[Event]:
+    async def read() -> list[Event]:
+        return [event async for event in begin()]
+
+    return asyncio.run(read())
 
 
 def chunks(events: list[Event]) -> list[Chunk]:
@@ -146,11 +157,10 @@ def test_reasoning_that_is_no_plan_is_an_error_that_says_what_came(
     scripted_bundle: Write, manifest: Manifest, text_ids: TextIds, reasoning: str, expected: str
 ):
     reply = manifest.tokens.reply_ids(text_ids(reasoning), [3] * 20)
-    events: list[Event] = []
+    events = MotionModel(scripted_bundle(reply), "cpu").perform(PLANNED)
     with pytest.raises(PlanError) as caught:
-        events.extend(MotionModel(scripted_bundle(reply), "cpu").perform(PLANNED, threading.Event()))
+        asyncio.run(anext(events))  # type: ignore[arg-type]  # a coroutine, though typeshed says awaitable
     assert expected in str(caught.value)
-    assert events == []
 
 
 def test_reasoning_without_end_is_cut_and_is_an_error(scripted_bundle: Write, manifest: Manifest, text_ids: TextIds):
@@ -184,7 +194,79 @@ def test_a_prompt_that_leaves_no_room_for_a_reply_is_refused_before_anything_run
 ):
     words = "walk " * manifest.language_model.max_tokens
     with pytest.raises(PromptError, match=r"leaves no room .* shorten the prompt"):
-        model.perform(replace(AT_ONCE, prompt=words), threading.Event())
+        model.perform(replace(AT_ONCE, prompt=words))
+
+
+def test_a_plan_that_is_given_is_followed_and_nothing_is_reasoned(
+    scripted_bundle: Callable[..., Path], manifest: Manifest, text_ids: TextIds
+):
+    plan = parse_plan("1. sit down, 0.6 s 2. nod (head), 0.2 s")
+    reply = manifest.tokens.reply_ids(text_ids("1. sit down, 0.6 s 2. nod (head), 0.2 s"), [3] * 20)
+    model = MotionModel(scripted_bundle(reply, given=reply.index(manifest.tokens.motion_open) + 1), "cpu")
+    for reasoning in (True, False):
+        planned, *streamed, summary = perform(model, replace(PLANNED, beats=plan, reasoning=reasoning))
+        assert isinstance(planned, Planned)
+        assert (planned.plan, planned.text) == (plan, "1. sit down, 0.6 s 2. nod (head), 0.2 s")
+        assert [event.code for event in streamed if isinstance(event, Chunk)] == [3] * 4
+        assert isinstance(summary, Summary)
+        assert (summary.stop, summary.num_reasoning_tokens) == (Stop.PLAN_DURATION, 0)
+
+
+def test_a_motion_goes_on_from_its_history_at_the_place_where_that_ended(model: MotionModel):
+    whole = chunks(collect(lambda: model.decode([3, 1, 2, 0, 1, 3])))
+    roots_m = join([chunk.motion for chunk in whole[3:]]).root_positions_m
+    here = whole[2].next_root
+    for turned in (False, True):
+        # A quarter turn to the left: +Z becomes +X, and +X becomes -Z.
+        place = (here.z_m, -here.x_m, here.yaw_rad + math.pi / 2) if turned else (here.x_m, here.z_m, here.yaw_rad)
+        *rest, summary = collect(lambda place=place: model.decode([0, 1, 3], History((3, 1, 2), *place)))
+        assert isinstance(summary, Summary)
+        assert (summary.num_codes, summary.num_frames, summary.stop) == (3, 12, Stop.GIVEN_CODES)
+        motion = join([chunk.motion for chunk in chunks(rest)])
+        expected_m = roots_m[:, [2, 1, 0]] * np.array([1, 1, -1]) if turned else roots_m
+        assert np.abs(motion.root_positions_m - expected_m).max() < 1e-5
+        assert summary.quality == measure_quality(motion)
+        assert [chunk.first_frame for chunk in chunks(rest)] == [0, 4, 8]
+
+
+def test_the_model_reads_the_history_after_the_plan_and_before_its_own_codes(
+    scripted_bundle: Write, manifest: Manifest, text_ids: TextIds
+):
+    reply = manifest.tokens.reply_ids(text_ids(PLAN), [1, 2, *[3] * 20])
+    model, history = MotionModel(scripted_bundle(reply), "cpu"), History((1, 2), root_z_m=1.0)
+    events = perform(model, replace(PLANNED, history=history))
+    assert isinstance(events[0], Planned)
+    assert [chunk.code for chunk in chunks(events)] == [3] * 5
+    again = collect(lambda: model.decode([3] * 5, history))
+    assert np.array_equal(
+        join([chunk.motion for chunk in chunks(events)]).root_positions_m,
+        join([chunk.motion for chunk in chunks(again)]).root_positions_m,
+    )
+
+
+def test_a_plan_or_a_history_that_the_model_cannot_be_given_is_refused_at_once(model: MotionModel, manifest: Manifest):
+    long = Plan((Beat(" ".join(["walk"] * 100), 1.0),))
+    with pytest.raises(RequestError, match=r"beats: must be at most 96 tokens, got 1\d\d"):
+        model.perform(replace(AT_ONCE, beats=long))
+    unknown = History((0, manifest.tokens.num_codes))
+    with pytest.raises(RequestError, match=r"history.codes: codes go from 0 to \d+, got \d+ at place 1"):
+        model.perform(replace(AT_ONCE, history=unknown))
+    with pytest.raises(RequestError, match=r"^codes: must be 1 or more, got 0"):
+        model.decode([])
+    with pytest.raises(ValueError, match="at most 64 codes, got 65; give the last"):
+        History((0,) * 65)
+    with pytest.raises(ValueError, match="yaw_rad of a history must be a number, got nan"):
+        History((0,), yaw_rad=math.nan)
+
+
+def test_a_plan_alone_is_the_plan_with_which_the_stream_begins(
+    scripted_bundle: Write, manifest: Manifest, text_ids: TextIds
+):
+    model = MotionModel(scripted_bundle(manifest.tokens.reply_ids(text_ids(PLAN), [3] * 20)), "cpu")
+    planned = asyncio.run(model.plan(PLANNED))
+    assert planned == perform(model, PLANNED)[0]
+    with pytest.raises(ValueError, match="reasoning=True"):
+        asyncio.run(model.plan(AT_ONCE))
 
 
 def test_a_cancelled_stream_runs_no_further_step(model: MotionModel):
