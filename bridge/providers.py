@@ -121,13 +121,19 @@ def device(name: str) -> str:
     return "cpu" if name == "cpu" else "cuda"
 
 
-def _create(model: Path | bytes, name: str, num_threads: int) -> ort.InferenceSession:
+def session_options(num_threads: int) -> ort.SessionOptions:
+    """How sessions run: threads of one step (0 is one a core), and no log but errors."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     # Idle threads that spin take the cores that the other streams need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    return options
+
+
+def _create(model: Path | bytes, name: str, num_threads: int) -> ort.InferenceSession:
+    options = session_options(num_threads)
     wanted = list(PROVIDERS[name])
     try:
         with warnings.catch_warnings():

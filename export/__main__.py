@@ -25,14 +25,19 @@ def main(arguments: list[str]) -> int:
             bundle: Folder to write: new, empty, or an old bundle's.
             config: What goes into the bundle besides the weights.
         """
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        logging.getLogger("export").setLevel(logging.INFO)
         try:
             manifest = export_bundle(checkpoint, bundle, config)
         except (ValueError, OSError) as error:
             print(f"export: {error}", file=sys.stderr)
             return 2
         size = sum((bundle / name).stat().st_size for name in manifest.files)
-        print(f"{bundle}: {manifest.model_id}, {size / 1e6:.1f} MB, checked on {manifest.parity.provider}")
+        checked = manifest.parity.provider if manifest.parity else ""
+        print(
+            f"{bundle}: {manifest.model_id} for {manifest.provider}, {manifest.language_model.precision}, "
+            f"{size / 1e6:.1f} MB, checked on {checked}"
+        )
         return 0
 
     return tyro.cli(command, args=arguments, prog="python -m export", config=(tyro.conf.OmitArgPrefixes,))

@@ -4,17 +4,26 @@ import dataclasses
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+import numpy as np
+import onnx
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bridge.providers import PROVIDERS
 from export import language_model_graph, motion_decoder_graph
-from export.language_model_graph import write_language_model_graph
+from export.graph_file import is_weights, write_graph
+from export.language_model_graph import build_language_model
 from export.motion_decoder_graph import write_motion_decoder_graph
-from export.parity import check_parity
-from export.stored_weights import round_to_float16
-from python_core.checkpoint import MOTION_TOKENIZER, load_language_model, load_vqvae
+from export.parity import check_language_model, check_motion_decoder
+from export.quantization import quantize_language_model
+from export.replies import PROMPTS, WrittenReply, sample_replies
+from export.source import Source, read_source
+from export.stored_weights import store_weights_as_float16
+from python_core.clips.prepared import read_prepared
 from python_core.contract.bundle import (
     FORMAT_VERSION,
     MANIFEST,
@@ -27,34 +36,37 @@ from python_core.contract.bundle import (
 )
 from python_core.contract.skeleton import BODY_22
 from python_core.contract.vocabulary import PROMPT_TEMPLATE
-from python_core.language_model import token_layout
-from python_core.motion_decoder import MotionDecoder
 from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
 
 CARD = "MODEL_CARD.md"
-TOLERATED = Parity(
-    provider="",
-    max_logit_difference=0.0,
-    max_logit_difference_tolerance=1e-3,
-    argmax_agreement=0.0,
-    min_argmax_agreement=1.0,
-    num_positions=0,
-    max_root_difference_m=0.0,
-    max_root_difference_tolerance_m=1e-4,
-    max_rotation_difference_deg=0.0,
-    max_rotation_difference_tolerance_deg=0.01,
-    num_frames=0,
-)
+BITS = {"int8": 8, "int4": 4}
+CALIBRATION_SEED = 1000
+"""Replies of calibration are others than those that are compared."""
+
+Provider = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+DecoderPrecision = Literal["fp32", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """What goes into a bundle besides the weights."""
 
-    provider: str = "cpu"
-    """Where the bridge will run it; the graphs of this version are for cpu and cuda."""
+    provider: Provider = "cpu"
+    """Where the bridge will run it."""
+
+    precision: Precision = "fp32"
+    """Weights of the language model. int8 and int4 are computed with inputs in 8 bits; fp16 is computed in float16 on
+    cuda, while on cpu it halves the file and is computed in float32.
+    """
+
+    decoder_precision: DecoderPrecision = "fp32"
+    """Weights of the motion decoder; fp16 halves the file and is computed in float32."""
+
+    prepared: Path | None = None
+    """Folder that prepare wrote: its captions are asked in calibration and parity; None asks a dozen sentences."""
 
     temperature: float = 0.8
     """Sampling temperature when a request does not say."""
@@ -70,87 +82,138 @@ class ExportConfig:
     says what is known.
     """
 
-    num_positions: int = 500
+    check_on: str | None = None
+    """Provider on which parity is measured; None is `provider`. Where there is no GPU, cpu proves the graphs, but not
+    the provider; the manifest says where it was.
+    """
+
+    num_positions: int = 2000
     """Token positions on which torch and the session are compared."""
+
+    calibration_tokens: int = 8000
+    """Tokens of replies from which int8 and int4 learn what the layers get as inputs."""
 
 
 def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manifest:
     """Write a bundle.
 
     Raises:
-        ValueError: The checkpoint cannot be read, the provider is not one that these graphs are for, or the folder
-            holds something that is not a bundle.
+        ValueError: The checkpoint cannot be read, there is no such provider or precision, or the folder holds something
+            that is not a bundle.
         ParityError: The graphs do not compute what the checkpoint computes. An old bundle stays as it was.
+        OSError: There is no room on the disk. An old bundle stays as it was.
     """
-    if config.provider not in ("cpu", "cuda"):
-        raise ValueError(
-            f"provider must be cpu or cuda, got {config.provider!r}; graphs for tensorrt are not written yet"
-        )
+    _check_config(config)
     card = config.card.read_text(encoding="utf-8") if config.card is not None else None
     _check_target(bundle)
     bundle.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".export-") as folder:
-        manifest = _build(checkpoint, Path(folder), config, card)
-        _put_in_place(Path(folder), bundle)
+    with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".export-") as folder, _progress() as progress:
+        built = Path(folder) / "bundle"
+        built.mkdir()
+        manifest = _build(read_source(checkpoint), built, config, card, progress)
+        _put_in_place(built, bundle)
     return manifest
 
 
-def _build(checkpoint: Path, bundle: Path, config: ExportConfig, card: str | None) -> Manifest:
-    with _progress() as progress:
-        task = progress.add_task("reading the checkpoint")
-        language_model = load_language_model(checkpoint)
-        vqvae, normalizer, frame_rate_hz = load_vqvae(checkpoint / MOTION_TOKENIZER)
-        round_to_float16(language_model.model)
-        round_to_float16(vqvae)
-        reference = MotionDecoder(vqvae, normalizer).eval()
-        tokens = token_layout(language_model.tokenizer, vqvae.shape.codebook)
-
-        progress.update(task, description="language model graph")
-        weights = checkpoint / "language_model"
-        lm_graph = write_language_model_graph(language_model.model, weights, bundle)
-        progress.update(task, description="motion decoder graph")
-        decoder_graph = write_motion_decoder_graph(reference, bundle)
-        shutil.copyfile(weights / TOKENIZER, bundle / TOKENIZER)
-        card = card or _card(config, language_model.model_id, language_model.data_notice)
-        (bundle / CARD).write_text(card, encoding="utf-8")
-
-        progress.update(task, description="parity")
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            model_id=language_model.model_id,
-            files={},
-            skeleton=BODY_22,
-            frame_rate_hz=frame_rate_hz,
-            frames_per_code=FRAMES_PER_CODE,
-            prompt_template=PROMPT_TEMPLATE,
-            tokens=tokens,
-            language_model=lm_graph,
-            motion_decoder=decoder_graph,
-            sampling=SamplingDefaults(temperature=config.temperature, top_p=config.top_p),
-            parity=TOLERATED,
-            licence=config.licence,
-            data_notice=language_model.data_notice,
-        )
-        parity = check_parity(
-            language_model.model,
-            language_model.tokenizer,
-            reference,
-            bundle,
-            manifest,
-            config.provider,
-            config.num_positions,
-        )
-        files = {path.name: sha256(path) for path in sorted(bundle.iterdir())}
-        manifest = dataclasses.replace(manifest, files=files, parity=parity)
-        write_manifest(bundle, manifest)
+def _build(source: Source, bundle: Path, config: ExportConfig, card: str | None, progress: Progress) -> Manifest:
+    captions = _captions(config)
+    replies = sample_replies(source, captions, config.num_positions, 0, progress, "replies to compare")
+    graph, weights = _language_model(source, config, captions, bundle.parent, progress)
+    write_graph(graph, bundle / language_model_graph.FILE)
+    task = progress.add_task("motion decoder graph", total=1)
+    decoder_graph = write_motion_decoder_graph(source.motion_decoder, config.decoder_precision, bundle)
+    progress.update(task, advance=1)
+    shutil.copyfile(source.tokenizer_file, bundle / TOKENIZER)
+    (bundle / CARD).write_text(card or _card(config, source), encoding="utf-8")
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        model_id=source.model_id,
+        provider=config.provider,
+        files={},
+        skeleton=BODY_22,
+        frame_rate_hz=source.frame_rate_hz,
+        frames_per_code=FRAMES_PER_CODE,
+        prompt_template=PROMPT_TEMPLATE,
+        tokens=source.tokens,
+        language_model=language_model_graph.describe(source, config.precision, weights),
+        motion_decoder=decoder_graph,
+        sampling=SamplingDefaults(temperature=config.temperature, top_p=config.top_p),
+        parity=None,
+        licence=config.licence,
+        data_notice=source.data_notice,
+    )
+    parity = _check(source, bundle, manifest, config, replies, progress)
+    files = {path.name: sha256(path) for path in sorted(bundle.iterdir())}
+    manifest = dataclasses.replace(manifest, files=files, parity=parity)
+    write_manifest(bundle, manifest)
     return manifest
+
+
+def _language_model(
+    source: Source, config: ExportConfig, captions: Sequence[str], scratch: Path, progress: Progress
+) -> tuple[onnx.ModelProto, str]:
+    """The graph in the precision that was asked for, and how its weights are written."""
+    task = progress.add_task("language model graph", total=1)
+    on_cuda = config.provider == "cuda"
+    graph = build_language_model(source, "fp16" if on_cuda else "fp32", config.provider, scratch)
+    progress.update(task, advance=1)
+    if config.precision == "fp32":
+        return graph, "float32"
+    if config.precision == "fp16":
+        if on_cuda:
+            return graph, "float16"
+        store_weights_as_float16(graph)
+        return graph, "float16, computed in float32"
+    replies = sample_replies(
+        source, captions, config.calibration_tokens, CALIBRATION_SEED, progress, "replies to calibrate"
+    )
+    # Every fourth reply chooses among the ways that were learned from the others.
+    held_out = replies[::4]
+    calibration = [reply for number, reply in enumerate(replies) if number % 4]
+    plain = build_language_model(source, "fp32", "cpu", scratch) if on_cuda else graph
+    return quantize_language_model(source, graph, plain, BITS[config.precision], calibration, held_out, progress)
+
+
+def _check(
+    source: Source,
+    bundle: Path,
+    manifest: Manifest,
+    config: ExportConfig,
+    replies: Sequence[WrittenReply],
+    progress: Progress,
+) -> Parity:
+    provider = config.check_on or config.provider
+    series = [reply.codes for reply in replies if reply.codes]
+    series.append(tuple(np.random.default_rng(0).integers(manifest.tokens.num_codes, size=64).tolist()))
+    return Parity(
+        provider=PROVIDERS[provider][0],
+        motion_decoder=check_motion_decoder(source.motion_decoder, bundle, manifest, provider, series, progress),
+        language_model=check_language_model(source.language_model, bundle, manifest, provider, replies, progress),
+        judge=None,
+    )
+
+
+def _captions(config: ExportConfig) -> Sequence[str]:
+    """What the model is asked: one caption of each clip, in an order that does not depend on theirs."""
+    if config.prepared is None:
+        return PROMPTS
+    captions = [clip.captions[0] for clip in read_prepared(config.prepared).clips if clip.captions]
+    return [captions[place] for place in np.random.default_rng(0).permutation(len(captions))]
+
+
+def _check_config(config: ExportConfig) -> None:
+    """The command line offers these names only; this is for callers."""
+    for name, choices in (("provider", Provider), ("precision", Precision), ("decoder_precision", DecoderPrecision)):
+        if (value := getattr(config, name)) not in get_args(choices):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
 
 
 def _check_target(bundle: Path) -> None:
     """Refuse a folder that is neither new nor empty nor an old bundle."""
+    found = {path.name for path in bundle.iterdir()} if bundle.is_dir() else set()
     known = {MANIFEST, language_model_graph.FILE, motion_decoder_graph.FILE, TOKENIZER, CARD}
-    found = bundle.iterdir() if bundle.is_dir() else ()
-    if strange := sorted(path.name for path in found if path.name not in known):
+    known |= {name for name in found if is_weights(name)}
+    if strange := sorted(found - known):
         raise ValueError(f"{bundle}: holds {', '.join(strange)}; export into a new or empty folder, or an old bundle's")
 
 
@@ -159,13 +222,17 @@ def _put_in_place(built: Path, bundle: Path) -> None:
     bundle.mkdir(exist_ok=True)
     # Without its manifest, nobody takes what is there meanwhile for a bundle.
     (bundle / MANIFEST).unlink(missing_ok=True)
+    for path in bundle.iterdir():
+        path.unlink()
     for path in sorted(built.iterdir(), key=lambda path: path.name == MANIFEST):
         path.replace(bundle / path.name)
 
 
-def _card(config: ExportConfig, model_id: str, data_notice: str) -> str:
-    return f"# {model_id}\n\nLicence of the weights: {config.licence}\n\n## Trained on\n\n{data_notice}\n"
+def _card(config: ExportConfig, source: Source) -> str:
+    return f"# {source.model_id}\n\nLicence of the weights: {config.licence}\n\n## Trained on\n\n{source.data_notice}\n"
 
 
 def _progress() -> Progress:
-    return Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )

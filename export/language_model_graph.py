@@ -1,19 +1,19 @@
-"""The language model as an ONNX graph with its KV cache.
+"""The language model as an ONNX graph with its KV cache, for the CPU and CUDA.
 
 Built by onnxruntime-genai's model builder: GroupQueryAttention over a cache that is handed in and out, logits of the
-last position only. Weights are stored in float16 and computed in float32, which a session unfolds as it loads.
+last position only.
 """
 
 import contextlib
 import io
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 
 import onnx
-from transformers import PreTrainedModel
 
-from export.stored_weights import forget_sources, store_weights_as_float16
+from export.source import Source
 from python_core.contract.bundle import LanguageModelGraph
 
 logger = logging.getLogger(__name__)
@@ -21,49 +21,57 @@ logger = logging.getLogger(__name__)
 FILE = "language_model.onnx"
 
 
-def write_language_model_graph(model: PreTrainedModel, checkpoint: Path, bundle: Path) -> LanguageModelGraph:
-    """Write `language_model.onnx` for any Llama- or Qwen-style model.
+def build_language_model(source: Source, precision: str, provider: str, scratch: Path) -> onnx.ModelProto:
+    """Build the graph of any Llama- or Qwen-style model.
 
     Args:
-        model: The model, its weights rounded.
-        checkpoint: Folder that has the model's tokenizer.json; the builder reads it along.
-        bundle: Folder to write into.
+        source: What is exported.
+        precision: fp32, or fp16 for cuda.
+        provider: cpu or cuda.
+        scratch: Folder in which there is room for the model twice.
 
     Raises:
         ValueError: The builder does not know the model's architecture.
+        OSError: There is no room on the disk.
     """
     from onnxruntime_genai.models.builder import create_model, parse_extra_options
 
-    with tempfile.TemporaryDirectory() as folder:
-        source, built, cache = (Path(folder) / name for name in ("source", "built", "cache"))
-        model.save_pretrained(source)
-        (source / "tokenizer.json").write_bytes((checkpoint / "tokenizer.json").read_bytes())
-        (source / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    model = source.language_model
+    # One matrix for embedding and head where the model has one; the builder refuses it elsewhere.
+    shared = "true" if model.config.tie_word_embeddings else "false"
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        weights, built, cache = (str(Path(folder) / name) for name in ("weights", "built", "cache"))
+        model.save_pretrained(weights)
+        shutil.copyfile(source.tokenizer_file, Path(weights) / "tokenizer.json")
+        (Path(weights) / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
         said = io.StringIO()
         try:
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-                options = parse_extra_options(
-                    "",
-                    str(source),
-                    str(built),
-                    "fp32",
-                    "cpu",
-                    str(cache),
-                    ["prune_lm_head=true", "shared_embeddings=true"],
-                )
-                create_model("", str(source), str(built), "fp32", "cpu", str(cache), **options)
+                asked = ["prune_lm_head=true", f"shared_embeddings={shared}"]
+                options = parse_extra_options("", weights, built, precision, provider, cache, asked)
+                create_model("", weights, built, precision, provider, cache, **options)
         except NotImplementedError as error:  # What the builder raises for an architecture that it does not know.
-            raise ValueError(f"{checkpoint}: the graph builder does not know this architecture ({error})") from error
+            raise ValueError(f"the graph builder does not know {type(model).__name__} ({error})") from error
         logger.debug("%s", said.getvalue())
-        graph = onnx.load(built / "model.onnx")
-    store_weights_as_float16(graph)
-    forget_sources(graph)
-    onnx.save(graph, bundle / FILE)
-    config = model.config
+        return onnx.load(Path(built) / "model.onnx")
+
+
+def describe(source: Source, precision: str, weights: str) -> LanguageModelGraph:
+    """What the manifest says of the graph.
+
+    Args:
+        source: What is exported.
+        precision: As it was asked for.
+        weights: How they are written, in words.
+    """
+    config = source.language_model.config
     return LanguageModelGraph(
         file=FILE,
         num_layers=config.num_hidden_layers,
-        num_kv_heads=config.num_key_value_heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        num_kv_heads=source.num_kv_heads,
+        head_dim=source.head_dim,
         max_tokens=config.max_position_embeddings,
+        precision=precision,
+        weights=weights,
+        profiles=(),
     )

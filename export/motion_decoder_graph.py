@@ -8,7 +8,8 @@ from pathlib import Path
 import onnx
 import torch
 
-from export.stored_weights import forget_sources, store_weights_as_float16
+from export.graph_file import write_graph
+from export.stored_weights import store_weights_as_float16
 from python_core.contract.bundle import MotionDecoderGraph
 from python_core.motion_decoder import MotionDecoder
 from python_core.steady_twist import MEMORY_FRAMES
@@ -28,11 +29,12 @@ OUTPUTS = (
 )
 
 
-def write_motion_decoder_graph(decoder: MotionDecoder, bundle: Path) -> MotionDecoderGraph:
+def write_motion_decoder_graph(decoder: MotionDecoder, precision: str, bundle: Path) -> MotionDecoderGraph:
     """Write `motion_decoder.onnx` for any number of streams and codes.
 
     Args:
-        decoder: The decoder, its weights rounded.
+        decoder: The decoder.
+        precision: fp32, or fp16 for weights that are stored in float16 and computed in float32.
         bundle: Folder to write into.
     """
     # Batch and length differ from 1 and from each other here, so that the exporter takes neither for a constant.
@@ -52,10 +54,14 @@ def write_motion_decoder_graph(decoder: MotionDecoder, bundle: Path) -> MotionDe
     logger.debug("%s", said.getvalue())
     assert program is not None
     graph = program.model_proto
-    store_weights_as_float16(graph)
-    forget_sources(graph)
+    if precision == "fp16":
+        store_weights_as_float16(graph)
     onnx.checker.check_model(graph, full_check=True)
-    onnx.save(graph, bundle / FILE)
+    write_graph(graph, bundle / FILE)
     return MotionDecoderGraph(
-        file=FILE, conv_state_size=decoder.vqvae.decoder.state_size, num_past_frames=MEMORY_FRAMES
+        file=FILE,
+        conv_state_size=decoder.vqvae.decoder.state_size,
+        num_past_frames=MEMORY_FRAMES,
+        precision=precision,
+        profiles=(),
     )

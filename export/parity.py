@@ -8,149 +8,161 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from rich.progress import Progress
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from bridge.decoder import Decoder, join
 from bridge.engine import Engine
-from bridge.sampler import Sampler
-from python_core.contract.bundle import Manifest, Parity
+from export.replies import WrittenReply
+from python_core.contract.bundle import LanguageModelParity, Manifest, MotionDecoderParity
 from python_core.contract.motion import Motion
-from python_core.contract.prompt import prompt_ids
-from python_core.contract.vocabulary import Place, ReplyParser
+from python_core.contract.quality import measure_quality
 from python_core.motion_decoder import MotionDecoder
 
 logger = logging.getLogger(__name__)
 
-PROMPTS = (
-    "a person walks forward and then turns around",
-    "someone sneaks forward slowly",
-    "a person does a squat",
-    "the man kicks with the left leg, then stands still",
-    "a person jumps up and down three times",
-    "walk in a circle while waving the right arm",
-)
+LOGIT_TOLERANCE = 1e-3
+TIE = 1e-4
+"""Where torch's two best logits are nearer than this, either of them is the likeliest token."""
+LANGUAGE_MODEL_LIMITS = {"fp32": (1.0, 1e-6), "fp16": (0.99, 1e-3), "int8": (0.97, 5e-3), "int4": (0.9, 0.05)}
+"""Least share of equal likeliest tokens, largest mean divergence in nats."""
+ROOT_TOLERANCES_M = {"fp32": 1e-4, "fp16": 0.05, "int8": 0.05}
+ROTATION_TOLERANCE_DEG = 0.01
+"""For fp32; where weights are rounded, joints count."""
+JOINT_TOLERANCES_M = {"fp32": 1e-4, "fp16": 0.005, "int8": 0.005}
+SCORE_LOSS = 0.02
+"""How much worse the quality score of motions may be than torch's, on average."""
 
 
 class ParityError(ValueError):
     """The graphs do not compute what the checkpoint computes; says by how much, and what was allowed."""
 
 
-def measure_language_model(
-    model: PreTrainedModel, tokenizer: Tokenizer, engine: Engine, manifest: Manifest, num_positions: int
-) -> tuple[float, NDArray[np.bool_], list[list[int]]]:
-    """Let the session write replies until they have `num_positions` tokens, then let torch read them.
-
-    Returns:
-        Largest difference of logits, whether the likeliest token is the same at each position, and the replies' codes.
-    """
-    differences, agreements, replies = [], [], []
-    positions, seed = 0, 0
-    while positions < num_positions:
-        prompt = prompt_ids(tokenizer, manifest.prompt_template, manifest.tokens, PROMPTS[seed % len(PROMPTS)])
-        written, logits, codes = _write_reply(engine, manifest, prompt, seed)
-        with torch.no_grad():
-            expected = model(torch.tensor([prompt + written])).logits[0, len(prompt) - 1 : -1].numpy()
-        differences.append(np.abs(expected - logits).max())
-        agreements.append(expected.argmax(-1) == logits.argmax(-1))
-        replies.append(codes)
-        positions += len(written)
-        seed += 1
-    return float(np.max(differences)), np.concatenate(agreements), replies
-
-
-def measure_motion_decoder(
-    reference: MotionDecoder, decoder: Decoder, manifest: Manifest, replies: Sequence[Sequence[int]]
-) -> tuple[float, float, int]:
-    """Decode whole clips by torch and code by code by the session.
-
-    Returns:
-        Largest distance of roots, metres; largest angle between rotations, degrees; number of frames compared.
-    """
-    distances, angles, frames = [], [], 0
-    for codes in replies:
-        expected = reference.motion(list(codes), manifest.frame_rate_hz)
-        parts: list[Motion] = []
-        state = decoder.start()
-        for code in codes:
-            part, state = decoder.decode([code], state)
-            parts.append(part)
-        got = join(parts)
-        distances.append(np.linalg.norm(got.root_positions_m - expected.root_positions_m, axis=-1).max())
-        angles.append(_angles_deg(got.joint_rotations, expected.joint_rotations).max())
-        frames += got.num_frames
-    return float(np.max(distances)), float(np.max(angles)), frames
-
-
-def check_parity(
-    model: PreTrainedModel,
-    tokenizer: Tokenizer,
-    reference: MotionDecoder,
-    bundle: Path,
-    manifest: Manifest,
-    provider: str,
-    num_positions: int,
-) -> Parity:
-    """Compare both graphs of a bundle that has no manifest yet.
+@torch.no_grad()
+def check_language_model(
+    model: PreTrainedModel, bundle: Path, manifest: Manifest, provider: str, replies: Sequence[WrittenReply],
+    progress: Progress,
+) -> LanguageModelParity:  # fmt: skip
+    """Let torch and the session read the same replies, the session token by token as it serves.
 
     Raises:
         ParityError: A difference is beyond its tolerance.
+        ProviderError: The provider does not load.
     """
     engine = Engine(bundle, manifest.language_model, provider)
-    decoder = Decoder(bundle, manifest, provider)
-    tolerated = manifest.parity
-    difference, agreements, replies = measure_language_model(model, tokenizer, engine, manifest, num_positions)
-    random = np.random.default_rng(0)
-    agreement = float(agreements.mean())
-    replies = [codes for codes in replies if codes]
-    replies.append(random.integers(manifest.tokens.num_codes, size=64).tolist())
-    distance_m, angle_deg, num_frames = measure_motion_decoder(reference, decoder, manifest, replies)
-    parity = Parity(
-        provider=engine.provider,
-        max_logit_difference=difference,
-        max_logit_difference_tolerance=tolerated.max_logit_difference_tolerance,
-        argmax_agreement=agreement,
-        min_argmax_agreement=tolerated.min_argmax_agreement,
-        num_positions=len(agreements),
-        max_root_difference_m=distance_m,
-        max_root_difference_tolerance_m=tolerated.max_root_difference_tolerance_m,
-        max_rotation_difference_deg=angle_deg,
-        max_rotation_difference_tolerance_deg=tolerated.max_rotation_difference_tolerance_deg,
-        num_frames=num_frames,
+    differences, agreements, divergences = [], [], []
+    for reply in progress.track(replies, description="parity of the language model"):
+        expected = model(torch.tensor([reply.prompt + reply.reply])).logits[0, len(reply.prompt) - 1 : -1].float()
+        found = torch.from_numpy(read_reply(engine, reply)).float()
+        differences.append(float((expected - found).abs().max()))
+        likeliest = expected.gather(-1, found.argmax(-1, keepdim=True))[:, 0]
+        agreements.append(likeliest >= expected.max(-1).values - TIE)
+        divergences.append(mean_divergence(expected, found))
+    agreement, divergence = torch.cat(agreements), torch.cat(divergences)
+    precision = manifest.language_model.precision
+    least_agreement, most_divergence = LANGUAGE_MODEL_LIMITS[precision]
+    parity = LanguageModelParity(
+        num_positions=len(agreement),
+        max_logit_difference=max(differences),
+        max_logit_difference_tolerance=LOGIT_TOLERANCE if precision == "fp32" else None,
+        argmax_agreement=float(agreement.float().mean()),
+        min_argmax_agreement=least_agreement,
+        mean_kl=float(divergence.mean()),
+        max_mean_kl=most_divergence,
     )
-    for what, measured, allowed in (
-        ("logits differ by", difference, parity.max_logit_difference_tolerance),
-        ("likeliest tokens differ for a share of", 1 - agreement, 1 - parity.min_argmax_agreement),
-        ("roots differ by metres", distance_m, parity.max_root_difference_tolerance_m),
-        ("rotations differ by degrees", angle_deg, parity.max_rotation_difference_tolerance_deg),
-    ):
-        logger.info("parity on %s: %s %.2g, allowed %.2g", engine.provider, what, measured, allowed)
-        if not measured <= allowed:
-            raise ParityError(f"{bundle}: {what} {measured:.3g}, allowed {allowed:.3g}; no manifest was written")
+    disagreement = 1 - parity.argmax_agreement
+    _hold("logits differ by", parity.max_logit_difference, parity.max_logit_difference_tolerance)
+    _hold("likeliest tokens differ for a share of", disagreement, 1 - parity.min_argmax_agreement)
+    _hold("next tokens diverge by nats", parity.mean_kl, parity.max_mean_kl)
     return parity
 
 
-def _write_reply(
-    engine: Engine, manifest: Manifest, prompt: list[int], seed: int
-) -> tuple[list[int], NDArray[np.float32], list[int]]:
-    """Sample a reply within the grammar; its tokens, the logits before each of them, and its codes."""
-    sampler, parser = Sampler(seed, temperature=1.0, top_p=1.0), ReplyParser(manifest.tokens)
+def mean_divergence(expected: Tensor, found: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of what logits `found` say from what `expected` says, nats, [N, V] -> [N]."""
+    left, right = expected.double().log_softmax(-1), found.double().log_softmax(-1)
+    return (left.exp() * (left - right)).sum(-1)
+
+
+def read_reply(engine: Engine, reply: WrittenReply) -> NDArray[np.float32]:
+    """The session's logits before each token of a reply, [L, V]."""
     rows: list[NDArray[np.float32]] = []
 
     def choose(logits: NDArray[np.float32]) -> int:
         rows.append(logits.copy())
-        return sampler.draw(logits, parser.allowed())
+        return reply.reply[len(rows) - 1]
 
-    written: list[int] = []
-    for token_id in engine.generate(prompt, choose, threading.Event()):
-        written.append(token_id)
-        parser.feed(token_id)
-        if parser.place is Place.DONE:
+    for _ in engine.generate(reply.prompt, choose, threading.Event()):
+        if len(rows) == len(reply.reply):
             break
-    return written, np.stack(rows), parser.codes
+    return np.stack(rows)
 
 
-def _angles_deg(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
+def check_motion_decoder(
+    reference: MotionDecoder, bundle: Path, manifest: Manifest, provider: str, series: Sequence[Sequence[int]],
+    progress: Progress,
+) -> MotionDecoderParity:  # fmt: skip
+    """Decode whole clips by torch and code by code by the session.
+
+    Raises:
+        ParityError: A difference is beyond its tolerance.
+        ProviderError: The provider does not load.
+    """
+    decoder = Decoder(bundle, manifest, provider)
+    roots, rotations, joints, scores, expected_scores = [], [], [], [], []
+    num_frames = 0
+    for codes in progress.track(series, description="parity of the motion decoder"):
+        expected = reference.motion(list(codes), manifest.frame_rate_hz)
+        found = decode_streamed(decoder, codes)
+        num_frames += found.num_frames
+        roots.append(np.linalg.norm(found.root_positions_m - expected.root_positions_m, axis=-1).max())
+        rotations.append(angles_deg(found.joint_rotations, expected.joint_rotations).max())
+        left, right = (motion.joint_positions_m() for motion in (found, expected))
+        joints.append(np.linalg.norm((left - left[:, :1]) - (right - right[:, :1]), axis=-1).mean())
+        scores.append(measure_quality(found).score)
+        expected_scores.append(measure_quality(expected).score)
+    precision = manifest.motion_decoder.precision
+    parity = MotionDecoderParity(
+        num_frames=num_frames,
+        max_root_difference_m=float(np.max(roots)),
+        max_root_difference_tolerance_m=ROOT_TOLERANCES_M[precision],
+        max_rotation_difference_deg=float(np.max(rotations)),
+        max_rotation_difference_tolerance_deg=ROTATION_TOLERANCE_DEG if precision == "fp32" else None,
+        mean_joint_difference_m=float(np.mean(joints)),
+        mean_joint_difference_tolerance_m=JOINT_TOLERANCES_M[precision],
+        score=float(np.mean(scores)),
+        reference_score=float(np.mean(expected_scores)),
+        max_score_loss=SCORE_LOSS,
+    )
+    _hold("roots differ by metres", parity.max_root_difference_m, parity.max_root_difference_tolerance_m)
+    _hold(
+        "rotations differ by degrees", parity.max_rotation_difference_deg, parity.max_rotation_difference_tolerance_deg
+    )
+    _hold("joints differ by metres", parity.mean_joint_difference_m, parity.mean_joint_difference_tolerance_m)
+    _hold("the quality score is less by", parity.reference_score - parity.score, parity.max_score_loss)
+    return parity
+
+
+def decode_streamed(decoder: Decoder, codes: Sequence[int]) -> Motion:
+    """Decode code by code."""
+    parts: list[Motion] = []
+    state = decoder.start()
+    for code in codes:
+        part, state = decoder.decode([code], state)
+        parts.append(part)
+    return join(parts)
+
+
+def _hold(what: str, measured: float, allowed: float | None) -> None:
+    if allowed is None:
+        logger.info("parity: %s %.2g", what, measured)
+        return
+    logger.info("parity: %s %.2g, allowed %.2g", what, measured, allowed)
+    if not measured <= allowed:
+        raise ParityError(f"{what} {measured:.3g}, allowed {allowed:.3g}; no bundle was written, an old one stays")
+
+
+def angles_deg(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
     """Angles between unit quaternions, also tiny ones, [..., 4] -> [...]."""
     a, b = left.astype(np.float64), right.astype(np.float64)
     chord = np.minimum(np.linalg.norm(a - b, axis=-1), np.linalg.norm(a + b, axis=-1))

@@ -1,25 +1,14 @@
-"""How weights lie in a graph's file: large ones in float16, with a cast behind them that a session unfolds as it loads.
-
-Half the download, and the same float32 computation as torch with the rounded weights.
+"""Weights in float16 in the file, with a cast behind them that a session unfolds as it loads: half the download, and
+computation in float32 as before.
 """
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 
 LARGE = 4096
 """Elements of a weight from which it is stored in float16; small ones, such as norms, stay as they are."""
 _TABLES = ("cos_cache", "sin_cache")
-
-
-@torch.no_grad()
-def round_to_float16(model: nn.Module) -> None:
-    """Round a model's large weights as the file will, so that torch and the graph compute with the same ones."""
-    for weight in [*model.parameters(), *model.buffers()]:
-        if weight.numel() >= LARGE and weight.dtype == torch.float32:
-            weight.copy_(weight.half().float())
 
 
 def store_weights_as_float16(model: onnx.ModelProto) -> None:
@@ -38,15 +27,3 @@ def store_weights_as_float16(model: onnx.ModelProto) -> None:
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
-
-
-def forget_sources(model: onnx.ModelProto) -> None:
-    """Drop what exporters note about the machine and the source files that they ran on."""
-    del model.metadata_props[:]
-    del model.graph.metadata_props[:]
-    model.doc_string = ""
-    for node in model.graph.node:
-        node.ClearField("doc_string")
-        del node.metadata_props[:]
-    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
-        del value.metadata_props[:]

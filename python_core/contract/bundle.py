@@ -1,7 +1,7 @@
 """The bundle: a folder that export writes and the bridge loads, and the manifest that describes it.
 
 manifest.json           written last; a folder that has one is complete
-language_model.onnx     the LM with its KV cache (weights may lie beside it as external data)
+language_model.onnx     the LM with its KV cache; large weights lie beside it in language_model.N.bin
 motion_decoder.onnx     codes and state -> root positions, joint rotations, contacts and state
 tokenizer.json          text <-> token ids
 MODEL_CARD.md           data, licences, measures
@@ -10,14 +10,16 @@ MODEL_CARD.md           data, licences, measures
 import dataclasses
 import hashlib
 import json
+import types
+import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 from python_core.contract.skeleton import Skeleton
 from python_core.contract.vocabulary import TokenLayout
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 DIGEST = "manifest_sha256"
 """Field of the manifest: SHA-256 of the manifest without it."""
@@ -26,6 +28,17 @@ TOKENIZER = "tokenizer.json"
 
 class BundleError(ValueError):
     """A bundle that cannot be used; names the file, the reason and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeProfile:
+    """Shapes of a graph's input that an engine of TensorRT is built for; another shape would build it anew."""
+
+    input: str
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    """The one that it is fastest at."""
+    max: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +54,12 @@ class LanguageModelGraph:
     head_dim: int
     max_tokens: int
     """Longest prompt and reply together."""
+    precision: str
+    """fp32, fp16, int8 or int4."""
+    weights: str
+    """How the weights are written, in words."""
+    profiles: tuple[ShapeProfile, ...]
+    """Of every input, for TensorRT; empty for other providers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +73,10 @@ class MotionDecoderGraph:
     file: str
     conv_state_size: int
     num_past_frames: int
+    precision: str
+    """fp32, fp16 or int8."""
+    profiles: tuple[ShapeProfile, ...]
+    """Of every input, for TensorRT; empty for other providers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,20 +88,64 @@ class SamplingDefaults:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LanguageModelParity:
+    """The checkpoint in torch against the session, which reads the same prompts and replies token by token."""
+
+    num_positions: int
+    max_logit_difference: float
+    max_logit_difference_tolerance: float | None
+    """None for quantized weights, whose logits are others."""
+    argmax_agreement: float
+    """Share of positions with the same likeliest token."""
+    min_argmax_agreement: float
+    mean_kl: float
+    """Kullback-Leibler divergence of the session's next token from torch's, in nats, averaged over positions."""
+    max_mean_kl: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionDecoderParity:
+    """The checkpoint's whole clips in torch against the session, code by code."""
+
+    num_frames: int
+    max_root_difference_m: float
+    max_root_difference_tolerance_m: float | None
+    """None where weights are rounded."""
+    max_rotation_difference_deg: float
+    max_rotation_difference_tolerance_deg: float | None
+    mean_joint_difference_m: float
+    """Joints about the root, averaged over joints and frames."""
+    mean_joint_difference_tolerance_m: float
+    score: float
+    """Of the quality report, averaged over the session's motions."""
+    reference_score: float
+    """The same of torch's motions."""
+    max_score_loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeParity:
+    """What an evaluator says of replies that are sampled with the same seeds, before quantization and after."""
+
+    num_replies: int
+    r_at_3_before: float
+    r_at_3: float
+    max_r_at_3_loss: float
+    kid_before: float
+    kid: float
+    max_kid_gain: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parity:
     """What export measured between torch and the bridge's own sessions, and what it would have refused."""
 
     provider: str
-    max_logit_difference: float
-    max_logit_difference_tolerance: float
-    argmax_agreement: float
-    min_argmax_agreement: float
-    num_positions: int
-    max_root_difference_m: float
-    max_root_difference_tolerance_m: float
-    max_rotation_difference_deg: float
-    max_rotation_difference_tolerance_deg: float
-    num_frames: int
+    """Where the sessions ran, as ONNX Runtime names it."""
+    language_model: LanguageModelParity
+    motion_decoder: MotionDecoderParity
+    judge: JudgeParity | None
+    """None where export was given no judge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +154,8 @@ class Manifest:
 
     format_version: int
     model_id: str
+    provider: str
+    """What the graphs are made for: cpu, cuda or tensorrt."""
     files: dict[str, str]
     """SHA-256, lower-case hex, of every file of the bundle but the manifest, by name."""
     skeleton: Skeleton
@@ -98,7 +167,8 @@ class Manifest:
     language_model: LanguageModelGraph
     motion_decoder: MotionDecoderGraph
     sampling: SamplingDefaults
-    parity: Parity
+    parity: Parity | None
+    """None only while export measures it."""
     licence: str
     data_notice: str
 
@@ -121,6 +191,7 @@ class Bundle:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, after all other files of the bundle."""
+    assert manifest.parity is not None, "a bundle's parity is measured before it is one"
     fields = dataclasses.asdict(manifest)
     (folder / MANIFEST).write_bytes(_manifest_bytes(fields | {DIGEST: _digest(fields)}))
 
@@ -149,7 +220,9 @@ def open_bundle(folder: Path) -> Bundle:
     digest = fields.pop(DIGEST, None)
     if digest != _digest(fields) or raw != _manifest_bytes(fields | {DIGEST: digest}):
         raise BundleError(f"{path}: changed or damaged since it was written; copy the bundle again or export it again")
-    manifest = _read_manifest(path, fields)
+    manifest: Manifest = _read_fields(path, "manifest", Manifest, fields)
+    if manifest.parity is None:
+        raise BundleError(f"{path}: parity was not measured; export the bundle again")
     needed = {manifest.language_model.file, manifest.motion_decoder.file, TOKENIZER}
     if missing := sorted(needed - manifest.files.keys()):
         raise BundleError(f"{path}: files lacks {', '.join(missing)}; export the bundle again")
@@ -180,45 +253,35 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_manifest(path: Path, fields: dict[str, Any]) -> Manifest:
-    parts = {
-        "skeleton": Skeleton,
-        "tokens": TokenLayout,
-        "language_model": LanguageModelGraph,
-        "motion_decoder": MotionDecoderGraph,
-        "sampling": SamplingDefaults,
-        "parity": Parity,
-    }
-    read = {
-        name: _read_fields(path, name, parts[name], value) if name in parts else value for name, value in fields.items()
-    }
-    return _read_fields(path, "manifest", Manifest, read)
-
-
 def _read_fields(path: Path, name: str, kind: type, fields: Any) -> Any:
     if not isinstance(fields, dict):
         raise BundleError(f"{path}: {name} must be an object, got {fields!r}; export the bundle again")
-    expected = {field.name for field in dataclasses.fields(kind)}
-    if missing := sorted(expected - fields.keys()):
+    types_of = typing.get_type_hints(kind)
+    if missing := sorted(types_of.keys() - fields.keys()):
         raise BundleError(f"{path}: {name} lacks {', '.join(missing)}; export the bundle again")
-    if unknown := sorted(fields.keys() - expected):
+    if unknown := sorted(fields.keys() - types_of.keys()):
         raise BundleError(f"{path}: {name} has unknown fields {', '.join(unknown)}; update the bridge")
-    values = {key: _as_tuple(value) for key, value in fields.items()}
     try:
-        for field in dataclasses.fields(kind):
-            _check_type(field, values[field.name])
-        return kind(**values)
+        return kind(**{field: _read_value(path, field, types_of[field], value) for field, value in fields.items()})
+    except BundleError:
+        raise
     except (TypeError, ValueError) as error:
         raise BundleError(f"{path}: {name} is not valid ({error}); export the bundle again") from error
 
 
-def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
-    # An outer type is enough to tell a manifest from something else; JSON writes a whole float as an int.
-    expected = get_origin(field.type) or field.type
-    assert isinstance(expected, type)
+def _read_value(path: Path, name: str, kind: Any, value: Any) -> Any:
+    """A value of a type that a manifest has: of JSON, an object with fields, a tuple, or None beside one of them."""
+    origin: Any = typing.get_origin(kind)
+    inner = typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _read_value(path, name, inner[0], value)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _read_fields(path, name, kind, value)
+    if origin is tuple and isinstance(value, list):
+        kinds = inner[:1] * len(value) if inner[-1] is ... else inner
+        return tuple(_read_value(path, name, of, item) for of, item in zip(kinds, value, strict=True))
+    expected: Any = origin or kind
+    # JSON writes a whole float as an int.
     if not isinstance(value, (int, float) if expected is float else expected):
-        raise TypeError(f"{field.name} must be {expected.__name__}, got {value!r}")
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
+        raise TypeError(f"{name} must be {expected.__name__}, got {value!r}")
+    return value

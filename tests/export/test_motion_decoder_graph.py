@@ -28,7 +28,7 @@ class Graph:
             level.get_buffer("vectors").normal_()
         width = num_features(BODY_22)
         normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.2, np.float32))
-        written = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), folder)
+        written = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), "fp16", folder)
         self.state_size = written.conv_state_size
         self.session = open_session(folder / FILE, "cpu", 1)
 

@@ -1,0 +1,153 @@
+"""How a language model's weights are written in 8 or 4 bits: several ways are tried, what they do is measured."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+from torch import Tensor
+
+from bridge.providers import session_options
+from export.quantized_graph import matrices, quantize_graph
+from export.quantized_weights import Scheme
+from export.replies import WrittenReply
+from export.source import Source
+
+logger = logging.getLogger(__name__)
+
+BLOCK_SIZES = (64, 32, 16)
+"""Tried from the largest, which are smallest and fastest."""
+GOOD_ENOUGH = {8: 1e-3, 4: 0.02}
+"""Mean divergence in nats at which no smaller block is tried."""
+
+
+def sum_products(
+    source: Source, graph: onnx.ModelProto, replies: Sequence[WrittenReply], progress: Progress
+) -> dict[str, Tensor]:
+    """What the matrices of a graph are multiplied with, over tokens that it sees in use.
+
+    Args:
+        source: What is exported.
+        graph: Of its language model, in float32.
+        replies: Read with their prompts.
+        progress: Shows how far it is.
+
+    Returns:
+        The products of each matrix' inputs with each other, summed over all tokens: name of the weights -> [K, K].
+    """
+    watched = every_position(graph)
+    inputs = matrices(watched.graph)
+    names = sorted(set(inputs.values()))
+    del watched.graph.output[:]
+    watched.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
+    )
+    session = _open(watched)
+    sums: dict[str, Tensor] = {}
+    for reply in progress.track(replies, description="calibration"):
+        for name, values in zip(names, _read(source, session, names, reply), strict=True):
+            rows = torch.from_numpy(values)[0]
+            sums[name] = sums.get(name, 0) + rows.T @ rows
+    return {weights: sums[name] for weights, name in inputs.items()}
+
+
+def quantize_language_model(
+    source: Source,
+    graph: onnx.ModelProto,
+    plain: onnx.ModelProto,
+    bits: int,
+    calibration: Sequence[WrittenReply],
+    held_out: Sequence[WrittenReply],
+    progress: Progress,
+) -> tuple[onnx.ModelProto, str]:
+    """Write a graph's weights in the first way that is good enough, or else in the best one.
+
+    Args:
+        source: What is exported.
+        graph: What is quantized; it stays as it is.
+        plain: The same in float32 for the CPU, on which all is measured.
+        bits: 8 or 4.
+        calibration: What the layers' inputs are learned from.
+        held_out: What is measured on.
+        progress: Shows how far it is.
+
+    Returns:
+        The graph, and how its weights are written.
+
+    Raises:
+        ValueError: The model's width is no multiple of the smallest block.
+    """
+    width = source.language_model.config.hidden_size
+    sizes = [size for size in BLOCK_SIZES if width % size == 0]
+    if not sizes:
+        raise ValueError(f"int8 and int4 weights need a width that is a multiple of {BLOCK_SIZES[-1]}, got {width}")
+    grams = sum_products(source, plain, calibration, progress)
+    expected = _log_probabilities(source, plain, held_out)
+    names = list(matrices(plain.graph))
+    task = progress.add_task(f"weights in {bits} bits", total=len(sizes))
+    best: tuple[float, dict[str, Scheme]] | None = None
+    for size in sizes:
+        schemes = dict.fromkeys(names, Scheme(bits=bits, block_size=size, compensated=bits == 4))
+        # Its rows are the embedding as well, which a compensated row would not be any more.
+        schemes[names[-1]] = Scheme(bits=8, block_size=size, compensated=False)
+        tried = onnx.ModelProto()
+        tried.CopyFrom(plain)
+        quantize_graph(tried, schemes, grams)
+        found = _log_probabilities(source, tried, held_out)
+        divergence = float((expected.exp() * (expected - found)).sum(-1).mean())
+        logger.info("%s: mean divergence %.2g nats", schemes[names[0]], divergence)
+        if best is None or divergence < best[0]:
+            best = divergence, schemes
+        progress.update(task, advance=1)
+        if divergence <= GOOD_ENOUGH[bits]:
+            break
+    assert best is not None
+    progress.update(task, completed=len(sizes))
+    schemes = best[1]
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(graph)
+    quantize_graph(quantized, schemes, grams)
+    head = schemes[names[-1]]
+    return quantized, f"{schemes[names[0]]}; embedding and head: {head}"
+
+
+def every_position(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a graph that writes logits of all positions, [B, L, V], not of the last one only."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    behind = {output: node for node in copy.graph.node for output in node.output}
+    head = behind["logits"]
+    while behind[head.input[0]].op_type in ("Gather", "Unsqueeze"):
+        head.input[0] = behind[head.input[0]].input[0]
+    logits = next(value for value in copy.graph.output if value.name == "logits")
+    logits.type.tensor_type.ClearField("shape")
+    return copy
+
+
+def _log_probabilities(source: Source, graph: onnx.ModelProto, replies: Sequence[WrittenReply]) -> Tensor:
+    """Of every token at every place of the replies, [positions, V]."""
+    session = _open(every_position(graph))
+    rows = []
+    for reply in replies:
+        (logits,) = _read(source, session, ["logits"], reply)
+        rows.append(torch.from_numpy(logits[0, len(reply.prompt) - 1 : -1]).log_softmax(-1))
+    return torch.cat(rows)
+
+
+def _open(graph: onnx.ModelProto) -> ort.InferenceSession:
+    return ort.InferenceSession(graph.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"])
+
+
+def _read(
+    source: Source, session: ort.InferenceSession, names: Sequence[str], reply: WrittenReply
+) -> list[NDArray[np.float32]]:
+    """Let a graph read a prompt and its reply in one step."""
+    token_ids = np.array([reply.prompt + reply.reply], np.int64)
+    empty = np.zeros((1, source.num_kv_heads, 0, source.head_dim), np.float32)
+    inputs = {value.name: empty for value in session.get_inputs()}
+    inputs |= {"input_ids": token_ids, "attention_mask": np.ones_like(token_ids)}
+    return [np.asarray(found) for found in session.run(list(names), inputs)]

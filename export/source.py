@@ -1,0 +1,97 @@
+"""The checkpoint that is exported, read and checked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import PreTrainedModel
+
+from python_core.checkpoint import MOTION_TOKENIZER, load_language_model, load_vqvae
+from python_core.contract.vocabulary import TokenLayout
+from python_core.language_model import token_layout
+from python_core.motion_decoder import MotionDecoder
+
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "SmolLM3ForCausalLM")
+"""What both graph builders know and the engine's cache fits: decoders whose layers all attend to everything before."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What goes into a bundle."""
+
+    language_model: PreTrainedModel
+    """As many rows as the tokenizer has tokens."""
+    tokenizer: Tokenizer
+    tokenizer_file: Path
+    tokens: TokenLayout
+    motion_decoder: MotionDecoder
+    frame_rate_hz: float
+    model_id: str
+    data_notice: str
+
+    @property
+    def num_kv_heads(self) -> int:
+        return self.language_model.config.num_key_value_heads
+
+    @property
+    def head_dim(self) -> int:
+        config = self.language_model.config
+        return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def read_source(checkpoint: Path) -> Source:
+    """Read a checkpoint.
+
+    Raises:
+        ValueError: No checkpoint, one of an architecture that has no graph, a tokenizer that is not the model's, or
+            weights that are not numbers.
+    """
+    loaded = load_language_model(checkpoint)
+    model, folder = loaded.model, checkpoint / "language_model"
+    architecture = type(model).__name__
+    if architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"{folder}: architecture {architecture} has no graph; expected one of {', '.join(ARCHITECTURES)}"
+        )
+    vqvae, normalizer, frame_rate_hz = load_vqvae(checkpoint / MOTION_TOKENIZER)
+    tokens = token_layout(loaded.tokenizer, vqvae.shape.codebook)
+    _fit_rows(model, tokens.vocabulary_size, folder)
+    decoder = MotionDecoder(vqvae, normalizer).eval()
+    _check_finite(model, folder)
+    _check_finite(decoder, checkpoint / MOTION_TOKENIZER)
+    return Source(
+        language_model=model,
+        tokenizer=loaded.tokenizer,
+        tokenizer_file=folder / "tokenizer.json",
+        tokens=tokens,
+        motion_decoder=decoder,
+        frame_rate_hz=frame_rate_hz,
+        model_id=loaded.model_id,
+        data_notice=loaded.data_notice,
+    )
+
+
+def _fit_rows(model: PreTrainedModel, num_tokens: int, folder: Path) -> None:
+    """Drop the rows with which some models are padded; no token has them."""
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    num_rows = embeddings.num_embeddings
+    if num_rows < num_tokens:
+        raise ValueError(
+            f"{folder}: the tokenizer has {num_tokens} tokens, the model rows for {num_rows}; "
+            "put back the tokenizer.json that the model was trained with"
+        )
+    if num_rows > num_tokens:
+        model.resize_token_embeddings(num_tokens, mean_resizing=False)
+
+
+def _check_finite(model: nn.Module, folder: Path) -> None:
+    for name, weights in model.state_dict().items():
+        if weights.is_floating_point() and not torch.isfinite(weights).all():
+            count = int((~torch.isfinite(weights)).sum())
+            raise ValueError(
+                f"{folder}: {name} holds {count} numbers that are not finite, of {weights.numel()}; "
+                "training diverged or the file is damaged: export an earlier checkpoint"
+            )

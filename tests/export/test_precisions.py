@@ -1,0 +1,84 @@
+"""The tiny model in each precision; its motion decoder is that of the tiny bundle, since it takes longest to write."""
+
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from bridge.stream import MotionModel
+from export import bundle_writer, graph_file
+from export.bundle_writer import ExportConfig, Precision, export_bundle
+from python_core.contract.bundle import Manifest, MotionDecoderGraph, open_bundle
+
+CONFIG = ExportConfig(num_positions=100, calibration_tokens=400)
+
+
+@pytest.fixture(autouse=True)
+def decoder_of_the_tiny_bundle(tiny_bundle: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copy(_decoder: object, _precision: str, bundle: Path) -> MotionDecoderGraph:
+        shutil.copy(tiny_bundle / manifest.motion_decoder.file, bundle)
+        return manifest.motion_decoder
+
+    monkeypatch.setattr(bundle_writer, "write_motion_decoder_graph", copy)
+
+
+@pytest.mark.parametrize(("precision", "share_of_fp32"), [("fp16", 0.6), ("int8", 0.45), ("int4", 0.4)])
+def test_the_bundle_is_smaller_agrees_with_torch_and_answers(
+    precision: Precision, share_of_fp32: float, tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path
+):
+    manifest = export_bundle(tiny_checkpoint, tmp_path / "b", replace(CONFIG, precision=precision))
+    assert open_bundle(tmp_path / "b").manifest == manifest
+    sizes = [(folder / "language_model.onnx").stat().st_size for folder in (tmp_path / "b", tiny_bundle)]
+    assert sizes[0] < share_of_fp32 * sizes[1]
+    assert manifest.language_model.precision == precision
+    assert manifest.parity is not None
+    measured = manifest.parity.language_model
+    assert measured.max_logit_difference_tolerance is None
+    assert 1 >= measured.argmax_agreement >= measured.min_argmax_agreement
+    assert 0 < measured.mean_kl <= measured.max_mean_kl
+    MotionModel(tmp_path / "b", "cpu").warm_up()
+    ops = Counter(node.op_type for node in onnx.load(tmp_path / "b" / "language_model.onnx").graph.node)
+    if precision in ("int8", "int4"):
+        # 2 layers of 5 matrices, and the head; no matrix and no embedding stays as it was.
+        assert (ops["MatMulNBits"], ops["GatherBlockQuantized"], ops["MatMul"], ops["Transpose"]) == (11, 1, 0, 0)
+        assert f"{precision[-1]} bits" in manifest.language_model.weights
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_a_row_has_the_same_bits_alone_and_among_others(precision: Precision, tiny_checkpoint: Path, tmp_path: Path):
+    manifest = export_bundle(tiny_checkpoint, tmp_path / "b", replace(CONFIG, precision=precision))
+    session = ort.InferenceSession(tmp_path / "b" / "language_model.onnx", providers=["CPUExecutionProvider"])
+    graph = manifest.language_model
+    token_ids = np.random.default_rng(1).integers(manifest.tokens.vocabulary_size, size=(5, 12))
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        empty = np.zeros((len(rows), graph.num_kv_heads, 0, graph.head_dim), np.float32)
+        inputs = {value.name: empty for value in session.get_inputs()}
+        inputs |= {"input_ids": rows, "attention_mask": np.ones_like(rows)}
+        return np.asarray(session.run(["logits"], inputs)[0])
+
+    together = read(token_ids)
+    for row in range(5):
+        assert np.array_equal(read(token_ids[row : row + 1])[0], together[row])
+
+
+def test_large_weights_are_split_over_files_and_none_of_an_old_bundle_is_left(
+    tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as small:
+        small.setattr(graph_file, "MAX_FILE_BYTES", 150_000)
+        manifest = export_bundle(tiny_checkpoint, tmp_path, CONFIG)
+    parts = sorted(name for name in manifest.files if name.endswith(".bin"))
+    assert parts == [f"language_model.{number}.bin" for number in range(len(parts))]
+    assert len(parts) >= 3
+    embedding_bytes = manifest.tokens.vocabulary_size * 64 * 4
+    assert all((tmp_path / name).stat().st_size <= max(150_000, embedding_bytes) for name in parts)
+    MotionModel(tmp_path, "cpu").warm_up()
+    export_bundle(tiny_checkpoint, tmp_path, CONFIG)
+    assert not list(tmp_path.glob("*.bin"))
+    MotionModel(tmp_path, "cpu").warm_up()
