@@ -58,10 +58,18 @@ def quantize_graph(model: onnx.ModelProto, schemes: Mapping[str, Scheme], grams:
             shape = np.array([num_tokens, -1], np.int64)
             graph.initializer.append(numpy_helper.from_array(shape, f"{rows}.shape"))
             nodes.append(helper.make_node("Reshape", [_integers(table), f"{rows}.shape"], [rows], f"{rows}.reshape"))
-            inputs = [rows, node.input[1], _scales(table)]
-            numbers = {"bits": scheme.bits, "block_size": scheme.block_size, "gather_axis": 0, "quantize_axis": 1}
             nodes.append(
-                helper.make_node("GatherBlockQuantized", inputs, node.output, node.name, domain=DOMAIN, **numbers)
+                helper.make_node(
+                    "GatherBlockQuantized",
+                    [rows, node.input[1], _scales(table)],
+                    node.output,
+                    node.name,
+                    domain=DOMAIN,
+                    bits=scheme.bits,
+                    block_size=scheme.block_size,
+                    gather_axis=0,
+                    quantize_axis=1,
+                )
             )
         elif node.op_type == "MatMul" and node.input[1] in schemes:
             nodes.append(_matmul(node, weights[node.input[1]], schemes[node.input[1]]))
