@@ -101,6 +101,8 @@ def compile_client(tools: Path, folder: Path) -> None:
         compile_assembly(other / core.name, sources(CLIENT / "Runtime/Core"), standard, defines)
         references = [*standard, other / core.name, engine]
         compile_assembly(other / component.name, sources(CLIENT / "Runtime/Unity"), references, defines)
+    http2 = folder / "MotionR1.Http2.dll"
+    compile_assembly(http2, sources(CLIENT / "Runtime/Http2"), [*standard, core, engine, component], DEFINES)
     test_sources = sources(CLIENT / "Tests/Editor") + sources(NEED_STUBS)
     compile_assembly(tests, test_sources, [*standard, core, engine, component, nunit], DEFINES)
 
@@ -128,6 +130,8 @@ def run_tests(folder: Path, names: Sequence[str]) -> bool:
         def TestFinished(self, result: object) -> None:
             test = result.Test  # pyright: ignore[reportAttributeAccessIssue]
             status = result.ResultState.Status  # pyright: ignore[reportAttributeAccessIssue]
+            if not test.IsSuite and result.Output:  # pyright: ignore[reportAttributeAccessIssue]
+                print(f"{test.FullName}: {result.Output}", end="")  # pyright: ignore[reportAttributeAccessIssue]
             if test.IsSuite or status == Interfaces.TestStatus.Passed:
                 return
             failed = status == Interfaces.TestStatus.Failed

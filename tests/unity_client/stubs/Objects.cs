@@ -73,6 +73,36 @@ namespace UnityEngine
     {
     }
 
+    public class Collider : Component
+    {
+    }
+
+    [Flags]
+    public enum CollisionFlags
+    {
+        None = 0,
+        Sides = 1,
+    }
+
+    public class CharacterController : Collider
+    {
+        /// <summary>Not Unity's: a wall, where the world ends towards +Z.</summary>
+        public float WallZ { get; set; } = float.PositiveInfinity;
+
+        public CollisionFlags Move(Vector3 motion)
+        {
+            var to = transform.position + motion;
+            bool hit = to.z > WallZ;
+            transform.position = new Vector3(to.x, to.y, Math.Min(to.z, WallZ));
+            return hit ? CollisionFlags.Sides : CollisionFlags.None;
+        }
+    }
+
+    public static class Application
+    {
+        public static string persistentDataPath { get; set; } = "";
+    }
+
     public class Transform : Component
     {
         readonly List<Transform> _children = new List<Transform>();
@@ -115,13 +145,23 @@ namespace UnityEngine
             if (value != null) value._children.Add(this);
         }
 
-        public Vector3 TransformPoint(Vector3 point) => position + rotation * Vector3.Scale(localScale, point);
+        public Vector3 lossyScale => new Vector3(1, 1, 1) * Size;
 
-        public Vector3 InverseTransformPoint(Vector3 point)
+        public Vector3 TransformPoint(Vector3 point) => position + rotation * point * Size;
+
+        public Vector3 InverseTransformPoint(Vector3 point) =>
+            Quaternion.Inverse(rotation) * (point - position) * (1 / Size);
+
+        // Where scales differ by axis, turned children are sheared: the stub computes none of that.
+        float Size
         {
-            if (localScale.x != 1 || localScale.y != 1 || localScale.z != 1)
-                throw new NotSupportedException("the stub places no children of scaled parents");
-            return Quaternion.Inverse(rotation) * (point - position);
+            get
+            {
+                var scale = localScale;
+                if (scale.x != scale.y || scale.x != scale.z || scale.x <= 0)
+                    throw new NotSupportedException("the stub knows one scale for all axes");
+                return parent == null ? scale.x : scale.x * parent.Size;
+            }
         }
     }
 
@@ -176,10 +216,11 @@ namespace UnityEngine
         /// <summary>Not Unity's: what was logged, for tests to read.</summary>
         public static List<string> Errors { get; } = new List<string>();
 
+        /// <summary>Not Unity's either.</summary>
+        public static List<string> Warnings { get; } = new List<string>();
+
         public static void LogError(object message, Object context) => Errors.Add(message.ToString());
 
-        public static void LogWarning(object message, Object context)
-        {
-        }
+        public static void LogWarning(object message, Object context) => Warnings.Add(message.ToString());
     }
 }

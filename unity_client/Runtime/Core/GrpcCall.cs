@@ -14,6 +14,7 @@ namespace MotionR1.Core
         const int MaxTimeout = 99_999_999;
         const string StatusHeader = "grpc-status";
         const string MessageHeader = "grpc-message";
+        const string DetailsHeader = "grpc-status-details-bin";
 
         readonly IByteTransport _transport;
         readonly ByteRequest _request;
@@ -74,7 +75,7 @@ namespace MotionR1.Core
                 throw new RpcException(StatusCode.Unavailable, error.Message, error);
             }
             _done = true;
-            CheckStatus(Last(StatusHeader), Last(MessageHeader));
+            CheckStatus(Last);
             return false;
         }
 
@@ -93,7 +94,7 @@ namespace MotionR1.Core
             // A read that is blocked in the system does not always see the token: closing the response wakes it.
             _release = _stop.Token.Register(_response.Dispose);
             string status = _response.Header(StatusHeader);
-            if (status != null) CheckStatus(status, _response.Header(MessageHeader));
+            if (status != null) CheckStatus(_response.Header);
             else if (_response.HttpStatus != HttpOk)
                 throw new RpcException(FromHttp(_response.HttpStatus), $"{_request.Path}: HTTP {_response.HttpStatus}");
             string type = _response.Header("content-type") ?? "";
@@ -108,14 +109,16 @@ namespace MotionR1.Core
             return _response.Trailer(name) ?? _response.Header(name);
         }
 
-        static void CheckStatus(string status, string message)
+        static void CheckStatus(Func<string, string> header)
         {
+            var (status, message) = (header(StatusHeader), header(MessageHeader));
             if (status == null) throw new RpcException(StatusCode.Unavailable, "the response ended without a status");
             if (!int.TryParse(status, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ||
                 number > (int)StatusCode.Unauthenticated)
                 throw new RpcException(StatusCode.Unknown, $"status '{status}': {message}");
             if (number != (int)StatusCode.Ok)
-                throw new RpcException((StatusCode)number, Uri.UnescapeDataString(message ?? ""));
+                throw new RpcException((StatusCode)number, Uri.UnescapeDataString(message ?? ""),
+                    details: RpcDetails.Parse(header(DetailsHeader)));
         }
 
         static Dictionary<string, string> Headers(GrpcProtocol protocol, string token, TimeSpan? deadline)

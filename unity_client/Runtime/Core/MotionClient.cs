@@ -14,7 +14,7 @@ namespace MotionR1.Core
     public sealed class MotionClient : IDisposable
     {
         /// <summary>The version of the wire that this client was written for.</summary>
-        public const string WireVersion = "1.0";
+        public const string WireVersion = "1.2";
 
         readonly IByteTransport _transport;
         readonly string _token;
@@ -24,32 +24,107 @@ namespace MotionR1.Core
         /// <param name="token">Sent as bearer token; none if null or empty.</param>
         public MotionClient(IByteTransport transport, string token = null) => (_transport, _token) = (transport, token);
 
-        /// <summary>Asks which model the server runs.</summary>
+        /// <summary>Asks which model the server runs, and what it refuses to go beyond.</summary>
         public async Task<GetModelResponse> GetModelAsync(TimeSpan? deadline = null,
             CancellationToken cancellation = default)
         {
-            using var call = new GrpcCall(_transport, MotionService.GetModel, new GetModelRequest(), _token, deadline,
-                cancellation);
-            if (!await call.ReadAsync())
-                throw new RpcException(StatusCode.Internal, "GetModel: status OK without an answer");
-            var response = Parsed(() => GetModelResponse.Parse(call.Current.Span));
+            var answer = await AskAsync(MotionService.GetModel, new GetModelRequest(), deadline, cancellation);
+            var response = Parsed(() => GetModelResponse.Parse(answer.Span));
             CheckWireVersion(response.Model);
-            if (await call.ReadAsync()) throw new RpcException(StatusCode.Internal, "GetModel: more than one answer");
+            return response;
+        }
+
+        /// <summary>Writes the plan of one sentence, to read and edit before anything moves: its beats go into
+        /// <see cref="StreamMotionRequest.Beats"/>.</summary>
+        public async Task<PlanMotionResponse> PlanMotionAsync(PlanMotionRequest request, TimeSpan? deadline = null,
+            CancellationToken cancellation = default)
+        {
+            var answer = await AskAsync(MotionService.PlanMotion, request, deadline, cancellation);
+            var response = Parsed(() => PlanMotionResponse.Parse(answer.Span));
+            if (response.Plan == null)
+                throw new RpcException(StatusCode.Internal, "PlanMotion: an answer without a plan");
             return response;
         }
 
         /// <summary>Streams the motion of one sentence: header, plan, chunks, summary, checked for order and for gaps.
         /// Ends after the summary; a stream without one ends with <see cref="StatusCode.Unavailable"/>. Leaving the
         /// loop early cancels the call.</summary>
-        public async IAsyncEnumerable<MotionEvent> StreamMotionAsync(StreamMotionRequest request,
-            TimeSpan? deadline = null, [EnumeratorCancellation] CancellationToken cancellation = default)
-        {
-            using var call = new GrpcCall(_transport, MotionService.StreamMotion, request, _token, deadline,
+        public IAsyncEnumerable<MotionEvent> StreamMotionAsync(StreamMotionRequest request, TimeSpan? deadline = null,
+            CancellationToken cancellation = default) =>
+            EventsAsync(MotionService.StreamMotion, request, bytes => StreamMotionResponse.Parse(bytes.Span).Event,
+                deadline, cancellation);
+
+        /// <summary>Streams the frames of given codes: header, chunks, summary, as
+        /// <see cref="StreamMotionAsync"/> does. The same codes give the same frames.</summary>
+        public IAsyncEnumerable<MotionEvent> DecodeMotionAsync(DecodeMotionRequest request, TimeSpan? deadline = null,
+            CancellationToken cancellation = default) =>
+            EventsAsync(MotionService.DecodeMotion, request, bytes => DecodeMotionResponse.Parse(bytes.Span).Event,
+                deadline, cancellation);
+
+        /// <summary>Gives a motion another turn: forgets <paramref name="motion"/> from <paramref name="fromCode"/> on,
+        /// and streams what <paramref name="request"/> makes of the codes before it. Frames are counted on from there,
+        /// and recorded.</summary>
+        /// <param name="motion">What was received so far.</param>
+        /// <param name="fromCode">The first code that is not shown yet and may be replaced.</param>
+        /// <param name="request">What comes next; its history is set here.</param>
+        /// <param name="maxHistoryCodes">How much of the past the server takes: its limit, from
+        /// <see cref="GetModelAsync"/>.</param>
+        /// <param name="deadline">For the whole stream.</param>
+        /// <param name="cancellation">Ends it.</param>
+        public IAsyncEnumerable<MotionEvent> SteerAsync(RecordedMotion motion, int fromCode,
+            StreamMotionRequest request, int maxHistoryCodes, TimeSpan? deadline = null,
+            CancellationToken cancellation = default) =>
+            ContinueAsync(motion, fromCode, request, true, maxHistoryCodes, deadline, cancellation);
+
+        /// <summary>Takes up a motion that broke off, from the last code that came, with the beats that were left: on
+        /// another server, or the same one after it was started again. Nothing that was received is sent again.</summary>
+        /// <param name="motion">What was received so far.</param>
+        /// <param name="request">The request that began it.</param>
+        /// <param name="maxHistoryCodes">As in <see cref="SteerAsync"/>.</param>
+        /// <param name="deadline">For the whole stream.</param>
+        /// <param name="cancellation">Ends it.</param>
+        public IAsyncEnumerable<MotionEvent> ResumeAsync(RecordedMotion motion, StreamMotionRequest request,
+            int maxHistoryCodes, TimeSpan? deadline = null, CancellationToken cancellation = default) =>
+            ContinueAsync(motion, motion.Chunks.Count, motion.Rest(request), false, maxHistoryCodes, deadline,
                 cancellation);
+
+        /// <summary>Closes the transport.</summary>
+        public void Dispose() => _transport.Dispose();
+
+        async IAsyncEnumerable<MotionEvent> ContinueAsync(RecordedMotion motion, int fromCode,
+            StreamMotionRequest request, bool anew, int maxHistoryCodes, TimeSpan? deadline,
+            [EnumeratorCancellation] CancellationToken cancellation)
+        {
+            request = StreamMotionRequest.Parse(request.ToBytes());
+            request.History = motion.HistoryUpTo(fromCode, maxHistoryCodes);
+            motion.RemoveFrom(fromCode);
+            await foreach (var next in StreamMotionAsync(request, deadline, cancellation))
+            {
+                motion.Continue(next, fromCode, anew);
+                yield return next;
+            }
+        }
+
+        async Task<ReadOnlyMemory<byte>> AskAsync(string path, IWireMessage request, TimeSpan? deadline,
+            CancellationToken cancellation)
+        {
+            using var call = new GrpcCall(_transport, path, request, _token, deadline, cancellation);
+            if (!await call.ReadAsync())
+                throw new RpcException(StatusCode.Internal, $"{path}: status OK without an answer");
+            var answer = call.Current.ToArray();
+            if (await call.ReadAsync()) throw new RpcException(StatusCode.Internal, $"{path}: more than one answer");
+            return answer;
+        }
+
+        async IAsyncEnumerable<MotionEvent> EventsAsync(string path, IWireMessage request,
+            Func<ReadOnlyMemory<byte>, MotionEvent> parse, TimeSpan? deadline,
+            [EnumeratorCancellation] CancellationToken cancellation)
+        {
+            using var call = new GrpcCall(_transport, path, request, _token, deadline, cancellation);
             var order = new StreamOrder();
             while (await call.ReadAsync())
             {
-                var motionEvent = Parsed(() => StreamMotionResponse.Parse(call.Current.Span)).Event;
+                var motionEvent = Parsed(() => parse(call.Current));
                 // A server that has grown may send events that this client does not know.
                 if (motionEvent == null || motionEvent.EventCase == MotionEvent.EventOneofCase.None) continue;
                 order.Add(motionEvent);
@@ -58,9 +133,6 @@ namespace MotionR1.Core
             }
             order.End();
         }
-
-        /// <summary>Closes the transport.</summary>
-        public void Dispose() => _transport.Dispose();
 
         static T Parsed<T>(Func<T> parse)
         {

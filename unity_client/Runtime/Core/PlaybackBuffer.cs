@@ -21,35 +21,40 @@ namespace MotionR1.Core
     /// game advances, from any two threads; no call allocates.</summary>
     public sealed class PlaybackBuffer
     {
-        /// <summary>Share of speed that is given up, at most, to get the lead back.</summary>
+        /// <summary>Share of speed by which playback slows down or hurries, at most, to keep its delay.</summary>
         public const double MaxCorrection = 0.1;
 
+        /// <summary>How long a pose is held when frames are late, before it fades into idle, seconds.</summary>
+        public const double HoldS = 0.25;
+
+        /// <summary>How long fading into idle takes, and coming back, seconds.</summary>
+        public const double FadeS = 0.3;
+
         const int MinLeadFrames = 2;
-        const double JitterFactor = 1.25;
-        const double JitterDecay = 15.0 / 16.0;
         const int RingLeads = 2;
         const int FirstReplaceable = 2;
+        const double FullCorrectionS = 0.2;  // off by that much, playback corrects by all that it may
 
         readonly object _lock = new object();
         readonly FrameReader _reader;
+        readonly Lateness _lateness = new Lateness();
         readonly double _rateHz;
-        readonly double _maxTargetFrames;
         readonly int _capacity;
         readonly Vector3[] _roots;
         readonly Quaternion[] _rotations;
         readonly FootContacts[] _contacts;
 
         int _numReceived;
+        int _numChunks;      // since the start, or since frames were replaced
         bool _ended;
-        double _playhead;  // in frames
-        double _jitterS;
-        double _lastArrivalS;
-        double _lastLengthS;
+        double _clockS;
+        double _playhead;    // in frames
+        double _minDelayS;   // what playback began with: a server that runs ahead is not caught up with
+        double _heldS;
 
         /// <summary>An empty buffer for the stream that <paramref name="header"/> opens.</summary>
         /// <param name="header">The stream's own.</param>
-        /// <param name="maxLeadS">How far the server runs ahead of the clock, seconds. The lead that playback waits for
-        /// stays one code below, or playback might never start.</param>
+        /// <param name="maxLeadS">How far the server runs ahead of the clock, seconds.</param>
         public PlaybackBuffer(StreamHeader header, double maxLeadS = 1.0)
         {
             _reader = new FrameReader(header);
@@ -59,7 +64,6 @@ namespace MotionR1.Core
             if (!(maxLeadFrames >= MinLeadFrames + framesPerCode))
                 throw new ArgumentOutOfRangeException(nameof(maxLeadS),
                     $"expected at least {(MinLeadFrames + framesPerCode) / _rateHz} s, got {maxLeadS}");
-            _maxTargetFrames = maxLeadFrames - framesPerCode;
             _capacity = RingLeads * ((int)Math.Ceiling(maxLeadFrames) + framesPerCode);
             _roots = new Vector3[_capacity];
             _rotations = new Quaternion[_capacity * _reader.NumJoints];
@@ -69,8 +73,14 @@ namespace MotionR1.Core
         /// <summary>Joints of each frame.</summary>
         public int NumJoints => _reader.NumJoints;
 
+        /// <summary>Frames a second.</summary>
+        public double FrameRateHz => _rateHz;
+
         /// <summary>Whether any frame has come.</summary>
         public bool HasFrames { get { lock (_lock) return _numReceived > 0; } }
+
+        /// <summary>Frames that have come, less those that were replaced.</summary>
+        public int NumReceived { get { lock (_lock) return _numReceived; } }
 
         /// <summary>Where playback stands, as of the last <see cref="Advance"/>.</summary>
         public PlaybackState State { get; private set; }
@@ -78,18 +88,25 @@ namespace MotionR1.Core
         /// <summary>How often playback ran dry.</summary>
         public int NumUnderruns { get; private set; }
 
+        /// <summary>How much of the pose is the game's own idle, 0 to 1: it grows once a pose was held for
+        /// <see cref="HoldS"/>, or the motion is over, and goes back when frames are there again.</summary>
+        public double IdleWeight { get; private set; }
+
         /// <summary>What is being shown, seconds since the first frame.</summary>
         public double PlayheadS { get { lock (_lock) return _playhead / _rateHz; } }
 
         /// <summary>Motion in hand beyond the playhead, seconds.</summary>
         public double LeadS { get { lock (_lock) return LeadFrames / _rateHz; } }
 
-        /// <summary>The lead to start with, and to keep: two frames and 1.25 times the jitter.</summary>
-        public double TargetLeadS { get { lock (_lock) return TargetFrames / _rateHz; } }
-
-        /// <summary>How much later than its turn a chunk came: the worst, fading by 1/16 with each chunk,
+        /// <summary>From when the clock began, with the first <see cref="Advance"/>, to now, less what was played:
         /// seconds.</summary>
-        public double JitterS { get { lock (_lock) return _jitterS; } }
+        public double DelayS { get { lock (_lock) return DelayLockedS; } }
+
+        /// <summary>The delay that playback moves to: two frames more than most chunks are late.</summary>
+        public double TargetDelayS { get { lock (_lock) return TargetLockedS; } }
+
+        /// <summary>How much later than the earliest most of the last chunks came, seconds.</summary>
+        public double JitterS { get { lock (_lock) return _lateness.SpreadS; } }
 
         /// <summary>The first frame that another stream may still replace.</summary>
         public int FirstReplaceableFrame { get { lock (_lock) return FirstReplaceableLocked; } }
@@ -98,12 +115,13 @@ namespace MotionR1.Core
 
         double LeadFrames => Math.Max(0, _numReceived - 1 - _playhead);
 
-        double TargetFrames => Math.Min(MinLeadFrames + JitterFactor * _jitterS * _rateHz, _maxTargetFrames);
+        double DelayLockedS => _clockS - _playhead / _rateHz;
 
-        /// <summary>Adds a chunk that arrived at <paramref name="nowS"/>, by any clock that runs in seconds. False
-        /// while it has no room: play on, then try again. Chunks come without gaps; else
+        double TargetLockedS => Math.Max(_minDelayS, _lateness.UsualS + MinLeadFrames / _rateHz);
+
+        /// <summary>Adds a chunk. False while it has no room: play on, then try again. Chunks come without gaps; else
         /// <see cref="WireFormatException"/>.</summary>
-        public bool TryAppend(FrameChunk chunk, double nowS)
+        public bool TryAppend(FrameChunk chunk)
         {
             int numFrames = _reader.NumFrames(chunk);
             lock (_lock)
@@ -115,7 +133,8 @@ namespace MotionR1.Core
                     throw new WireFormatException($"a chunk of {numFrames} frames is longer than the buffer's lead");
                 if (_numReceived + numFrames - (int)_playhead > _capacity) return false;
 
-                MeasureJitter(nowS, numFrames / _rateHz);
+                // The first says nothing about jitter: all others are measured against it.
+                if (_numChunks++ > 0) _lateness.Add(_clockS - _numReceived / _rateHz);
                 for (int i = 0; i < numFrames; i++)
                 {
                     int slot = (_numReceived + i) % _capacity;
@@ -137,11 +156,12 @@ namespace MotionR1.Core
         {
             lock (_lock)
             {
-                if (frame < FirstReplaceableLocked || frame > _numReceived)
+                if (frame != _numReceived && (frame < FirstReplaceableLocked || frame > _numReceived))
                     throw new ArgumentOutOfRangeException(nameof(frame),
                         $"expected {FirstReplaceableLocked} to {_numReceived}, got {frame}");
-                _numReceived = frame;
-                _ended = false;
+                (_numReceived, _numChunks, _ended) = (frame, 0, false);
+                _lateness.Clear();
+                _minDelayS = DelayLockedS;
             }
         }
 
@@ -153,38 +173,52 @@ namespace MotionR1.Core
                 throw new ArgumentOutOfRangeException(nameof(deltaS), $"expected 0 or more, got {deltaS}");
             lock (_lock)
             {
-                State = Next(deltaS * _rateHz);
+                // Without any frame there is no delay to speak of.
+                if (_numReceived > 0) _clockS += deltaS;
+                bool wasDry = State == PlaybackState.Underrun;
+                State = Next(deltaS);
+                Fade(deltaS, wasDry);
                 if (State != PlaybackState.Waiting && _numReceived > 0) Interpolate(into);
                 return State;
             }
         }
 
-        PlaybackState Next(double deltaFrames)
+        PlaybackState Next(double deltaS)
         {
-            bool ready = _ended || (_numReceived > 0 && LeadFrames >= TargetFrames);
+            // Jitter is known from the second chunk on.
+            bool ready = _ended || (LeadFrames >= MinLeadFrames &&
+                (State != PlaybackState.Waiting || _numChunks > 1));
             if (State == PlaybackState.Waiting)
             {
                 if (!ready) return PlaybackState.Waiting;
-                deltaFrames = 0;  // the first frame is shown before time runs
+                deltaS = 0;  // the first frame is shown before time runs
+                _minDelayS = Math.Min(DelayLockedS, MinLeadFrames / _rateHz);
             }
             if (State == PlaybackState.Underrun && !ready) return PlaybackState.Underrun;
 
             double last = Math.Max(0, _numReceived - 1);
-            _playhead = Math.Min(last, _playhead + deltaFrames * Speed);
+            _playhead = Math.Min(last, _playhead + deltaS * _rateHz * Speed(deltaS));
             if (_playhead < last) return PlaybackState.Playing;
             if (_ended) return PlaybackState.Finished;
             if (State != PlaybackState.Underrun) NumUnderruns++;
             return PlaybackState.Underrun;
         }
 
-        // A lead that is too long costs nothing, so only one that is too short is corrected.
-        double Speed => _ended ? 1 : 1 - MaxCorrection * Math.Max(0, 1 - LeadFrames / TargetFrames);
-
-        void MeasureJitter(double nowS, double lengthS)
+        double Speed(double deltaS)
         {
-            double lateS = _numReceived == 0 ? 0 : nowS - _lastArrivalS - _lastLengthS;
-            _jitterS = Math.Max(lateS, _jitterS * JitterDecay);
-            (_lastArrivalS, _lastLengthS) = (nowS, lengthS);
+            if (_ended) return 1;
+            if (LeadFrames < 1) return 1 - MaxCorrection;
+            double beforeS = DelayLockedS - deltaS;  // the clock has run on, the playhead has not
+            double share = (beforeS - TargetLockedS) / FullCorrectionS;
+            return 1 + MaxCorrection * Math.Max(-1, Math.Min(1, share));
+        }
+
+        void Fade(double deltaS, bool wasDry)
+        {
+            _heldS = State == PlaybackState.Underrun && wasDry ? _heldS + deltaS : 0;
+            bool away = State == PlaybackState.Finished || _heldS > HoldS;
+            if (State == PlaybackState.Waiting || (State == PlaybackState.Underrun && !away)) return;
+            IdleWeight = Math.Max(0, Math.Min(1, IdleWeight + (away ? deltaS : -deltaS) / FadeS));
         }
 
         void Interpolate(MotionFrame into)

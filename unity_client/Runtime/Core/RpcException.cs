@@ -45,10 +45,12 @@ namespace MotionR1.Core
     public sealed class RpcException : Exception
     {
         /// <summary>Says why.</summary>
-        public RpcException(StatusCode code, string detail, Exception cause = null) : base($"{code}: {detail}", cause)
+        public RpcException(StatusCode code, string detail, Exception cause = null, RpcDetails details = null)
+            : base($"{code}: {detail}", cause)
         {
             Code = code;
             Detail = detail;
+            Details = details ?? RpcDetails.None;
         }
 
         /// <summary>What kind of failure.</summary>
@@ -56,5 +58,8 @@ namespace MotionR1.Core
 
         /// <summary>What the server, or the client itself, says about it.</summary>
         public string Detail { get; }
+
+        /// <summary>The same for programs: fields that are wrong, when to try again, the reason.</summary>
+        public RpcDetails Details { get; }
     }
 }

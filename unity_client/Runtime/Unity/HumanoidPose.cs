@@ -14,8 +14,13 @@ namespace MotionR1
         readonly Transform[] _bones;
         readonly Quaternion[] _rest;    // bone in the T-pose, character's space
         readonly Quaternion[] _turned;  // joint since the T-pose, character's space
+        readonly Quaternion[] _goal;    // bone as it will be, character's space
+        readonly Quaternion[] _kept;    // bone as it was on screen when it was kept
         readonly Vector3 _restHips;
         readonly Vector3 _sourceRestHips;
+        Vector3 _goalHips;
+        Vector3 _keptHips;
+        bool _applied;
 
         /// <summary>Reads the rig, which must stand in its T-pose now.</summary>
         /// <param name="root">What moves the whole character.</param>
@@ -31,10 +36,8 @@ namespace MotionR1
                 throw new ArgumentException($"expected hips above the floor, got {sourceRestHips.y} m");
             (_root, _bones, _parents, _sourceRestHips) = (root, bones, parents, sourceRestHips);
             (_rest, _turned) = (new Quaternion[bones.Length], new Quaternion[bones.Length]);
-            var toCharacter = Quaternion.Inverse(root.rotation);
-            for (int j = 0; j < bones.Length; j++)
-                if (bones[j] != null) _rest[j] = toCharacter * bones[j].rotation;
-            _restHips = toCharacter * (bones[0].position - root.position);
+            (_goal, _kept) = (new Quaternion[bones.Length], new Quaternion[bones.Length]);
+            Read(_rest, out _restHips);
             Scale = _restHips.y / sourceRestHips.y;
         }
 
@@ -44,15 +47,54 @@ namespace MotionR1
         /// <summary>Poses the rig.</summary>
         /// <param name="hips">Position of the source's hips, metres.</param>
         /// <param name="local">One rotation a joint, relative to its parent.</param>
-        public void Apply(Vector3 hips, Quaternion[] local)
+        /// <param name="kept">Share of the pose that <see cref="Keep"/> kept, 0 to 1.</param>
+        /// <param name="idle">Share of the pose that the rig has now, for example from the Animator, 0 to 1.</param>
+        public void Apply(Vector3 hips, Quaternion[] local, float kept = 0, float idle = 0)
         {
             for (int j = 0; j < local.Length; j++)
             {
                 _turned[j] = _parents[j] < 0 ? local[j] : _turned[_parents[j]] * local[j];
-                if (_bones[j] != null) _bones[j].rotation = _root.rotation * _turned[j] * _rest[j];
+                _goal[j] = _turned[j] * _rest[j];
             }
-            var place = _restHips + (hips - _sourceRestHips) * Scale;
-            _bones[0].position = _root.position + _root.rotation * place;
+            _goalHips = _restHips + (hips - _sourceRestHips) * Scale;
+            if (kept > 0) Blend(_kept, _keptHips, kept);
+            if (idle > 0)
+            {
+                // Joints have been used: their array is free.
+                Read(_turned, out var idleHips);
+                Blend(_turned, idleHips, idle);
+            }
+            for (int j = 0; j < _goal.Length; j++)
+                if (_bones[j] != null) _bones[j].rotation = _root.rotation * _goal[j];
+            _bones[0].position = _root.position + _root.rotation * _goalHips;
+            _applied = true;
+        }
+
+        /// <summary>Keeps what was applied last, the rig's own pose if nothing was, so that the next motion can begin
+        /// from it.</summary>
+        public void Keep()
+        {
+            if (!_applied) Read(_goal, out _goalHips);
+            Array.Copy(_goal, _kept, _goal.Length);
+            _keptHips = _goalHips;
+        }
+
+        /// <summary>Says that the rig goes back to the game.</summary>
+        public void Release() => _applied = false;
+
+        void Read(Quaternion[] into, out Vector3 hips)
+        {
+            var toCharacter = Quaternion.Inverse(_root.rotation);
+            for (int j = 0; j < _bones.Length; j++)
+                if (_bones[j] != null) into[j] = toCharacter * _bones[j].rotation;
+            hips = toCharacter * (_bones[0].position - _root.position);
+        }
+
+        void Blend(Quaternion[] other, Vector3 otherHips, float share)
+        {
+            for (int j = 0; j < _goal.Length; j++)
+                if (_bones[j] != null) _goal[j] = Quaternion.Slerp(_goal[j], other[j], share);
+            _goalHips = Vector3.Lerp(_goalHips, otherHips, share);
         }
     }
 }

@@ -1,5 +1,4 @@
 using System;
-using System.Collections.Generic;
 using MotionR1.Core;
 using MotionR1.Core.V1;
 using UnityEngine;
@@ -9,35 +8,15 @@ namespace MotionR1
     /// <summary>Puts frames of a stream on a humanoid rig. Main thread only.</summary>
     public sealed class HumanoidRetargeter
     {
-        static readonly Dictionary<string, HumanBodyBones> Bones = new Dictionary<string, HumanBodyBones>
-        {
-            ["pelvis"] = HumanBodyBones.Hips,
-            ["l_hip"] = HumanBodyBones.LeftUpperLeg,
-            ["r_hip"] = HumanBodyBones.RightUpperLeg,
-            ["spine1"] = HumanBodyBones.Spine,
-            ["l_knee"] = HumanBodyBones.LeftLowerLeg,
-            ["r_knee"] = HumanBodyBones.RightLowerLeg,
-            ["spine2"] = HumanBodyBones.Chest,
-            ["l_ankle"] = HumanBodyBones.LeftFoot,
-            ["r_ankle"] = HumanBodyBones.RightFoot,
-            ["spine3"] = HumanBodyBones.UpperChest,
-            ["l_foot"] = HumanBodyBones.LeftToes,
-            ["r_foot"] = HumanBodyBones.RightToes,
-            ["neck"] = HumanBodyBones.Neck,
-            ["l_collar"] = HumanBodyBones.LeftShoulder,
-            ["r_collar"] = HumanBodyBones.RightShoulder,
-            ["head"] = HumanBodyBones.Head,
-            ["l_shoulder"] = HumanBodyBones.LeftUpperArm,
-            ["r_shoulder"] = HumanBodyBones.RightUpperArm,
-            ["l_elbow"] = HumanBodyBones.LeftLowerArm,
-            ["r_elbow"] = HumanBodyBones.RightLowerArm,
-            ["l_wrist"] = HumanBodyBones.LeftHand,
-            ["r_wrist"] = HumanBodyBones.RightHand,
-        };
+        /// <summary>How long a motion takes to grow out of the pose before it, seconds.</summary>
+        public const float BlendS = 0.25f;
 
+        readonly Transform _root;
         readonly HumanoidPose _pose;
-        readonly RootMotion _rootMotion;
         readonly Quaternion[] _local;
+        Vector3 _leftPosition;
+        Quaternion _leftRotation;
+        float _blendLeftS;
 
         /// <summary>Binds joints to bones by name, and measures the rig's T-pose.</summary>
         public HumanoidRetargeter(Animator animator, Skeleton skeleton)
@@ -53,36 +32,71 @@ namespace MotionR1
 
             var bones = new Transform[skeleton.JointNames.Count];
             for (int joint = 0; joint < bones.Length; joint++)
-                if (Bones.TryGetValue(skeleton.JointNames[joint], out var bone))
+                if (HumanoidBones.TryFind(skeleton.JointNames[joint], out var bone))
                     bones[joint] = animator.GetBoneTransform(bone);
             if (bones[0] == null)
                 throw new InvalidOperationException(
                     $"skeleton {skeleton.Name} begins with '{skeleton.JointNames[0]}'; " +
                     "this client binds 'pelvis' to the hips");
 
+            _root = animator.transform;
             var restHips = new Vector3(0, skeleton.RestRootHeightM, 0);
-            using (new TPose(animator))
-                _pose = new HumanoidPose(animator.transform, bones, skeleton.Parents.ToArray(), restHips);
-            _rootMotion = new RootMotion(animator.transform, _pose.Scale);
+            using (new TPose(animator, skeleton))
+                _pose = new HumanoidPose(_root, bones, skeleton.Parents.ToArray(), restHips);
+            RootMotion = new RootMotionDriver(_root, _pose.Scale)
+            {
+                Controller = animator.GetComponent<CharacterController>(),
+            };
+            Feet = new FootLock(animator);
             _local = new Quaternion[bones.Length];
+            (_leftPosition, _leftRotation) = (_root.position, _root.rotation);
         }
 
-        /// <summary>Whether the character walks.</summary>
-        public RootMotionMode Mode
+        /// <summary>Moves the character.</summary>
+        public RootMotionDriver RootMotion { get; }
+
+        /// <summary>Keeps its feet where they stand.</summary>
+        public FootLock Feet { get; }
+
+        /// <summary>Whether feet are kept where they stand. In place the floor moves, so they never are.</summary>
+        public bool LockFeet { get; set; } = true;
+
+        /// <summary>Says that another motion begins: it grows out of the pose on screen, and its first frame is where the
+        /// character stands.</summary>
+        public void BeginMotion()
         {
-            get => _rootMotion.Mode;
-            set => _rootMotion.Mode = value;
+            _pose.Keep();
+            _blendLeftS = BlendS;
+            RootMotion.Restart();
+            Feet.Release();
         }
 
-        /// <summary>Poses the rig and, in <see cref="RootMotionMode.Follow"/>, moves the character by what has changed
-        /// since the last frame. Call it in LateUpdate: the Animator has written its own pose by then.</summary>
-        public void Apply(MotionFrame frame)
+        /// <summary>Leaves the rig to the game.</summary>
+        public void EndMotion()
         {
+            _pose.Release();
+            Feet.Release();
+        }
+
+        /// <summary>Poses the rig and moves the character by what has changed since the last frame. Call it in
+        /// LateUpdate: the Animator has written its own pose by then.</summary>
+        /// <param name="frame">What the source does.</param>
+        /// <param name="deltaS">Time since the last call, seconds.</param>
+        /// <param name="idle">Share of the Animator's own pose, 0 to 1.</param>
+        public void Apply(MotionFrame frame, float deltaS, float idle = 0)
+        {
+            Feet.Carry(_leftPosition, _leftRotation);
             for (int joint = 0; joint < _local.Length; joint++)
                 _local[joint] = UnitySpace.Rotation(frame.JointRotations[joint]);
             var hips = UnitySpace.Position(frame.RootPositionM);
-            _rootMotion.Take(ref hips, ref _local[0]);
-            _pose.Apply(hips, _local);
+            RootMotion.Take(ref hips, ref _local[0]);
+            (_leftPosition, _leftRotation) = (_root.position, _root.rotation);
+
+            float kept = _blendLeftS / BlendS;
+            _blendLeftS = Mathf.Max(0, _blendLeftS - deltaS);
+            _pose.Apply(hips, _local, kept * kept * (3 - 2 * kept), idle);
+            bool locks = LockFeet && RootMotion.Mode != RootMotionMode.InPlace;
+            Feet.Apply(locks ? frame.Contacts : FootContacts.None, deltaS, 1 - idle);
         }
     }
 }

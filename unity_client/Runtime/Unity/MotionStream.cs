@@ -1,4 +1,6 @@
 using System;
+using System.Collections.Generic;
+using System.IO;
 using System.Threading;
 using System.Threading.Tasks;
 using MotionR1.Core;
@@ -8,23 +10,50 @@ using UnityEngine;
 namespace MotionR1
 {
     /// <summary>Makes a humanoid act out a sentence. Everything happens on the main thread: calls are awaited, and
-    /// Unity continues them there.</summary>
+    /// Unity continues them there. Where the bridge fails, the same request's last motion is played; where there is none,
+    /// the Animator goes on.</summary>
     [AddComponentMenu("Motion-R1/Motion Stream"), RequireComponent(typeof(Animator)), DisallowMultipleComponent]
     public sealed partial class MotionStream : MonoBehaviour
     {
+        // Until one is measured: how long the first frames of a call take.
+        const double FirstFramesS = 0.5;
+        static readonly double[] ResumeAfterS = { 0.5, 1, 2 };
+
         MotionClient _client;
+        MotionCache _cache;
+        Limits _limits;
+        HumanoidRetargeter _retargeter;
+        Skeleton _skeleton;
         Performance _called;  // what was said last, until it is on screen
         Performance _shown;   // what is on screen
+        double _firstFramesS = FirstFramesS;
 
-        /// <summary>Acts out another sentence. What is on screen goes on until the new motion is there.</summary>
-        public void Say(string prompt)
+        /// <summary>Acts out another sentence, from the character's first pose on. What is on screen goes on until the new
+        /// motion is there, and passes over into it.</summary>
+        /// <param name="prompt">What the character does.</param>
+        /// <param name="beats">The plan to act out, if the model should not write its own.</param>
+        public void Say(string prompt, IEnumerable<Beat> beats = null)
         {
-            if (_client == null) throw new InvalidOperationException("the component is not enabled");
-            _prompt = prompt;
+            RequireClient();
             _called?.Dispose();
             _shown?.Dispose();
-            _called = new Performance();
-            Receive(_called, new StreamMotionRequest { Prompt = prompt, Seed = _seed, Reasoning = _reasoning });
+            _called = new Performance(Request(prompt, beats));
+            Perform(_called, _called.Call);
+        }
+
+        /// <summary>Goes on with another sentence from what the character is doing now, without a seam: the model gets the
+        /// codes of what is shown. Without anything on screen it is <see cref="Say"/>.</summary>
+        public void Steer(string prompt, IEnumerable<Beat> beats = null)
+        {
+            RequireClient();
+            if (_called != null || _shown == null || !_shown.HasFrames || _shown.IsFinished ||
+                _shown.Origin != MotionOrigin.Stream)
+            {
+                Say(prompt, beats);
+                return;
+            }
+            int code = _shown.Steer(Request(prompt, beats), _firstFramesS);
+            Perform(_shown, _shown.Call, code);
         }
 
         /// <summary>Ends what is called and what is shown, and leaves the rig to the Animator.</summary>
@@ -33,11 +62,13 @@ namespace MotionR1
             _called?.Dispose();
             _shown?.Dispose();
             _called = _shown = null;
+            _retargeter?.EndMotion();
         }
 
         void OnEnable()
         {
-            _client = new MotionClient(OpenTransport != null ? OpenTransport() : DefaultTransport(), _token);
+            _client = new MotionClient(OpenTransport != null ? OpenTransport() : Transports.Open(_address), _token);
+            _limits = null;
             if (_playOnEnable) Say(_prompt);
         }
 
@@ -50,43 +81,173 @@ namespace MotionR1
 
         void LateUpdate()
         {
-            _shown?.Advance(Time.deltaTime);
-            if (_called != null && _called.Advance(Time.deltaTime) != PlaybackState.Waiting)
+            float deltaS = Time.deltaTime;
+            _shown?.Advance(deltaS);
+            if (_called != null && _called.Advance(deltaS) != PlaybackState.Waiting)
             {
                 // A call that ended without a frame leaves on screen what is there.
-                if (_called.HasFrames) _shown = _called;
+                if (_called.HasFrames) Show(_called);
                 _called = null;
             }
             if (_shown == null) return;
 
-            _shown.Retargeter.Mode = _rootMotion;
-            _shown.Retargeter.Apply(_shown.Frame);
-            if (_shown.TakeUnderrun()) _underrun.Invoke();
-            if (_shown != null && _shown.TakeFinish(out var summary)) _finished.Invoke(summary);
+            bool over = _shown.IsFinished;
+            float idle = over && _atEnd == EndOfMotion.Hold ? 0 : (float)_shown.Buffer.IdleWeight;
+            (_retargeter.RootMotion.Mode, _retargeter.RootMotion.Moved) = (_rootMotion, MoveRoot);
+            _retargeter.LockFeet = _lockFeet;
+            _retargeter.Apply(_shown.Frame, deltaS, idle);
+            Tell(_shown);
+            if (over && idle >= 1 && _shown != null && _called == null)
+            {
+                _shown = null;
+                _retargeter.EndMotion();
+            }
         }
 
-        async void Receive(Performance performance, StreamMotionRequest request)
+        void Show(Performance performance)
         {
-            var stop = performance.Stop;
+            bool first = _shown != performance;
+            _shown = performance;
+            _retargeter.BeginMotion();
+            if (_rootMotion == RootMotionMode.Callback && MoveRoot == null)
+                Debug.LogWarning("Motion-R1: Root Motion is Callback, but MoveRoot is not set: nobody walks", this);
+            if (first) _firstFrame.Invoke();
+        }
+
+        // Whoever listens may say the next sentence, or stop.
+        void Tell(Performance performance)
+        {
+            while (_shown == performance && performance.TakeBeat(out var beat)) _beatStarted.Invoke(beat);
+            if (_shown == performance && performance.TakeUnderrun()) _underrun.Invoke();
+            if (_shown == performance && performance.TakeFinish(out var summary)) _finished.Invoke(summary);
+        }
+
+        async void Perform(Performance performance, CancellationToken stop, int? fromCode = null)
+        {
             try
             {
-                await foreach (var motionEvent in _client.StreamMotionAsync(request, null, stop))
-                {
-                    stop.ThrowIfCancellationRequested();
-                    if (motionEvent.Header != null) performance.Open(motionEvent.Header, GetComponent<Animator>());
-                    if (motionEvent.Plan != null) _planReceived.Invoke(motionEvent.Plan);
-                    if (motionEvent.Chunk != null) await Append(performance.Buffer, motionEvent.Chunk, stop);
-                    if (motionEvent.Summary != null) performance.Summary = motionEvent.Summary;
-                }
+                await Receive(performance, stop, fromCode);
+                if (_keepMotions && !performance.IsSteered) Cache.Add(performance.Request, performance.Recording);
             }
-            catch (OperationCanceledException) when (stop.IsCancellationRequested)
+            catch (Exception) when (stop.IsCancellationRequested)
             {
                 // Asked for: another sentence, Stop, or the component is disabled.
             }
             catch (RpcException error)
             {
-                Debug.LogError($"Motion-R1: '{request.Prompt}': {error.Message}", this);
+                Debug.LogError($"Motion-R1: '{performance.Request.Prompt}': {error.Message}", this);
+                FallBack(performance);
                 _failed.Invoke(error);
+            }
+            catch (Exception error) when (error is IOException || error is UnauthorizedAccessException)
+            {
+                Debug.LogWarning($"Motion-R1: the motion cannot be kept: {error.Message}", this);
+            }
+            finally
+            {
+                // A call that another turn has replaced ends nothing.
+                if (!stop.IsCancellationRequested) performance.Buffer?.End();
+            }
+        }
+
+        async Task Receive(Performance performance, CancellationToken stop, int? fromCode)
+        {
+            var (recording, request) = (performance.Recording, performance.Request);
+            var events = fromCode == null ? _client.StreamMotionAsync(request, null, stop) :
+                _client.SteerAsync(recording, fromCode.Value, request, await MaxHistoryCodes(stop), null, stop);
+            for (int attempt = 0; ; attempt++)
+            {
+                int numBefore = recording.Chunks.Count;
+                try
+                {
+                    await Receive(performance, events, stop, recorded: fromCode != null || attempt > 0);
+                    return;
+                }
+                catch (RpcException error) when (error.Code == StatusCode.Unavailable && recording.NumFrames > 0)
+                {
+                    if (recording.Chunks.Count > numBefore) attempt = 0;
+                    if (attempt >= ResumeAfterS.Length) throw;
+                    await Wait(ResumeAfterS[attempt], stop);
+                }
+                events = _client.ResumeAsync(recording, request, await MaxHistoryCodes(stop), null, stop);
+            }
+        }
+
+        async Task Receive(Performance performance, IAsyncEnumerable<MotionEvent> events, CancellationToken stop,
+            bool recorded)
+        {
+            double calledS = Time.realtimeSinceStartupAsDouble;
+            bool first = true;
+            await foreach (var next in events)
+            {
+                stop.ThrowIfCancellationRequested();
+                if (!recorded) performance.Recording.Add(next);
+                if (next.Header != null) Open(performance, next.Header);
+                if (next.Plan != null)
+                {
+                    performance.Plan(next.Plan);
+                    _planReceived.Invoke(next.Plan);
+                    stop.ThrowIfCancellationRequested();
+                }
+                if (next.Chunk == null) continue;
+                if (first) _firstFramesS = Time.realtimeSinceStartupAsDouble - calledS;
+                first = false;
+                await Append(performance.Buffer, next.Chunk, stop);
+            }
+        }
+
+        void Open(Performance performance, StreamHeader header)
+        {
+            try
+            {
+                performance.Open(header);
+                var skeleton = header.Model.Skeleton;
+                if (_skeleton != null && skeleton.ToBytes().AsSpan().SequenceEqual(_skeleton.ToBytes())) return;
+                _retargeter = new HumanoidRetargeter(GetComponent<Animator>(), skeleton);
+                _skeleton = skeleton;
+            }
+            catch (Exception error) when (error is InvalidOperationException || error is ArgumentException)
+            {
+                throw new RpcException(StatusCode.FailedPrecondition, error.Message, error);
+            }
+        }
+
+        // The ladder: stream, the same request's last motion, idle.
+        void FallBack(Performance performance)
+        {
+            if (performance.HasFrames || performance.IsSteered || !_keepMotions) return;
+            try
+            {
+                if (!Cache.TryGet(performance.Request, out var motion)) return;
+                var cached = new Performance(performance.Request) { Origin = MotionOrigin.Cache };
+                if (_called == performance) _called = cached;
+                Replay(cached, motion, cached.Call);
+            }
+            catch (Exception error) when (error is WireFormatException || error is IOException)
+            {
+                Debug.LogWarning($"Motion-R1: {error.Message}", this);
+            }
+        }
+
+        async void Replay(Performance performance, RecordedMotion motion, CancellationToken stop)
+        {
+            try
+            {
+                foreach (var next in motion.Events())
+                {
+                    performance.Recording.Add(next);
+                    if (next.Header != null) Open(performance, next.Header);
+                    if (next.Plan != null) performance.Plan(next.Plan);
+                    if (next.Chunk != null) await Append(performance.Buffer, next.Chunk, stop);
+                }
+            }
+            catch (OperationCanceledException) when (stop.IsCancellationRequested)
+            {
+                // Asked for, as above.
+            }
+            catch (RpcException error)
+            {
+                Debug.LogError($"Motion-R1: '{performance.Request.Prompt}': {error.Message}", this);
             }
             finally
             {
@@ -97,76 +258,47 @@ namespace MotionR1
         // A full buffer holds back the network, and so the server.
         static async Task Append(PlaybackBuffer buffer, FrameChunk chunk, CancellationToken stop)
         {
-            double arrivalS = Time.realtimeSinceStartupAsDouble;
-            while (!buffer.TryAppend(chunk, arrivalS))
+            while (!buffer.TryAppend(chunk))
             {
                 await Task.Yield();
                 stop.ThrowIfCancellationRequested();
             }
         }
 
-        IByteTransport DefaultTransport()
+        async Task<int> MaxHistoryCodes(CancellationToken stop)
         {
-#if UNITY_WEBGL && !UNITY_EDITOR
-            throw new NotSupportedException("browsers have no HttpClient: set MotionStream.OpenTransport");
-#else
-            return new HttpByteTransport(new Uri(_address));
-#endif
+            _limits ??= (await _client.GetModelAsync(null, stop)).Limits ?? new Limits();
+            return Math.Max(1, _limits.MaxHistoryCodes);
         }
 
-        /// <summary>One motion: from its call to its last frame.</summary>
-        sealed class Performance : IDisposable
+        // Web builds have no timers.
+        static async Task Wait(double seconds, CancellationToken stop)
         {
-            readonly CancellationTokenSource _stop = new CancellationTokenSource();
-            int _numUnderruns;
-            bool _finishTaken;
-
-            public CancellationToken Stop => _stop.Token;
-
-            public PlaybackBuffer Buffer { get; private set; }
-
-            public HumanoidRetargeter Retargeter { get; private set; }
-
-            public MotionFrame Frame { get; private set; }
-
-            public StreamSummary Summary { get; set; }
-
-            public bool HasFrames => Buffer != null && Buffer.HasFrames;
-
-            public void Open(StreamHeader header, Animator animator)
+            double untilS = Time.realtimeSinceStartupAsDouble + seconds;
+            while (Time.realtimeSinceStartupAsDouble < untilS)
             {
-                try
-                {
-                    Retargeter = new HumanoidRetargeter(animator, header.Model.Skeleton);
-                    Buffer = new PlaybackBuffer(header);
-                    Frame = new MotionFrame(Buffer.NumJoints);
-                }
-                catch (Exception error) when (error is InvalidOperationException || error is ArgumentException)
-                {
-                    throw new RpcException(StatusCode.FailedPrecondition, error.Message, error);
-                }
+                await Task.Yield();
+                stop.ThrowIfCancellationRequested();
             }
+        }
 
-            public PlaybackState Advance(double deltaS)
+        void RequireClient()
+        {
+            if (_client == null) throw new InvalidOperationException("the component is not enabled");
+        }
+
+        StreamMotionRequest Request(string prompt, IEnumerable<Beat> beats)
+        {
+            _prompt = prompt;
+            var request = new StreamMotionRequest
             {
-                return Buffer == null ? PlaybackState.Waiting : Buffer.Advance(deltaS, Frame);
-            }
-
-            public bool TakeUnderrun()
-            {
-                bool more = Buffer.NumUnderruns > _numUnderruns;
-                _numUnderruns = Buffer.NumUnderruns;
-                return more;
-            }
-
-            public bool TakeFinish(out StreamSummary summary)
-            {
-                summary = Summary;
-                if (_finishTaken || Summary == null || Buffer.State != PlaybackState.Finished) return false;
-                return _finishTaken = true;
-            }
-
-            public void Dispose() => _stop.Cancel();
+                Prompt = prompt,
+                Seed = _seed,
+                Reasoning = _reasoning,
+                Pacing = new Pacing { Mode = PacingMode.Realtime },
+            };
+            if (beats != null) request.Beats.AddRange(beats);
+            return request;
         }
     }
 }

@@ -46,7 +46,7 @@ namespace MotionR1.Tests
             var frame = new MotionFrame(buffer.NumJoints);
             var state = PlaybackState.Waiting;
             foreach (var chunk in events.Select(e => e.Chunk).Where(chunk => chunk != null))
-                while (!buffer.TryAppend(chunk, 0)) state = buffer.Advance(0.01, frame);
+                while (!buffer.TryAppend(chunk)) state = buffer.Advance(0.01, frame);
             buffer.End();
             while (state != PlaybackState.Finished) state = buffer.Advance(0.01, frame);
             var summary = events.Last().Summary;

@@ -16,13 +16,13 @@ namespace MotionR1.Tests
         readonly MotionFrame _frame = new MotionFrame(1);
 
         [Test]
-        public void ItStartsWithTwoFramesInHand()
+        public void ItStartsOnceTheSecondChunkSaysHowLateChunksCome()
         {
             var buffer = new PlaybackBuffer(Streams.Header());
             Assert.That(buffer.Advance(1, _frame), Is.EqualTo(PlaybackState.Waiting));
-            buffer.TryAppend(Streams.Chunk(0, 2), 0);
-            Assert.That(buffer.Advance(1, _frame), Is.EqualTo(PlaybackState.Waiting));
-            buffer.TryAppend(Streams.Chunk(2, 1), FrameS);
+            buffer.TryAppend(Streams.Chunk(0));
+            Assert.That(buffer.Advance(CodeS, _frame), Is.EqualTo(PlaybackState.Waiting));
+            buffer.TryAppend(Streams.Chunk(4));
             Assert.That(buffer.Advance(1, _frame), Is.EqualTo(PlaybackState.Playing));
             Assert.That(_frame.RootPositionM.X, Is.EqualTo(0));
         }
@@ -46,7 +46,7 @@ namespace MotionR1.Tests
             var chunk = Streams.Chunk(0, 2);
             chunk.JointRotations = Streams.Bytes(new[] { 0, from.Y, 0, from.W, 0, to.Y, 0, to.W });
             var buffer = new PlaybackBuffer(Streams.Header());
-            buffer.TryAppend(chunk, 0);
+            buffer.TryAppend(chunk);
             buffer.End();
             buffer.Advance(0, _frame);
             buffer.Advance(FrameS / 2, _frame);
@@ -57,48 +57,156 @@ namespace MotionR1.Tests
         [Test]
         public void RunDryItHoldsTheLastFrameAndGoesOnFromIt()
         {
-            var buffer = Started(numCodes: 1);
+            var buffer = Started(numCodes: 2);
             for (int i = 0; i < 3; i++)
             {
                 Assert.That(buffer.Advance(1, _frame), Is.EqualTo(PlaybackState.Underrun));
-                Assert.That(_frame.RootPositionM.X, Is.EqualTo(3));
+                Assert.That(_frame.RootPositionM.X, Is.EqualTo(7));
             }
             Assert.That(buffer.NumUnderruns, Is.EqualTo(1));
-            buffer.TryAppend(Streams.Chunk(4, 1), CodeS);
+            buffer.TryAppend(Streams.Chunk(8, 1));
             Assert.That(buffer.Advance(FrameS, _frame), Is.EqualTo(PlaybackState.Underrun), "no lead yet");
-            buffer.TryAppend(Streams.Chunk(5, 3), CodeS + FrameS);
+            buffer.TryAppend(Streams.Chunk(9, 3));
             Assert.That(buffer.Advance(FrameS, _frame), Is.EqualTo(PlaybackState.Playing));
-            Assert.That(_frame.RootPositionM.X, Is.EqualTo(4f).Within(1e-6));
+            Assert.That(_frame.RootPositionM.X, Is.InRange(7.9f, 8.1f));
         }
 
         [Test]
-        public void ALeadThatIsTooShortSlowsItDownByAtMostATenth()
+        public void WhatIsHeldFadesIntoIdleAndComesBack()
         {
-            var buffer = Started(numCodes: 1);
-            buffer.Advance(2 * FrameS, _frame);     // lead 3: full speed, to 2
-            buffer.Advance(0.4 * FrameS, _frame);   // lead 1 of 2: 0.95 of the speed
-            Assert.That(_frame.RootPositionM.X, Is.EqualTo(2 + 0.4f * 0.95f).Within(1e-5));
+            var buffer = Started(numCodes: 2);
+            buffer.Advance(1, _frame);
+            buffer.Advance(PlaybackBuffer.HoldS, _frame);
+            Assert.That(buffer.IdleWeight, Is.Zero, "held");
+            buffer.Advance(PlaybackBuffer.FadeS, _frame);
+            Assert.That(buffer.IdleWeight, Is.EqualTo(1).Within(1e-9));
+            for (int i = 2; i < 6; i++) buffer.TryAppend(Streams.Chunk(4 * i));
+            buffer.Advance(PlaybackBuffer.FadeS / 2, _frame);
+            Assert.That(buffer.IdleWeight, Is.EqualTo(0.5).Within(1e-9));
+            buffer.Advance(PlaybackBuffer.FadeS / 2, _frame);
+            Assert.That(buffer.IdleWeight, Is.Zero);
         }
 
         [Test]
-        public void JitterIsHowLateAChunkComesAndFades()
+        public void AFrameThatIsLateByLessIsHeldWithoutFading()
+        {
+            var buffer = Started(numCodes: 2);
+            Assert.That(buffer.Advance(2 * CodeS, _frame), Is.EqualTo(PlaybackState.Underrun));
+            buffer.Advance(0.9 * PlaybackBuffer.HoldS, _frame);
+            buffer.TryAppend(Streams.Chunk(8));
+            Assert.That(buffer.Advance(0.01, _frame), Is.EqualTo(PlaybackState.Playing));
+            Assert.That(buffer.IdleWeight, Is.Zero);
+        }
+
+        [Test]
+        public void AServerThatRunsAheadIsNotCaughtUpWith()
         {
             var buffer = new PlaybackBuffer(Streams.Header());
-            buffer.TryAppend(Streams.Chunk(0), 10);
-            buffer.TryAppend(Streams.Chunk(4), 10.35);  // its turn is 10.2
-            Assert.That(buffer.JitterS, Is.EqualTo(0.15).Within(1e-9));
-            Assert.That(buffer.TargetLeadS, Is.EqualTo(0.1 + 1.25 * 0.15).Within(1e-9));
-            buffer.TryAppend(Streams.Chunk(8), 10.36);
-            Assert.That(buffer.JitterS, Is.EqualTo(0.15 * 15 / 16).Within(1e-9));
+            int sent = 0;
+            double clockS = 0;
+            for (; clockS < 20; clockS += 0.01)
+            {
+                while (sent * FrameS < clockS + 1) sent += Append(buffer, sent);
+                buffer.Advance(clockS == 0 ? 0 : 0.01, _frame);
+            }
+            Assert.That(buffer.PlayheadS, Is.EqualTo(clockS - 0.01).Within(0.02));
+            Assert.That(buffer.LeadS, Is.GreaterThan(0.9));
         }
 
         [Test]
-        public void TheLeadItWaitsForStaysACodeBelowTheServers()
+        public void TheDelayFollowsTheJitterByAtMostATenthOfTheSpeed()
         {
-            var buffer = new PlaybackBuffer(Streams.Header(), maxLeadS: 1);
-            buffer.TryAppend(Streams.Chunk(0), 0);
-            buffer.TryAppend(Streams.Chunk(4), 100);
-            Assert.That(buffer.TargetLeadS, Is.EqualTo(0.8).Within(1e-9));
+            var random = new Random(2);
+            var buffer = new PlaybackBuffer(Streams.Header());
+            double clockS = 0, before = 0;
+            int sent = 0;
+            double[] delays = { 0, 0, 0 };
+            double arrivesS = 0;
+            for (int tick = 0; tick < 60 * 120; tick++, clockS += 1 / 60.0)
+            {
+                double jitterS = tick < 60 * 40 ? 0.02 : tick < 60 * 80 ? 0.3 : 0.02;
+                while (arrivesS <= clockS)
+                {
+                    sent += Append(buffer, sent);
+                    arrivesS = Math.Max(arrivesS, sent * FrameS + jitterS * random.NextDouble());
+                }
+                buffer.Advance(1 / 60.0, _frame);
+                double step = (buffer.PlayheadS - before) * 60;
+                if (buffer.State == PlaybackState.Playing && tick > 60)
+                    Assert.That(step, Is.InRange(0, 1.1 + 1e-9));
+                before = buffer.PlayheadS;
+                if (tick % (60 * 40) == 60 * 40 - 1) delays[tick / (60 * 40)] = buffer.DelayS;
+            }
+            Assert.That(delays[1], Is.InRange(delays[0] + 0.2, delays[0] + 0.35));
+            Assert.That(delays[2], Is.LessThan(delays[0] + 0.05), "and back");
+            Assert.That(buffer.JitterS, Is.LessThan(0.03));
+        }
+
+        // A server that sends in real time; a network that delays each chunk by 0 to 200 ms and stalls for 400 ms more in
+        // 2 of 100, in order. Nothing may be shown that was not received, and the delay that all this adds to what the
+        // buffer needs anyway is bounded by the jitter.
+        [Test]
+        public void TenThousandSecondsOfJitterAndStallsArePlayedWithoutInvention()
+        {
+            const double lengthS = 10_000;
+            var calm = Simulate(lengthS / 10, new Random(5), 0, 0);
+            var rough = Simulate(lengthS, new Random(5), 0.2, 0.02);
+            double addedS = rough.meanDelayS - calm.meanDelayS;
+            TestContext.WriteLine($"p95 of the jitter {rough.p95S * 1000:0} ms, mean delay {rough.meanDelayS * 1000:0} ms, " +
+                $"without jitter {calm.meanDelayS * 1000:0} ms, {rough.numStalls} stalls, {rough.numUnderruns} underruns");
+            Assert.That(calm.numUnderruns, Is.Zero);
+            Assert.That(addedS, Is.LessThanOrEqualTo(1.5 * rough.p95S));
+            Assert.That(rough.numUnderruns, Is.InRange(rough.numStalls / 2, rough.numStalls * 1.3), "stalls, no more");
+        }
+
+        (double p95S, double meanDelayS, int numStalls, int numUnderruns) Simulate(double lengthS, Random random,
+            double jitterS, double stallShare)
+        {
+            const double tickS = 1 / 60.0;
+            var buffer = new PlaybackBuffer(Streams.Header());
+            var delaysS = new System.Collections.Generic.List<double>();
+            var chunk = Streams.Chunk(0);
+            double clockS = 0, arrivesS = 0, sumS = 0, last = 0;
+            int sent = 0, num = 0, numStalls = 0, seen = 0;
+            var state = PlaybackState.Waiting;
+            Next();
+            for (; clockS < lengthS; clockS += tickS)
+            {
+                while (arrivesS <= clockS)
+                {
+                    // One chunk serves for all: frame f is at x = f mod 4096, which floats keep exact enough.
+                    chunk.FirstFrame = sent;
+                    for (int i = 0; i < Streams.FramesPerCode; i++)
+                        BitConverter.GetBytes((float)((sent + i) % 4096)).CopyTo(chunk.RootPositionsM, 12 * i);
+                    Assert.That(buffer.TryAppend(chunk), Is.True);
+                    sent += Streams.FramesPerCode;
+                    Next();
+                }
+                var now = buffer.Advance(tickS, _frame);
+                if (now == PlaybackState.Waiting) continue;
+                double playhead = buffer.PlayheadS / FrameS;
+                Assert.That(playhead, Is.LessThanOrEqualTo(sent - 1 + 1e-9), "nothing is extrapolated");
+                Assert.That(playhead, Is.GreaterThanOrEqualTo(last), "and nothing is shown again");
+                int frame = (int)playhead;
+                if (frame % 4096 != 4095)
+                    Assert.That(_frame.RootPositionM.X, Is.EqualTo(playhead % 4096).Within(2e-3));
+                if (now == PlaybackState.Underrun && state != PlaybackState.Underrun) seen++;
+                (last, state) = (playhead, now);
+                sumS += clockS - buffer.PlayheadS;
+                num++;
+            }
+            Assert.That(buffer.NumUnderruns, Is.EqualTo(seen), "every underrun is reported");
+            delaysS.Sort();
+            return (delaysS[(int)(0.95 * delaysS.Count)], sumS / num, numStalls, seen);
+
+            void Next()
+            {
+                bool stalls = random.NextDouble() < stallShare;
+                double delayS = jitterS * random.NextDouble() + (stalls ? 0.4 : 0);
+                delaysS.Add(delayS);
+                if (stalls) numStalls++;
+                arrivesS = Math.Max(arrivesS, sent * FrameS + delayS);
+            }
         }
 
         [Test]
@@ -114,11 +222,11 @@ namespace MotionR1.Tests
             {
                 clockS += 1 / 60.0;
                 // The server is at most 1 s ahead, the network up to 0.1 s late.
-                while (sent < 1000 && sent * FrameS < clockS + 1 - 0.1 * random.NextDouble() &&
-                    buffer.TryAppend(Streams.Chunk(sent), clockS)) sent += Streams.FramesPerCode;
+                while (sent < 1000 && sent * FrameS < clockS + 1 - 0.1 * random.NextDouble())
+                    sent += Append(buffer, sent);
                 var state = buffer.Advance(1 / 60.0, _frame);
                 if (!started && state == PlaybackState.Playing) (started, shownAtS) = (true, clockS);
-                if (started) Assert.That(_frame.RootPositionM.X * FrameS, Is.EqualTo(clockS - shownAtS).Within(1e-4));
+                if (started) Assert.That(_frame.RootPositionM.X * FrameS, Is.EqualTo(clockS - shownAtS).Within(0.02));
             }
             Assert.That(buffer.NumUnderruns, Is.Zero);
             Assert.That(buffer.PlayheadS, Is.GreaterThan(49));
@@ -128,23 +236,23 @@ namespace MotionR1.Tests
         public void AFullBufferTakesTheChunkOnceItHasPlayedOne()
         {
             var buffer = Started(numCodes: 12);  // 2 (20 + 4) frames
-            Assert.That(buffer.TryAppend(Streams.Chunk(48), 3), Is.False);
+            Assert.That(buffer.TryAppend(Streams.Chunk(48)), Is.False);
             buffer.Advance(4 * FrameS, _frame);
-            Assert.That(buffer.TryAppend(Streams.Chunk(48), 3), Is.True);
-            Assert.That(buffer.TryAppend(Streams.Chunk(52), 3), Is.False);
+            Assert.That(buffer.TryAppend(Streams.Chunk(48)), Is.True);
+            Assert.That(buffer.TryAppend(Streams.Chunk(52)), Is.False);
         }
 
         [Test]
         public void AfterTheEndItPlaysToTheLastFrame()
         {
-            var buffer = Started(numCodes: 1);
+            var buffer = Started(numCodes: 2);
             buffer.End();
-            Assert.That(buffer.Advance(2.5 * FrameS, _frame), Is.EqualTo(PlaybackState.Playing));
-            Assert.That(_frame.RootPositionM.X, Is.EqualTo(2.5f).Within(1e-6), "no slower towards the end");
+            Assert.That(buffer.Advance(6.5 * FrameS, _frame), Is.EqualTo(PlaybackState.Playing));
+            Assert.That(_frame.RootPositionM.X, Is.EqualTo(6.5f).Within(1e-5), "no slower towards the end");
             Assert.That(buffer.Advance(1, _frame), Is.EqualTo(PlaybackState.Finished));
-            Assert.That(_frame.RootPositionM.X, Is.EqualTo(3));
+            Assert.That(_frame.RootPositionM.X, Is.EqualTo(7));
             Assert.That(buffer.NumUnderruns, Is.Zero);
-            Assert.That(() => buffer.TryAppend(Streams.Chunk(4), 1), Throws.InvalidOperationException);
+            Assert.That(() => buffer.TryAppend(Streams.Chunk(8)), Throws.InvalidOperationException);
         }
 
         [Test]
@@ -167,7 +275,7 @@ namespace MotionR1.Tests
             buffer.ReplaceFrom(4);
             var other = Streams.Chunk(4);
             other.RootPositionsM = Streams.Bytes(new float[] { 3, 1, 0, 3, 2, 0, 3, 3, 0, 3, 4, 0 });
-            Assert.That(buffer.TryAppend(other, 0.6), Is.True);
+            Assert.That(buffer.TryAppend(other), Is.True);
             buffer.Advance(3.5 * FrameS, _frame);
             Assert.That(_frame.RootPositionM, Is.EqualTo(new Vector3(3, 2, 0)));
         }
@@ -200,8 +308,8 @@ namespace MotionR1.Tests
         [Test]
         public void AGapIsRefused()
         {
-            var buffer = Started(numCodes: 1);
-            Assert.That(() => buffer.TryAppend(Streams.Chunk(8), 0.2), Throws.TypeOf<WireFormatException>());
+            var buffer = Started(numCodes: 2);
+            Assert.That(() => buffer.TryAppend(Streams.Chunk(12)), Throws.TypeOf<WireFormatException>());
         }
 
         [Test]
@@ -219,7 +327,7 @@ namespace MotionR1.Tests
             {
                 for (int i = from; i < upTo; i++)
                 {
-                    buffer.TryAppend(chunks[i], i * CodeS);
+                    buffer.TryAppend(chunks[i]);
                     buffer.Advance(CodeS, _frame);
                 }
             }
@@ -233,25 +341,31 @@ namespace MotionR1.Tests
             var network = new Thread(() =>
             {
                 for (int first = 0; first < numFrames; first += Streams.FramesPerCode)
-                    while (!buffer.TryAppend(Streams.Chunk(first), first * FrameS)) Thread.Yield();
+                    while (!buffer.TryAppend(Streams.Chunk(first))) Thread.Yield();
                 buffer.End();
             });
             network.Start();
             float last = 0;
             while (buffer.Advance(0.7 * FrameS, _frame) != PlaybackState.Finished)
             {
-                Assert.That(_frame.RootPositionM.X, Is.InRange(last, last + 0.71f));
+                Assert.That(_frame.RootPositionM.X, Is.InRange(last, last + 0.78f));
                 last = _frame.RootPositionM.X;
             }
             network.Join();
             Assert.That(_frame.RootPositionM.X, Is.EqualTo(numFrames - 1));
         }
 
+        static int Append(PlaybackBuffer buffer, int firstFrame)
+        {
+            Assert.That(buffer.TryAppend(Streams.Chunk(firstFrame)), Is.True);
+            return Streams.FramesPerCode;
+        }
+
         PlaybackBuffer Started(int numCodes)
         {
             var buffer = new PlaybackBuffer(Streams.Header());
             for (int code = 0; code < numCodes; code++)
-                Assert.That(buffer.TryAppend(Streams.Chunk(code * Streams.FramesPerCode), code * CodeS), Is.True);
+                Assert.That(buffer.TryAppend(Streams.Chunk(code * Streams.FramesPerCode)), Is.True);
             Assert.That(buffer.Advance(0, _frame), Is.EqualTo(PlaybackState.Playing));
             return buffer;
         }

@@ -98,7 +98,7 @@ namespace MotionR1.Tests
             {
                 using var rig = new Rig(Random, 1.3f);
                 var pose = new HumanoidPose(rig.Root, rig.Joints, Rig.Parents, Rig.RestHips);
-                var motion = new RootMotion(rig.Root, pose.Scale);
+                var motion = new RootMotionDriver(rig.Root, pose.Scale);
                 var (rootPosition, rootRotation) = (rig.Root.position, rig.Root.rotation);
                 Step(motion, pose, Rig.RestHips, Rig.Names.Select(_ => Quaternion.identity).ToArray());
                 for (int frame = 0; frame < 10; frame++)
@@ -117,7 +117,7 @@ namespace MotionR1.Tests
             using var rig = new Rig(Random, 2);
             rig.Root.position = new Vector3(10, 0, 20);
             rig.Root.rotation = Quaternion.AngleAxis(90, Vector3.up);  // forward is +X
-            var motion = new RootMotion(rig.Root, 2);
+            var motion = new RootMotionDriver(rig.Root, 2);
             // The stream begins anywhere, facing its own way, and walks a metre ahead.
             var turn = Quaternion.AngleAxis(-30, Vector3.up);
             Take(motion, new Vector3(3, 0.9f, 4), turn);
@@ -134,7 +134,7 @@ namespace MotionR1.Tests
         {
             using var rig = new Rig(Random);
             var (position, rotation) = (rig.Root.position, rig.Root.rotation);
-            var motion = new RootMotion(rig.Root, 1) { Mode = RootMotionMode.InPlace };
+            var motion = new RootMotionDriver(rig.Root, 1) { Mode = RootMotionMode.InPlace };
             Take(motion, new Vector3(0, 1, 0), Quaternion.identity);
             var (hips, turn) = Take(motion, new Vector3(5, 1, 5), Quaternion.AngleAxis(120, Vector3.up));
             Near.AssertEqual(rig.Root.position, position);
@@ -144,11 +144,55 @@ namespace MotionR1.Tests
         }
 
         [Test]
+        public void AWallStopsACharacterController()
+        {
+            using var rig = new Rig(Random);
+            (rig.Root.position, rig.Root.rotation) = (Vector3.zero, Quaternion.identity);
+            var controller = rig.Root.gameObject.AddComponent<CharacterController>();
+            controller.WallZ = 1;
+            var motion = new RootMotionDriver(rig.Root, 1)
+            {
+                Mode = RootMotionMode.CharacterController,
+                Controller = controller,
+            };
+            for (int step = 0; step <= 3; step++) Take(motion, new Vector3(0, 1, 0.4f * step), Quaternion.identity);
+            Near.AssertEqual(rig.Root.position, new Vector3(0, 0, 1));
+        }
+
+        [Test]
+        public void ACallbackGetsEachStepInTheWorldAndEachTurn()
+        {
+            using var rig = new Rig(Random);
+            (rig.Root.position, rig.Root.rotation) = (Vector3.zero, Quaternion.AngleAxis(90, Vector3.up));
+            var motion = new RootMotionDriver(rig.Root, 2) { Mode = RootMotionMode.Callback };
+            Take(motion, new Vector3(5, 1, 5), Quaternion.identity);
+            var (step, turn) = (Vector3.zero, Quaternion.identity);
+            motion.Moved = (by, with) => (step, turn) = (by, with);
+            Take(motion, new Vector3(5, 1, 6), Quaternion.AngleAxis(30, Vector3.up));
+            Near.AssertEqual(step, new Vector3(2, 0, 0));
+            Near.AssertEqual(turn, Quaternion.AngleAxis(30, Vector3.up));
+            Near.AssertEqual(rig.Root.position, Vector3.zero, "the game moves it");
+        }
+
+        [Test]
+        public void AnotherMotionBeginsWhereTheCharacterStands()
+        {
+            using var rig = new Rig(Random);
+            (rig.Root.position, rig.Root.rotation) = (Vector3.zero, Quaternion.identity);
+            var motion = new RootMotionDriver(rig.Root, 1);
+            Take(motion, new Vector3(0, 1, 0), Quaternion.identity);
+            Take(motion, new Vector3(0, 1, 1), Quaternion.identity);
+            motion.Restart();
+            Take(motion, new Vector3(0, 1, 0), Quaternion.identity);
+            Near.AssertEqual(rig.Root.position, new Vector3(0, 0, 1));
+        }
+
+        [Test]
         public void LyingDownDoesNotSpinTheCharacter()
         {
             using var rig = new Rig(Random);
             rig.Root.rotation = Quaternion.identity;
-            var motion = new RootMotion(rig.Root, 1);
+            var motion = new RootMotionDriver(rig.Root, 1);
             Take(motion, Rig.RestHips, Quaternion.AngleAxis(40, Vector3.up));
             // On its back: the facing points straight up, then wobbles by a degree in all directions.
             for (int direction = 0; direction < 360; direction += 45)
@@ -166,13 +210,13 @@ namespace MotionR1.Tests
             var animator = rig.AddAnimator();
             foreach (var bone in rig.Joints) bone.localRotation = Rig.Turn(Random);  // any pose but the T-pose
             var onScreen = rig.Joints.Select(bone => bone.position).ToArray();
-            var retargeter = new HumanoidRetargeter(animator, WireSkeleton());
+            var retargeter = new HumanoidRetargeter(animator, Rig.Skeleton());
             for (int j = 0; j < onScreen.Length; j++) Near.AssertEqual(rig.Joints[j].position, onScreen[j], "put back");
 
             var frame = new MotionFrame(Rig.Names.Length) { RootPositionM = new Wire.Vector3(0, Rig.RestHipsM, 0) };
             for (int j = 0; j < frame.JointRotations.Length; j++) frame.JointRotations[j] = WireTurn();
             frame.JointRotations[0] = Wire.Quaternion.Identity;
-            retargeter.Apply(frame);
+            retargeter.Apply(frame, 0);
             var local = frame.JointRotations.Select(UnitySpace.Rotation).ToArray();
             var (positions, turned) = Rig.Forward(Rig.RestHips, local);
             rig.AssertStands(positions, turned, rig.Root.position, rig.Root.rotation);
@@ -184,7 +228,7 @@ namespace MotionR1.Tests
             using var rig = new Rig(Random);
             var animator = rig.AddAnimator();
             rig.Joints[0].name = "optimized away";
-            Assert.That(() => new HumanoidRetargeter(animator, WireSkeleton()),
+            Assert.That(() => new HumanoidRetargeter(animator, Rig.Skeleton()),
                 Throws.InvalidOperationException.With.Message.Contains("Optimize Game Objects"));
         }
 
@@ -192,7 +236,7 @@ namespace MotionR1.Tests
         public void AnAnimatorWithoutHumanoidAvatarIsExplained()
         {
             var thing = new GameObject("Thing");
-            Assert.That(() => new HumanoidRetargeter(thing.AddComponent<Animator>(), WireSkeleton()),
+            Assert.That(() => new HumanoidRetargeter(thing.AddComponent<Animator>(), Rig.Skeleton()),
                 Throws.InvalidOperationException.With.Message.Contains("Humanoid"));
             Object.DestroyImmediate(thing);
         }
@@ -202,28 +246,20 @@ namespace MotionR1.Tests
         {
             using var rig = new Rig(Random);
             var animator = rig.AddAnimator();
-            var skeleton = WireSkeleton();
+            var skeleton = Rig.Skeleton();
             skeleton.JointNames[0] = "tail";
             Assert.That(() => new HumanoidRetargeter(animator, skeleton),
                 Throws.InvalidOperationException.With.Message.Contains("tail"));
         }
 
-        static Skeleton WireSkeleton()
-        {
-            var skeleton = new Skeleton { Name = "body22", RestRootHeightM = Rig.RestHipsM };
-            skeleton.JointNames.AddRange(Rig.Names);
-            skeleton.Parents.AddRange(Rig.Parents);
-            return skeleton;
-        }
-
-        static void Step(RootMotion motion, HumanoidPose pose, Vector3 hips, Quaternion[] local)
+        static void Step(RootMotionDriver motion, HumanoidPose pose, Vector3 hips, Quaternion[] local)
         {
             local = local.ToArray();
             motion.Take(ref hips, ref local[0]);
             pose.Apply(hips, local);
         }
 
-        static (Vector3 hips, Quaternion turn) Take(RootMotion motion, Vector3 hips, Quaternion turn)
+        static (Vector3 hips, Quaternion turn) Take(RootMotionDriver motion, Vector3 hips, Quaternion turn)
         {
             motion.Take(ref hips, ref turn);
             return (hips, turn);

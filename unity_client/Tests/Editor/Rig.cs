@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Linq;
+using MotionR1.Core.V1;
 using UnityEngine;
 using Object = UnityEngine.Object;
 using Wire = System.Numerics;
@@ -82,6 +83,17 @@ namespace MotionR1.Tests
         public static Wire.Vector3 Offset(int joint) =>
             new Wire.Vector3(Offsets[joint, 0], Offsets[joint, 1], Offsets[joint, 2]);
 
+        /// <summary>The wire's body.</summary>
+        public static Skeleton Skeleton()
+        {
+            var skeleton = new Skeleton { Name = "body22", RestRootHeightM = RestHipsM };
+            skeleton.JointNames.AddRange(Names);
+            skeleton.Parents.AddRange(Parents);
+            var offsets = Enumerable.Range(0, Names.Length).Select(Offset);
+            skeleton.RestOffsetsM = Streams.Bytes(offsets.SelectMany(o => new[] { o.X, o.Y, o.Z }).ToArray());
+            return skeleton;
+        }
+
         /// <summary>Where forward kinematics puts joints, in Unity's space, the character's root at the
         /// origin.</summary>
         public static (Vector3[] positions, Quaternion[] turned) Forward(Vector3 hips, Quaternion[] local)
@@ -113,7 +125,7 @@ namespace MotionR1.Tests
         /// <summary>Gives the character an Animator whose avatar knows this T-pose.</summary>
         public Animator AddAnimator()
         {
-            var description = new HumanDescription { human = Human().ToArray(), skeleton = Skeleton().ToArray() };
+            var description = new HumanDescription { human = Human().ToArray(), skeleton = Table().ToArray() };
             var animator = Root.gameObject.AddComponent<Animator>();
             animator.avatar = AvatarBuilder.BuildHumanAvatar(Root.gameObject, description);
             return animator;
@@ -141,7 +153,7 @@ namespace MotionR1.Tests
                     };
         }
 
-        IEnumerable<SkeletonBone> Skeleton()
+        IEnumerable<SkeletonBone> Table()
         {
             // The entry of the root bears the name that it had on import, and must not move the character.
             yield return new SkeletonBone { name = "Model", rotation = Quaternion.identity, scale = Vector3.one };

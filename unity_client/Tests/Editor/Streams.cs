@@ -17,6 +17,7 @@ namespace MotionR1.Tests
     {
         public const float RateHz = 20;
         public const int FramesPerCode = 4;
+        public const long FirstCode = 100;
 
         /// <summary>A header of <paramref name="numJoints"/> joints in one chain.</summary>
         public static StreamHeader Header(int numJoints = 1, string wireVersion = MotionClient.WireVersion)
@@ -54,6 +55,8 @@ namespace MotionR1.Tests
             return new FrameChunk
             {
                 FirstFrame = firstFrame,
+                Code = FirstCode + firstFrame / FramesPerCode,
+                NextRoot = new RootPlace { ZM = firstFrame + numFrames },
                 RootPositionsM = Bytes(roots),
                 JointRotations = Bytes(rotations),
                 Contacts = Enumerable.Range(firstFrame, numFrames).Select(frame => (byte)(frame % 16)).ToArray(),

@@ -1,3 +1,4 @@
+using System;
 using UnityEngine;
 
 namespace MotionR1
@@ -9,11 +10,16 @@ namespace MotionR1
         Follow,
         /// <summary>It is left out: place and facing are the game's business.</summary>
         InPlace,
+        /// <summary>A CharacterController beside the Animator walks it, and stops where something is in the way. Gravity
+        /// stays the game's business.</summary>
+        CharacterController,
+        /// <summary>The game is told each step and goes it as it likes, for example with a NavMeshAgent.</summary>
+        Callback,
     }
 
     /// <summary>Splits place and facing off a stream of hips, and moves the character by their change; so whoever else
     /// moves the character, a lift for example, is not undone. In Unity's space.</summary>
-    public sealed class RootMotion
+    public sealed class RootMotionDriver
     {
         // Share of the facing that must be level: below, the character lies and its facing tells nothing.
         const float MinLevel = 0.1f;
@@ -25,11 +31,20 @@ namespace MotionR1
         float _yawDegrees;
 
         /// <summary>Moves <paramref name="root"/>, distances times <paramref name="scale"/>.</summary>
-        public RootMotion(Transform root, float scale) => (_root, _scale) = (root, scale);
+        public RootMotionDriver(Transform root, float scale) => (_root, _scale) = (root, scale);
 
-        /// <summary>Whether the character walks.</summary>
+        /// <summary>Who moves the character.</summary>
         public RootMotionMode Mode { get; set; }
 
+        /// <summary>Goes the steps of <see cref="RootMotionMode.CharacterController"/>.</summary>
+        public CharacterController Controller { get; set; }
+
+        /// <summary>Gets the steps of <see cref="RootMotionMode.Callback"/>: metres in the world, and the turn that is
+        /// multiplied to the character's rotation from the right.</summary>
+        public Action<Vector3, Quaternion> Moved { get; set; }
+
+        /// <summary>Says that another motion begins: its first frame is where the character stands.</summary>
+        public void Restart() => _started = false;
 
         /// <summary>Takes the next frame's hips, moves the character, and leaves what the pose still needs.</summary>
         public void Take(ref Vector3 hips, ref Quaternion turn)
@@ -39,15 +54,33 @@ namespace MotionR1
             bool level = facing.x * facing.x + facing.z * facing.z > MinLevel * MinLevel;
             float before = _started ? _yawDegrees : 0;
             float yawDegrees = level ? Mathf.Atan2(facing.x, facing.z) * Mathf.Rad2Deg : before;
-            if (_started && Mode == RootMotionMode.Follow)
+            if (_started)
             {
                 var step = Quaternion.Inverse(Yaw(_yawDegrees)) * (place - _place);
-                _root.position += _root.rotation * step * _scale;
-                _root.rotation = Quaternion.Normalize(_root.rotation * Yaw(yawDegrees - _yawDegrees));
+                Move(_root.rotation * step * _scale, Yaw(yawDegrees - _yawDegrees));
             }
             (_started, _place, _yawDegrees) = (true, place, yawDegrees);
             hips = new Vector3(0, hips.y, 0);
             turn = Quaternion.Inverse(Yaw(yawDegrees)) * turn;
+        }
+
+        void Move(Vector3 step, Quaternion turn)
+        {
+            switch (Mode)
+            {
+                case RootMotionMode.Follow:
+                    _root.position += step;
+                    break;
+                case RootMotionMode.CharacterController when Controller != null:
+                    Controller.Move(step);
+                    break;
+                case RootMotionMode.Callback:
+                    Moved?.Invoke(step, turn);
+                    return;
+                default:
+                    return;
+            }
+            _root.rotation = Quaternion.Normalize(_root.rotation * turn);
         }
 
         static Quaternion Yaw(float degrees) => Quaternion.AngleAxis(degrees, Vector3.up);
