@@ -32,12 +32,14 @@ namespace MotionR1.Tests
             _log.Clear();
             _transports.Clear();
             Debug.Errors.Clear();
+            Debug.Warnings.Clear();
             _main = new MainThread();
             _rig = new Rig(_random);
             _rig.Root.position = Vector3.zero;
             _rig.Root.rotation = Quaternion.identity;
             _rig.AddAnimator();
             _stream = _rig.Root.gameObject.AddComponent<MotionStream>();
+            _stream.Cache = new MotionCache();
             _stream.PlanReceived.AddListener(plan => _log.Add($"plan {plan.Text}"));
             _stream.Finished.AddListener(summary => _log.Add($"finished {summary.NumFrames}"));
             _stream.Failed.AddListener(error => _log.Add($"failed {error.Code}"));
@@ -82,9 +84,9 @@ namespace MotionR1.Tests
         [Test]
         public void WhatCameBeforeAFailureIsPlayedAndTheFailureIsSaid()
         {
-            Answer(Streams.WebBody(Walk(3).Take(5), "grpc-status: 14\r\ngrpc-message: going down\r\n"));
+            Answer(Streams.WebBody(Walk(3).Take(5), "grpc-status: 13\r\ngrpc-message: going down\r\n"));
             Call("OnEnable");
-            Play(() => _log.Contains("failed Unavailable") && _rig.Root.position.z > 0.5f && !_stream.IsPlaying);
+            Play(() => _log.Contains("failed Internal") && _rig.Root.position.z > 0.5f && !_stream.IsPlaying);
             Near.AssertEqual(_rig.Root.position, new Vector3(0, 0, 11 * 0.05f));
             Assert.That(_log, Has.No.Member("finished 12"));
             Assert.That(Debug.Errors.Single(), Does.Contain("going down").And.Contain("a person walks forward"));
@@ -119,6 +121,7 @@ namespace MotionR1.Tests
         [Test]
         public void ASentenceThatFailsLeavesOnScreenWhatIsThere()
         {
+            _stream.AtEnd = EndOfMotion.Hold;
             Answer(Streams.WebBody(Walk(3).Take(5), null)).HangsAtEnd = true;
             Call("OnEnable");
             Play(() => _rig.Root.position.z > 0.2f);
@@ -167,6 +170,163 @@ namespace MotionR1.Tests
             Assert.That(transport.Request, Is.Null);
         }
 
+        [Test]
+        public void FirstFrameAndBeatsAreSaidWhenTheyAreOnScreen()
+        {
+            _stream.FirstFrame.AddListener(() => _log.Add("first frame"));
+            _stream.BeatStarted.AddListener(beat => _log.Add($"{beat.Text} at {_stream.Recording.Chunks.Count > 0}"));
+            var events = Walk(5);
+            events[1].Plan.Beats.Add(new Beat { Text = "walk", DurationS = 0.5f });
+            events[1].Plan.Beats.Add(new Beat { Text = "stop", DurationS = 0.5f });
+            Answer(Streams.WebBody(events));
+            Call("OnEnable");
+            Play(() => _log.Contains("stop at True"));
+            Assert.That(_log, Is.EqualTo(new[] { "plan 1. walk", "first frame", "walk at True", "stop at True" }));
+            Assert.That(_rig.Root.position.z, Is.InRange(0.5f, 0.6f), "10 frames of 5 cm");
+        }
+
+        [Test]
+        public void AfterTheLastFrameTheRigFadesBackToTheAnimator()
+        {
+            Answer(Streams.WebBody(Walk(5)));
+            Call("OnEnable");
+            Play(() => _log.Contains("finished 20"));
+            var idle = Quaternion.AngleAxis(33, Vector3.up);
+            for (int i = 0; i < 30; i++) Tick(() => _rig.Joints[5].localRotation = idle);
+            Near.AssertEqual(_rig.Joints[5].localRotation, idle);
+            Assert.That(_stream.Origin, Is.EqualTo(MotionOrigin.Idle));
+        }
+
+        [Test]
+        public void WhereFramesAreLateTheRigFadesToTheAnimatorAndComesBack()
+        {
+            var slow = Answer(Streams.WebBody(Walk(5)));
+            slow.WaitsAt = Streams.WebBody(Walk(5).Take(5), null).Length;
+            Call("OnEnable");
+            Play(() => _log.Contains("underrun"));
+            var idle = Quaternion.AngleAxis(33, Vector3.up);
+            for (int i = 0; i < 60; i++) Tick(() => _rig.Joints[5].localRotation = idle);
+            Near.AssertEqual(_rig.Joints[5].localRotation, idle);
+            slow.GoOn();
+            Play(() => _log.Contains("finished 20"), () => _rig.Joints[5].localRotation = idle);
+            Assert.That(Math.Abs(Quaternion.Dot(_rig.Joints[5].localRotation, idle)), Is.LessThan(0.999f));
+        }
+
+        [Test]
+        public void ABrokenStreamIsTakenUpWhereItBroke()
+        {
+            Answer(Streams.WebBody(Walk(5).Take(5), "grpc-status: 14\r\n"));
+            Answer(Model(maxHistoryCodes: 2));
+            Answer(Streams.WebBody(Walk(2, 12)));
+            Call("OnEnable");
+            Play(() => _log.Contains("finished 20"));
+            Near.AssertEqual(_rig.Root.position, new Vector3(0, 0, 19 * 0.05f));
+            var history = Sent(2).History;
+            Assert.That(history.Codes, Is.EqualTo(new[] { Streams.FirstCode + 1, Streams.FirstCode + 2 }));
+            Assert.That(history.Root.ZM, Is.EqualTo(12));
+            Assert.That(_log, Has.None.StartWith("failed"));
+        }
+
+        [Test]
+        public void ServersThatStayAwayAreGivenUp()
+        {
+            Answer(Streams.WebBody(Walk(5).Take(5), "grpc-status: 14\r\n"));
+            Answer(Model(maxHistoryCodes: 2));
+            for (int i = 0; i < 3; i++) Answer(Array.Empty<byte>()).Headers["grpc-status"] = "14";
+            Call("OnEnable");
+            Play(() => _log.Contains("failed Unavailable"));
+            Assert.That(_transports.Count(transport => transport.Request != null), Is.EqualTo(5));
+        }
+
+        [Test]
+        public void ATurnGoesOnFromTheCodesThatAreShown()
+        {
+            _stream.Seed = 9;
+            Answer(Streams.WebBody(Walk(9).Take(11), null)).HangsAtEnd = true;
+            Answer(Model(maxHistoryCodes: 32));
+            Answer(Streams.WebBody(Walk(3, 4 * 3)));
+            Call("OnEnable");
+            Play(() => _rig.Root.position.z > 0.35f);  // frame 7
+            _stream.Steer("a person turns");
+            Play(() => _log.Contains("finished 24"));
+            var sent = Sent(2);
+            // Frame 7 is on screen, so 9 is the first that may be replaced, and 12 the first of a code; the script answers
+            // at once, so nothing has to bridge the time until it does.
+            Assert.That(sent.History.Codes, Is.EqualTo(Enumerable.Range(0, 3).Select(i => Streams.FirstCode + i)));
+            Assert.That(sent.History.Root.ZM, Is.EqualTo(12));
+            Assert.That((sent.Prompt, sent.Seed), Is.EqualTo(("a person turns", 9UL)));
+            Assert.That(_transports[0].ResponseDisposed, Is.True);
+            Near.AssertEqual(_rig.Root.position, new Vector3(0, 0, 23 * 0.05f));
+            Assert.That(_log, Has.No.Member("underrun"));
+        }
+
+        [Test]
+        public void ATurnWithNothingOnScreenIsAFirstSentence()
+        {
+            Answer(Streams.WebBody(Walk(2)));
+            _stream.PlayOnEnable = false;
+            Call("OnEnable");
+            _stream.Steer("a person walks");
+            Play(() => _log.Contains("finished 8"));
+            Assert.That(Sent(0).History, Is.Null);
+        }
+
+        [Test]
+        public void WithoutABridgeTheSameSentenceIsPlayedFromTheCache()
+        {
+            Answer(Streams.WebBody(Walk(5)));
+            Call("OnEnable");
+            Play(() => _log.Contains("finished 20"));
+            float reached = _rig.Root.position.z;
+            Answer(Array.Empty<byte>()).Headers["grpc-status"] = "14";
+            _stream.Say(_stream.Prompt);
+            Play(() => _stream.Origin == MotionOrigin.Cache);
+            Play(() => _rig.Root.position.z > reached + 18.9f * 0.05f);
+            Assert.That(_log, Has.Member("failed Unavailable"));
+
+            // Another sentence was never seen: the Animator goes on.
+            Answer(Array.Empty<byte>()).Headers["grpc-status"] = "14";
+            _stream.Say("a person dances");
+            for (int i = 0; i < 60; i++) Tick();
+            Assert.That(_stream.Origin, Is.EqualTo(MotionOrigin.Idle));
+        }
+
+        [Test]
+        public void BeatsOfOurOwnAreSentAsThePlan()
+        {
+            Answer(Streams.WebBody(Walk(2)));
+            _stream.PlayOnEnable = false;
+            Call("OnEnable");
+            _stream.Say("", new[] { new Beat { Text = "walk", DurationS = 0.4f } });
+            Play(() => _log.Contains("finished 8"));
+            Assert.That(Sent(0).Beats.Single().Text, Is.EqualTo("walk"));
+            Assert.That(Sent(0).Pacing.Mode, Is.EqualTo(PacingMode.Realtime));
+        }
+
+        [Test]
+        public void ACallbackWithoutAnybodyWhoWalksIsWarnedAbout()
+        {
+            Answer(Streams.WebBody(Walk(2)));
+            _stream.RootMotion = RootMotionMode.Callback;
+            Call("OnEnable");
+            Play(() => _log.Contains("finished 8"));
+            Assert.That(Debug.Warnings.Single(), Does.Contain("MoveRoot"));
+            Near.AssertEqual(_rig.Root.position, Vector3.zero);
+        }
+
+        StreamMotionRequest Sent(int call) =>
+            StreamMotionRequest.Parse(_transports[call].Request.Body.AsSpan(GrpcBody.PrefixLength));
+
+        static byte[] Model(int maxHistoryCodes)
+        {
+            var response = new GetModelResponse
+            {
+                Model = new Model { WireVersion = MotionClient.WireVersion },
+                Limits = new Limits { MaxHistoryCodes = maxHistoryCodes },
+            };
+            return GrpcBody.Frame(response).Concat(Streams.WebBody(Array.Empty<MotionEvent>())).ToArray();
+        }
+
         ScriptedTransport Answer(byte[] body)
         {
             var transport = new ScriptedTransport(body, 700);
@@ -176,17 +336,20 @@ namespace MotionR1.Tests
             return transport;
         }
 
-        void Play(Func<bool> until)
+        void Play(Func<bool> until, Action animator = null)
         {
-            for (int i = 0; i < 2000 && !until(); i++) Tick();
+            for (int i = 0; i < 2000 && !until(); i++) Tick(animator);
             Assert.That(until(), Is.True, string.Join(", ", _log));
         }
 
-        void Tick()
+        void Tick() => Tick(null);
+
+        void Tick(Action animator)
         {
             Time.deltaTime = FrameS;
             Time.realtimeSinceStartupAsDouble += FrameS;
             _main.Run();
+            animator?.Invoke();
             Call("LateUpdate");
         }
 
@@ -196,8 +359,8 @@ namespace MotionR1.Tests
             typeof(MotionStream).GetMethod(message, flags).Invoke(_stream, null);
         }
 
-        // 5 cm ahead a frame, every joint at rest.
-        static List<MotionEvent> Walk(int numCodes)
+        // 5 cm ahead a frame, every joint at rest; after a history, from where that ends.
+        static List<MotionEvent> Walk(int numCodes, int after = 0)
         {
             int numJoints = Rig.Names.Length;
             var events = Streams.Complete(numCodes);
@@ -214,7 +377,7 @@ namespace MotionR1.Tests
             {
                 int first = old.Chunk.FirstFrame;
                 old.Chunk = Streams.Chunk(first, numJoints: numJoints);
-                old.Chunk.RootPositionsM = Streams.Bytes(Enumerable.Range(first, Streams.FramesPerCode)
+                old.Chunk.RootPositionsM = Streams.Bytes(Enumerable.Range(after + first, Streams.FramesPerCode)
                     .SelectMany(frame => new[] { 0, Rig.RestHipsM, 0.05f * frame }).ToArray());
             }
             return events;

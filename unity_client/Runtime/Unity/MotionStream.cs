@@ -215,13 +215,13 @@ namespace MotionR1
         // The ladder: stream, the same request's last motion, idle.
         void FallBack(Performance performance)
         {
-            if (performance.HasFrames || performance.IsSteered || !_keepMotions) return;
+            if (_called != performance || performance.HasFrames) return;
+            _called = null;
             try
             {
-                if (!Cache.TryGet(performance.Request, out var motion)) return;
-                var cached = new Performance(performance.Request) { Origin = MotionOrigin.Cache };
-                if (_called == performance) _called = cached;
-                Replay(cached, motion, cached.Call);
+                if (!_keepMotions || !Cache.TryGet(performance.Request, out var motion)) return;
+                _called = new Performance(performance.Request) { Origin = MotionOrigin.Cache };
+                Replay(_called, motion, _called.Call);
             }
             catch (Exception error) when (error is WireFormatException || error is IOException)
             {

@@ -105,6 +105,7 @@ namespace MotionR1.Tests
     {
         readonly byte[] _body;
         readonly int _step;
+        readonly TaskCompletionSource<bool> _goOn = new TaskCompletionSource<bool>();
         int _at;
 
         public ScriptedTransport(byte[] body, int step = int.MaxValue) => (_body, _step) = (body, step);
@@ -115,6 +116,15 @@ namespace MotionR1.Tests
         public Dictionary<string, string> Trailers { get; } = new Dictionary<string, string>();
 
         public bool HangsAtEnd { get; set; }
+
+        /// <summary>Waits there until <see cref="GoOn"/>.</summary>
+        public int WaitsAt { get; set; } = int.MaxValue;
+
+        public void GoOn()
+        {
+            WaitsAt = int.MaxValue;
+            _goOn.SetResult(true);
+        }
 
         public ByteRequest Request { get; private set; }
 
@@ -136,7 +146,8 @@ namespace MotionR1.Tests
 
         public async Task<int> ReadAsync(byte[] buffer, CancellationToken cancellation)
         {
-            int count = Math.Min(Math.Min(_step, buffer.Length), _body.Length - _at);
+            if (_at >= WaitsAt) await _goOn.Task;
+            int count = Math.Min(Math.Min(_step, buffer.Length), Math.Min(WaitsAt, _body.Length) - _at);
             if (count == 0 && HangsAtEnd) await Task.Delay(Timeout.Infinite, cancellation);
             Array.Copy(_body, _at, buffer, 0, count);
             _at += count;

@@ -1,0 +1,152 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading.Tasks;
+using MotionR1.Core;
+using MotionR1.Core.V1;
+using NUnit.Framework;
+
+namespace MotionR1.Tests
+{
+    public class SteeringTests
+    {
+        [Test]
+        public void ATurnForgetsWhatIsNotShownAndCountsOn()
+        {
+            var motion = Recorded(5);
+            var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(2)));
+            var events = All(client => client.SteerAsync(motion, 3, Asked("turn"), 2), transport);
+            var sent = Sent(transport);
+            Assert.That(sent.History.Codes, Is.EqualTo(new[] { Streams.FirstCode + 1, Streams.FirstCode + 2 }));
+            Assert.That(sent.History.Root.ZM, Is.EqualTo(12));
+            Assert.That(events.Where(e => e.Chunk != null).Select(e => e.Chunk.FirstFrame), Is.EqualTo(new[] { 12, 16 }));
+            Assert.That((motion.NumFrames, motion.Chunks.Count, motion.PlanFirstFrame), Is.EqualTo((20, 5, 12)));
+            Assert.That(motion.Codes(), Is.EqualTo(new[] { 0, 1, 2, 0, 1 }.Select(i => Streams.FirstCode + i)));
+            Assert.That((motion.Summary.NumCodes, motion.Summary.NumFrames), Is.EqualTo((5, 20)));
+            Assert.That(RecordedMotion.Parse(motion.ToBytes()).Codes(), Is.EqualTo(motion.Codes()));
+        }
+
+        [Test]
+        public void ATurnAtTheVeryBeginningHasNoHistory()
+        {
+            var motion = Recorded(2);
+            var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(1)));
+            All(client => client.SteerAsync(motion, 0, Asked("turn"), 2), transport);
+            Assert.That(Sent(transport).History, Is.Null);
+            Assert.That(motion.NumFrames, Is.EqualTo(4));
+        }
+
+        [Test]
+        public void ATurnBeyondWhatCameIsRefused()
+        {
+            var motion = Recorded(2);
+            var transport = new ScriptedTransport(Array.Empty<byte>());
+            Assert.That(() => All(client => client.SteerAsync(motion, 3, Asked("turn"), 2), transport),
+                Throws.TypeOf<ArgumentOutOfRangeException>());
+        }
+
+        [Test]
+        public void WhatIsLeftOfThePlanIsAskedForAgain()
+        {
+            var motion = Recorded(3);  // 0.6 s
+            motion.Plan.Beats.Add(new Beat { Text = "walk", DurationS = 0.5f });
+            motion.Plan.Beats.Add(new Beat { Text = "turn", DurationS = 0.4f });
+            motion.Plan.Beats.Add(new Beat { Text = "sit", DurationS = 1 });
+            var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(2)));
+            var request = Asked("walk, turn, sit");
+            request.MaxDurationS = 2;
+            All(client => client.ResumeAsync(motion, request, 32), transport);
+            var sent = Sent(transport);
+            Assert.That(sent.Beats.Select(beat => (beat.Text, beat.DurationS)),
+                Is.EqualTo(new[] { ("turn", 0.3f), ("sit", 1f) }));
+            Assert.That(sent.MaxDurationS, Is.EqualTo(1.4f).Within(1e-6));
+            Assert.That(sent.History.Codes.Count, Is.EqualTo(3));
+            Assert.That(motion.Plan.Beats.Count, Is.EqualTo(3), "the plan is still the whole one");
+            Assert.That(motion.NumFrames, Is.EqualTo(20));
+        }
+
+        [Test]
+        public void OfAPlanThatIsOverTheLastTenthIsLeft()
+        {
+            var motion = Recorded(3);
+            motion.Plan.Beats.Add(new Beat { Text = "walk", DurationS = 0.5f });
+            var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(1)));
+            All(client => client.ResumeAsync(motion, Asked("walk"), 32), transport);
+            Assert.That(Sent(transport).Beats.Select(beat => beat.DurationS), Is.EqualTo(new[] { 0.1f }));
+        }
+
+        [Test]
+        public void APlanComesBeforeAnythingMoves()
+        {
+            var plan = new Plan { Text = "1. wave, 1.0 s" };
+            plan.Beats.Add(new Beat { Text = "wave", DurationS = 1 });
+            var body = GrpcBody.Frame(new PlanMotionResponse { Plan = plan })
+                .Concat(Streams.WebBody(Array.Empty<MotionEvent>())).ToArray();
+            var transport = new ScriptedTransport(body);
+            using var client = new MotionClient(transport);
+            var response = MotionClientTests.Wait(() => client.PlanMotionAsync(new PlanMotionRequest { Prompt = "hi" }));
+            Assert.That(response.Plan.Beats.Single().Text, Is.EqualTo("wave"));
+            Assert.That(transport.Request.Path, Is.EqualTo("/motion_r1.v1.MotionService/PlanMotion"));
+        }
+
+        [Test]
+        public void DetailsOfAFailureAreThereForPrograms()
+        {
+            // google.rpc.Status with BadRequest, RetryInfo, ErrorInfo and a detail of a type that nobody knows.
+            var details = Message(26, Any("BadRequest", Message(10, Text(10, "prompt").Concat(Text(18, "is empty")))))
+                .Concat(Message(26, Any("RetryInfo", Message(10, new byte[] { 8, 2, 16, 128, 202, 181, 238, 1 }))))
+                .Concat(Message(26, Any("ErrorInfo", Text(10, "BELOW_MIN_QUALITY"))))
+                .Concat(Message(26, Any("DebugInfo", Text(10, "x"))));
+            string header = Convert.ToBase64String(details.ToArray()).TrimEnd('=');
+            string trailers = $"grpc-status: 3\r\ngrpc-status-details-bin: {header}\r\n";
+            var body = Streams.WebBody(Array.Empty<MotionEvent>(), trailers);
+            var error = Assert.Throws<RpcException>(() => MotionClientTests.Stream(new ScriptedTransport(body)));
+            Assert.That(error.Details.FieldViolations.Single().Field, Is.EqualTo("prompt"));
+            Assert.That(error.Details.FieldViolations.Single().Description, Is.EqualTo("is empty"));
+            Assert.That(error.Details.RetryAfter.Value.TotalSeconds, Is.EqualTo(2.5).Within(1e-6));
+            Assert.That(error.Details.Reason, Is.EqualTo("BELOW_MIN_QUALITY"));
+        }
+
+        [TestCase("%%%")]
+        [TestCase("CgU")]
+        public void DetailsThatDoNotParseAreInternal(string header)
+        {
+            string trailers = $"grpc-status: 3\r\ngrpc-status-details-bin: {header}\r\n";
+            var body = Streams.WebBody(Array.Empty<MotionEvent>(), trailers);
+            Assert.That(() => MotionClientTests.Stream(new ScriptedTransport(body)),
+                Fails.With(StatusCode.Internal, "do not parse"));
+        }
+
+        static IEnumerable<byte> Any(string type, IEnumerable<byte> value) =>
+            Text(10, "type.googleapis.com/google.rpc." + type).Concat(Message(18, value));
+
+        static IEnumerable<byte> Text(byte tag, string text) => Message(tag, text.Select(c => (byte)c));
+
+        static IEnumerable<byte> Message(byte tag, IEnumerable<byte> content) =>
+            new[] { tag, (byte)content.Count() }.Concat(content);
+
+        static StreamMotionRequest Asked(string prompt) => new StreamMotionRequest { Prompt = prompt, Seed = 3 };
+
+        static StreamMotionRequest Sent(ScriptedTransport transport) =>
+            StreamMotionRequest.Parse(transport.Request.Body.AsSpan(GrpcBody.PrefixLength));
+
+        static RecordedMotion Recorded(int numCodes)
+        {
+            var motion = new RecordedMotion();
+            foreach (var next in Streams.Complete(numCodes)) motion.Add(next);
+            return motion;
+        }
+
+        static List<MotionEvent> All(Func<MotionClient, IAsyncEnumerable<MotionEvent>> call, IByteTransport transport)
+        {
+            async Task<List<MotionEvent>> Read()
+            {
+                using var client = new MotionClient(transport);
+                var events = new List<MotionEvent>();
+                await foreach (var next in call(client)) events.Add(next);
+                return events;
+            }
+            return MotionClientTests.Wait(Read);
+        }
+    }
+}
