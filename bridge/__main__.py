@@ -1,4 +1,4 @@
-"""python -m bridge serve | generate | convert | demo | doctor"""
+"""python -m bridge serve | generate | convert | demo | doctor | token"""
 
 import argparse
 import dataclasses
@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bridge.logs import configure
+
 if TYPE_CHECKING:
     from bridge.client import Received
     from bridge.server import Running, ServeConfig
     from bridge.stubs.motion_pb2 import QualityReport, StreamMotionRequest
 
-GRPC_PORT, WEB_PORT = 50051, 50052
+GRPC_PORT, WEB_PORT, METRICS_PORT = 50051, 50052, 9464
 
 MEASURE_ROWS = {
     "foot_skate_m_s": "foot skate",
@@ -30,10 +32,8 @@ MEASURE_ROWS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 2 for what the user can mend, 1 for a doctor who found something."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.INFO if options.command == "serve" else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    level = logging.DEBUG if options.verbose else logging.INFO if options.command == "serve" else logging.WARNING
+    configure(level, getattr(options, "log_format", "text"))
     try:
         return options.run(options)
     except (ValueError, OSError, ImportError) as error:
@@ -52,12 +52,12 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="answer gRPC and gRPC-Web until SIGTERM or SIGINT")
     _add_bundle(serve, positional=True)
-    serve.add_argument("--port", type=int, default=GRPC_PORT, help="gRPC; 0 picks a free one (default %(default)s)")
-    serve.add_argument("--web-port", type=int, default=WEB_PORT, help="gRPC-Web; 0 picks one (default %(default)s)")
-    serve.add_argument("--max-streams", type=int, default=10, help="streams at once (default %(default)s)")
-    serve.add_argument("--max-duration-s", type=float, default=10.0, help="longest motion (default %(default)s)")
-    serve.add_argument("--grace-s", type=float, default=10.0, help="time to end after SIGTERM (default %(default)s)")
+    _add_serving(serve)
     serve.set_defaults(run=_serve)
+
+    token = commands.add_parser("token", help="make a bearer token, and the line of the server's file that admits it")
+    token.add_argument("name", help="who will call with it, one word; the server's log names it")
+    token.set_defaults(run=_token)
 
     generate = commands.add_parser("generate", help="act out one sentence and write it to files")
     generate.add_argument("prompt", help="what the character does")
@@ -92,6 +92,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_serving(serve: argparse.ArgumentParser) -> None:
+    """Options of serve: fields of `ServeConfig`, whose docstrings say more."""
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    serve.add_argument("--port", type=int, default=GRPC_PORT, help="gRPC; 0 picks a free one (default %(default)s)")
+    serve.add_argument("--web-port", type=int, default=WEB_PORT, help="gRPC-Web; 0 picks one (default %(default)s)")
+    serve.add_argument("--cors-origin", action="append", default=[], help="origin whose pages may call; repeatable")
+    serve.add_argument("--metrics-host", default="127.0.0.1", help="of /metrics and /healthz (default %(default)s)")
+    serve.add_argument("--metrics-port", type=int, help=f"/metrics and /healthz, say {METRICS_PORT}; 0 picks one")
+    serve.add_argument("--max-streams", type=int, default=10, help="streams at once (default %(default)s)")
+    serve.add_argument("--max-queue", type=int, default=0, help="calls that wait for a stream (default %(default)s)")
+    serve.add_argument("--max-wait-s", type=float, default=2.0, help="longest wait (default %(default)s)")
+    serve.add_argument("--max-duration-s", type=float, default=10.0, help="longest motion (default %(default)s)")
+    serve.add_argument("--max-idle-s", type=float, default=30.0, help="end who stops reading (default %(default)s)")
+    serve.add_argument("--grace-s", type=float, default=10.0, help="time to end after SIGTERM (default %(default)s)")
+    serve.add_argument("--tls-certificate", type=Path, help="PEM; read again when it changes")
+    serve.add_argument("--tls-key", type=Path, help="PEM")
+    serve.add_argument("--tls-client-ca", type=Path, help="PEM of the roots whose clients may connect (mutual TLS)")
+    serve.add_argument("--tokens", type=Path, help="file of hashed bearer tokens; read again when it changes")
+    serve.add_argument("--insecure", action="store_true", help="any --host without TLS and tokens: a proxy has them")
+    serve.add_argument("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
+    serve.add_argument("--log-prompts", action="store_true", help="write prompts to the log")
+
+
 def _add_bundle(parser: argparse.ArgumentParser, positional: bool) -> None:
     if positional:
         parser.add_argument("bundle", nargs="?", type=Path, help="folder that python -m export wrote")
@@ -116,25 +139,52 @@ def _serve(options: argparse.Namespace) -> int:
 
     config = dataclasses.replace(
         _config(options, options.port, options.web_port),
+        host=options.host,
+        cors_origins=tuple(options.cors_origin),
+        ops_host=options.metrics_host,
+        ops_port=options.metrics_port,
         max_streams=options.max_streams,
+        max_queue=options.max_queue,
+        max_wait_s=options.max_wait_s,
         max_duration_s=options.max_duration_s,
+        max_idle_s=options.max_idle_s,
         grace_s=options.grace_s,
+        tls_certificate=options.tls_certificate,
+        tls_key=options.tls_key,
+        tls_client_ca=options.tls_client_ca,
+        tokens=options.tokens,
+        insecure=options.insecure,
+        log_prompts=options.log_prompts,
     )
+
+    scheme = "https" if options.tls_certificate else "http"
 
     def started(server: "Running") -> None:
         print(
             f"serving {server.model_id} on {server.provider}: "
-            f"gRPC {server.grpc_address}, gRPC-Web http://{server.web_address}",
+            f"gRPC {server.grpc_address}, gRPC-Web {scheme}://{server.web_address}"
+            + (f", metrics http://{server.ops_address}/metrics" if server.ops_address else ""),
             flush=True,
         )
 
     async def run() -> None:
-        stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+        stopping, reloading, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopping.set))
-        await serve(config, started, stopping)
+        if hasattr(signal, "SIGHUP"):  # Not on Windows.
+            signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reloading.set))
+        await serve(config, started, stopping, reloading)
 
     asyncio.run(run())
+    return 0
+
+
+def _token(options: argparse.Namespace) -> int:
+    from bridge.tokens import make_token
+
+    token, line = make_token(options.name)
+    print(f"give to the client, it is shown only now: {token}")
+    print(f"add to the server's --tokens file:        {line}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """The motion decoder: codes and a state go in, frames and the next state come out."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,12 @@ class DecoderState:
         return RootPlace(*self.root[0].tolist())
 
     def at(self, place: RootPlace) -> "DecoderState":
-        """The same, but the next frame begins at a place."""
-        return replace(self, root=np.array([[place.x_m, place.z_m, place.yaw_rad]], np.float32))
+        """The same, but the next frame begins at a place. The joints of the last frames turn with the body."""
+        turn = place.yaw_rad - self.place.yaw_rad
+        x, y, z = np.moveaxis(self.past_joints_m.astype(np.float64), -1, 0)
+        turned = (x * math.cos(turn) + z * math.sin(turn), y, z * math.cos(turn) - x * math.sin(turn))
+        root = np.array([[place.x_m, place.z_m, place.yaw_rad]], np.float32)
+        return DecoderState(self.conv, root, np.stack(turned, axis=-1).astype(np.float32))
 
 
 class Decoder:

@@ -1,4 +1,4 @@
-"""Runs the bridge: gRPC on one port, gRPC-Web on another, both on the loopback interface."""
+"""Runs the bridge: gRPC, gRPC-Web and metrics on a port each, on the loopback interface unless told otherwise."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import math
 import os
 import queue
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,45 +17,20 @@ from pathlib import Path
 import grpc
 from aiohttp import web
 
-from bridge.grpc_server import OPTIONS, add_services
+from bridge.certificates import Certificates
+from bridge.config import DEFAULT_BUNDLE, LOOPBACK, ServeConfig
+from bridge.grpc_server import add_services, make_server, set_serving
+from bridge.metrics import Metrics
+from bridge.ops import ops_application
 from bridge.service import MotionService
 from bridge.stream import MotionModel
+from bridge.tokens import Tokens
 from bridge.web import application
 from python_core.contract.bundle import BundleError
 
+__all__ = ["DEFAULT_BUNDLE", "Running", "ServeConfig", "check_bundle_exists", "check_port", "running", "serve"]
+
 logger = logging.getLogger(__name__)
-
-HOST = "127.0.0.1"
-DEFAULT_BUNDLE = Path(__file__).parent / "default_bundle"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeConfig:
-    """How a server runs."""
-
-    bundle: Path = DEFAULT_BUNDLE
-    """Folder that python -m export wrote."""
-
-    port: int = 50051
-    """gRPC; 0 picks a free one."""
-
-    web_port: int | None = 50052
-    """gRPC-Web over HTTP/1.1; 0 picks a free one, None serves none."""
-
-    provider: str = "auto"
-    """Where ONNX Runtime runs: auto, cpu, cuda or tensorrt."""
-
-    num_threads: int = 1
-    """Threads of one step of a graph; 0 is one a core. Streams run side by side, so one each is best for many."""
-
-    max_streams: int = 10
-    """Streams at once; one more is refused with RESOURCE_EXHAUSTED."""
-
-    max_duration_s: float = 10.0
-    """Longest motion that a request may ask for."""
-
-    grace_s: float = 10.0
-    """How long running streams may go on after SIGTERM or SIGINT."""
 
 
 @dataclass(frozen=True)
@@ -68,32 +44,37 @@ class Running:
     """Of gRPC, HOST:PORT."""
     web_address: str | None
     """Of gRPC-Web, HOST:PORT."""
+    ops_address: str | None
+    """Of /metrics and /healthz, HOST:PORT."""
+    reload: Callable[[], None]
+    """Load the bundle's folder again, as on SIGHUP; any thread may call it."""
 
 
-def check_port(port: int, option: str) -> None:
+def check_port(port: int, option: str, host: str = LOOPBACK) -> None:
     """See whether a port can be had.
 
     Args:
         port: 0 always can.
         option: The option that chooses it, for the error.
+        host: Of which address.
 
     Raises:
         ValueError: It is in use, or not ours to use.
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"{option} must be 0 to 65535, got {port}")
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         if os.name == "posix":  # As the servers do, TIME_WAIT is not in use; elsewhere the option means to share.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
             probe.listen()
         except OSError as error:
             reason = {errno.EADDRINUSE: "is in use", errno.EACCES: "needs more rights"}.get(
                 error.errno or 0, str(error)
             )
             raise ValueError(
-                f"port {port} on {HOST} {reason}; stop what uses it, "
+                f"port {port} on {host} {reason}; stop what uses it, "
                 f"or choose another with {option} (0 picks a free one)"
             ) from error
 
@@ -111,59 +92,81 @@ def check_bundle_exists(folder: Path) -> None:
         )
 
 
-async def serve(config: ServeConfig, started: Callable[[Running], None], stopping: asyncio.Event) -> None:
+async def serve(
+    config: ServeConfig,
+    started: Callable[[Running], None],
+    stopping: asyncio.Event,
+    reloading: asyncio.Event | None = None,
+) -> None:
     """Serve until `stopping` is set, then let running streams end within `grace_s`.
+
+    Health answers NOT_SERVING while the model loads and while streams end.
 
     Args:
         config: How.
         started: Called once, when requests are answered.
         stopping: Ends the server.
+        reloading: Loads the bundle's folder again. No stream is dropped; a bundle that does not load leaves the old
+            one serving.
 
     Raises:
-        ValueError: A port is in use, the bundle does not verify, the provider does not load.
+        ValueError: An option cannot work, a port is in use, the bundle does not verify, the provider does not load.
     """
-    check_port(config.port, "--port")
-    if config.web_port is not None:
-        check_port(config.web_port, "--web-port")
-    if config.web_port == config.port != 0:
-        raise ValueError(f"--port and --web-port must differ, both are {config.port}")
-    if config.max_streams < 1:
-        raise ValueError(f"--max-streams must be 1 or more, got {config.max_streams}")
-    if config.num_threads < 0:
-        raise ValueError(f"--threads must be 0 (one a core) or more, got {config.num_threads}")
-    if not 0 <= config.grace_s < math.inf:
-        raise ValueError(f"--grace-s must be a number of seconds, 0 or more, got {config.grace_s:g}")
+    config.check()
+    ports = (("--port", config.port, config.host), ("--web-port", config.web_port, config.host))
+    for option, port, host in (*ports, ("--metrics-port", config.ops_port, config.ops_host)):
+        if port is not None:
+            check_port(port, option, host)
     check_bundle_exists(config.bundle)
-    model = await asyncio.to_thread(_load, config)
-    if not model.code_duration_s <= config.max_duration_s < math.inf:
-        raise ValueError(
-            f"--max-duration-s must be a number of seconds, {model.code_duration_s:g} or more, "
-            f"got {config.max_duration_s:g}"
-        )
-    service = MotionService(model, config.max_duration_s, config.max_streams)
-    server = grpc.aio.server(options=OPTIONS)
-    health = await add_services(server, service)
-    runner = web.AppRunner(
-        application(service), handler_cancellation=True, access_log=None, shutdown_timeout=config.grace_s
+    tokens = Tokens(config.tokens) if config.tokens is not None else None
+    certificates = None
+    if config.tls_certificate is not None and config.tls_key is not None:
+        certificates = Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca)
+    metrics = Metrics()
+    service = MotionService(config, metrics)
+    server = make_server(service, tokens)
+    health = await add_services(server, service, config.max_idle_s)
+    web_runner = web.AppRunner(
+        application(service, tokens, config.cors_origins, config.max_idle_s),
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=config.grace_s,
     )
-    await runner.setup()
+    ops_runner = web.AppRunner(ops_application(metrics), access_log=None)
+    loop = asyncio.get_running_loop()
+    reloading = reloading or asyncio.Event()
+    reloads: asyncio.Task[None] | None = None
     try:
-        port = _bind(server, config.port)
+        await set_serving(health, False)
+        port = _bind(server, config, certificates)
         await server.start()
-        web_port = await _start_web(runner, config.web_port) if config.web_port is not None else None
+        ops_address = await _start_http(ops_runner, config.ops_host, config.ops_port, "--metrics-port", None)
+        model = await asyncio.to_thread(_load, config)
+        service.replace(model)
+        context = certificates.context() if certificates is not None else None
+        web_address = await _start_http(web_runner, config.host, config.web_port, "--web-port", context)
+        await set_serving(health, True)
+        reloads = asyncio.create_task(_reload_when_asked(config, service, reloading))
         started(
             Running(
                 model_id=model.bundle.manifest.model_id,
                 provider=model.engine.provider,
-                grpc_address=f"{HOST}:{port}",
-                web_address=None if web_port is None else f"{HOST}:{web_port}",
+                grpc_address=_address(config.host, port),
+                web_address=web_address,
+                ops_address=ops_address,
+                reload=lambda: loop.call_soon_threadsafe(reloading.set) and None,
             )
         )
         await stopping.wait()
         logger.info("stopping; %d streams have %g s to end", service.num_streams, config.grace_s)
+        service.drain()
         await health.enter_graceful_shutdown()
     finally:
-        await asyncio.gather(server.stop(config.grace_s), runner.cleanup())
+        if reloads is not None:
+            reloads.cancel()
+            await asyncio.wait([reloads])
+        await asyncio.gather(server.stop(config.grace_s), web_runner.cleanup())
+        await ops_runner.cleanup()
         service.close()
 
 
@@ -203,25 +206,62 @@ def running(config: ServeConfig) -> Iterator[Running]:
 
 def _load(config: ServeConfig) -> MotionModel:
     model = MotionModel(config.bundle, config.provider, config.num_threads)
-    model.warm_up()
+    try:
+        model.warm_up()
+        if not model.code_duration_s <= config.max_duration_s < math.inf:
+            raise ValueError(
+                f"--max-duration-s must be a number of seconds, {model.code_duration_s:g} or more, "
+                f"got {config.max_duration_s:g}"
+            )
+    except BaseException:
+        model.close()
+        raise
     return model
 
 
-def _bind(server: grpc.aio.Server, port: int) -> int:
+async def _reload_when_asked(config: ServeConfig, service: MotionService, reloading: asyncio.Event) -> None:
+    while True:
+        await reloading.wait()
+        reloading.clear()
+        try:
+            model = await asyncio.to_thread(_load, config)
+        except Exception as error:  # Whatever is wrong with the new bundle, the old one serves.
+            service.metrics.reloads.labels("refused").inc()
+            logger.error("the bundle was not loaded again, the old one serves on: %s", error)
+        else:
+            service.replace(model)
+            service.metrics.reloads.labels("loaded").inc()
+            logger.info("serving %s, revision %s", model.bundle.manifest.model_id, model.bundle.revision[:12])
+
+
+def _bind(server: grpc.aio.Server, config: ServeConfig, certificates: Certificates | None) -> int:
+    address = _address(config.host, config.port)
     try:
-        return server.add_insecure_port(f"{HOST}:{port}")
+        if certificates is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, certificates.server_credentials())
     except RuntimeError as error:
         raise ValueError(
-            f"port {port} on {HOST} was taken meanwhile ({error}); choose another with --port (0 picks a free one)"
+            f"port {config.port} on {config.host} was taken meanwhile ({error}); "
+            "choose another with --port (0 picks a free one)"
         ) from error
 
 
-async def _start_web(runner: web.AppRunner, port: int) -> int:
-    site = web.TCPSite(runner, HOST, port)
+async def _start_http(
+    runner: web.AppRunner, host: str, port: int | None, option: str, context: ssl.SSLContext | None
+) -> str | None:
+    if port is None:
+        return None
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, ssl_context=context)
     try:
         await site.start()
     except OSError as error:
         raise ValueError(
-            f"port {port} on {HOST} was taken meanwhile ({error}); choose another with --web-port (0 picks a free one)"
+            f"port {port} on {host} was taken meanwhile ({error}); choose another with {option} (0 picks a free one)"
         ) from error
-    return runner.addresses[0][1]
+    return _address(host, runner.addresses[0][1])
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

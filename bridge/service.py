@@ -1,88 +1,148 @@
 """The rpcs, without a transport: messages in, messages out, failures as a `StatusError`."""
 
 import asyncio
+import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import DecodeError, Message
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 
 from bridge import wire
-from bridge.request import MAX_PROMPT_CODE_POINTS, Limits, RequestError, Violation, read_request
-from bridge.stream import Chunk, MotionModel, Planned
+from bridge.admission import RETRY_DELAY_S, Admission
+from bridge.config import MAX_REQUEST_BYTES, ServeConfig
+from bridge.metrics import Metrics, StreamTimes
+from bridge.pacing import Pacer, Pacing
+from bridge.request import (
+    MAX_BEST_OF,
+    MAX_DECODE_CODES,
+    MAX_HISTORY_CODES,
+    MAX_LEAD_S,
+    MAX_PROMPT_CODE_POINTS,
+    Limits,
+    MotionRequest,
+    StreamRequest,
+    read_decode_request,
+    read_plan_request,
+    read_stream_request,
+)
+from bridge.status import SERVICE, QualityError, StatusError, reason, retry_after, to_status
+from bridge.stream import Chunk, Event, MotionModel, Planned, Summary
 from bridge.stubs import motion_pb2
-from python_core.contract.bundle import BundleError
-from python_core.contract.plan import PlanError
-from python_core.contract.prompt import PromptError
+from python_core.contract.plan import MAX_BEATS, PlanError
 from python_core.contract.vocabulary import ReplyError
 
 logger = logging.getLogger(__name__)
 
-SERVICE = motion_pb2.DESCRIPTOR.services_by_name["MotionService"].full_name
-RETRY_DELAY_S = 1
-MAX_QUOTED = 300
-"""Characters of a malformed reply that an error quotes."""
+_Answer = Callable[[Any, "Call"], AsyncGenerator[Message]]
 
 
-_Call = Callable[[Any], AsyncGenerator[Message]]
+@dataclass(eq=False)
+class Call:
+    """One call, for the log."""
+
+    method: str
+    caller: str = ""
+    """Whose token it came with; empty where none is needed."""
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    began_s: float = field(default_factory=time.monotonic)
+    num_chunks: int = 0
+    ended: str = "cancelled"
 
 
-class StatusError(Exception):
-    """A call that failed, as gRPC says it: a code, one clear sentence, typed details."""
+@dataclass(eq=False)
+class _Loaded:
+    """A model and the streams that use it; the last of them closes it once another one has taken its place."""
 
-    def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
-        super().__init__(message)
-        self.code, self.message, self.details = code, message, details
-
-    def proto(self) -> status_pb2.Status:
-        """As it travels in the trailer `grpc-status-details-bin`."""
-        packed = []
-        for detail in self.details:
-            packed.append(any_pb2.Any())
-            packed[-1].Pack(detail)
-        return status_pb2.Status(code=self.code.value[0], message=self.message, details=packed)
+    model: MotionModel
+    described: motion_pb2.Model
+    limits: Limits
+    num_streams: int = 0
+    replaced: bool = False
 
 
 class MotionService:
-    """GetModel and StreamMotion over one open model.
+    """The rpcs over one open model at a time. Until it has one, and while it drains, it answers UNAVAILABLE.
 
     Args:
-        model: The model, warmed up.
-        max_duration_s: Longest motion that a request may ask for.
-        max_streams: Streams at once; one more is refused.
+        config: Limits, and what to log.
+        metrics: What counts.
     """
 
-    def __init__(self, model: MotionModel, max_duration_s: float, max_streams: int) -> None:
-        self._model, self._max_streams = model, max_streams
-        self._limits = Limits(max_duration_s, model.code_duration_s)
-        self._num_streams = 0
-        self._described = wire.model(model)
-        self._calls: dict[str, tuple[type[Message], _Call]] = {
+    def __init__(self, config: ServeConfig, metrics: Metrics) -> None:
+        self._config, self._metrics = config, metrics
+        self._admission = Admission(config.max_streams, config.max_queue, config.max_wait_s, metrics)
+        self._loaded: _Loaded | None = None
+        self._draining = False
+        self._calls: dict[str, tuple[type[Message], _Answer]] = {
             "GetModel": (motion_pb2.GetModelRequest, self._get_model),
+            "PlanMotion": (motion_pb2.PlanMotionRequest, self._plan_motion),
             "StreamMotion": (motion_pb2.StreamMotionRequest, self._stream_motion),
+            "DecodeMotion": (motion_pb2.DecodeMotionRequest, self._decode_motion),
         }
 
     @property
     def num_streams(self) -> int:
         """Streams that are running."""
-        return self._num_streams
+        return self._admission.num_streams
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the rpcs."""
+        return tuple(self._calls)
+
+    @property
+    def metrics(self) -> Metrics:
+        """What this service counts."""
+        return self._metrics
+
+    def replace(self, model: MotionModel) -> None:
+        """Serve a model, warmed up, from the next call on; running streams end on the one that they began with.
+
+        The service closes its models.
+        """
+        limits = Limits(self._config.max_duration_s, model.code_duration_s, model.bundle.manifest.tokens.num_codes)
+        old, self._loaded = self._loaded, _Loaded(model, wire.model(model), limits)
+        self._metrics.ready.set(not self._draining)
+        if old is not None:
+            old.replaced = True
+            if not old.num_streams:
+                old.model.close()
+
+    def drain(self) -> None:
+        """Take no new calls; running ones go on."""
+        self._draining = True
+        self._metrics.ready.set(0)
 
     def close(self) -> None:
         """Close the model; call it when no stream runs."""
-        self._model.close()
+        if self._loaded is not None:
+            self._loaded.model.close()
 
-    def call(self, method: str, data: bytes) -> AsyncGenerator[Message]:
+    def _ready(self) -> _Loaded:
+        if self._loaded is not None and not self._draining:
+            return self._loaded
+        doing, name = ("stopping", "DRAINING") if self._draining else ("loading its model", "LOADING")
+        raise StatusError(
+            grpc.StatusCode.UNAVAILABLE,
+            f"this server is {doing}; ask another replica, or try again in {RETRY_DELAY_S:g} s",
+            retry_after(RETRY_DELAY_S),
+            reason(name),
+        )
+
+    def call(self, method: str, data: bytes, caller: str = "") -> AsyncGenerator[Message]:
         """The responses of an rpc. Closing or cancelling them stops the work within one step.
 
         Args:
             method: Name of the rpc.
             data: The request, serialised.
+            caller: Whose token it came with, for the log.
 
         Raises:
             StatusError: The call failed, at once or while iterating; nothing else leaves here but cancellation.
@@ -99,93 +159,196 @@ class MotionService:
                 f"the {len(data)} bytes of the request are no {kind.DESCRIPTOR.full_name}; "
                 f"this server speaks wire version {wire.WIRE_VERSION}",
             ) from error
-        return answer(message)
+        return answer(message, Call(method, caller))
 
-    async def _get_model(self, _: motion_pb2.GetModelRequest) -> AsyncGenerator[motion_pb2.GetModelResponse]:
+    async def _get_model(self, _: motion_pb2.GetModelRequest, call: Call) -> AsyncGenerator[Message]:
         yield motion_pb2.GetModelResponse(
-            model=self._described,
+            model=self._ready().described,
             limits=motion_pb2.Limits(
-                max_prompt_code_points=MAX_PROMPT_CODE_POINTS, max_duration_s=self._limits.max_duration_s
+                max_prompt_code_points=MAX_PROMPT_CODE_POINTS,
+                max_duration_s=self._config.max_duration_s,
+                max_history_codes=MAX_HISTORY_CODES,
+                max_decode_codes=MAX_DECODE_CODES,
+                max_beats=MAX_BEATS,
+                max_best_of=MAX_BEST_OF,
+                max_lead_s=MAX_LEAD_S,
+                max_request_bytes=MAX_REQUEST_BYTES,
+                max_streams=self._config.max_streams,
+                max_idle_s=self._config.max_idle_s,
             ),
         )
 
-    async def _stream_motion(
-        self, message: motion_pb2.StreamMotionRequest
-    ) -> AsyncGenerator[motion_pb2.StreamMotionResponse]:
-        began, request_id = time.monotonic(), uuid.uuid4().hex[:12]
-        if self._num_streams >= self._max_streams:
-            raise self._full(request_id)
-        self._num_streams += 1
-        num_chunks, ended = 0, "cancelled"
-        try:
-            request = read_request(message, self._limits, self._model.bundle.manifest.sampling)
-            events = self._model.perform(request)
-            yield wire.header(self._described, request_id, request.seed)
-            first_frame_ms = last_frame_ms = 0.0
-            async with aclosing(events):
-                async for event in events:
-                    if isinstance(event, Planned):
-                        yield wire.plan(event)
-                    elif isinstance(event, Chunk):
-                        last_frame_ms = 1000 * (time.monotonic() - began)
-                        first_frame_ms = first_frame_ms or last_frame_ms
-                        num_chunks += 1
+    async def _plan_motion(self, message: motion_pb2.PlanMotionRequest, call: Call) -> AsyncGenerator[Message]:
+        with self._told(call, message.prompt):
+            ready = self._ready()
+            read_plan_request(message, ready.limits, ready.model.bundle.manifest.sampling)
+            async with self._place(call) as loaded:
+                request = read_plan_request(message, loaded.limits, loaded.model.bundle.manifest.sampling)
+                planned = await loaded.model.plan(request)
+                response = motion_pb2.PlanMotionResponse(
+                    plan=wire.plan(planned),
+                    request_id=call.request_id,
+                    num_reasoning_tokens=planned.num_tokens,
+                )
+            self._metrics.tokens.labels("reasoning").inc(planned.num_tokens)
+            call.ended = "planned"
+            yield response
+
+    async def _stream_motion(self, message: motion_pb2.StreamMotionRequest, call: Call) -> AsyncGenerator[Message]:
+        with self._told(call, message.prompt):
+            # Before a place is asked for: what cannot be served must not wait for one.
+            ready = self._ready()
+            read_stream_request(message, ready.limits, ready.model.bundle.manifest.sampling)
+            async with self._place(call) as loaded:
+                request = read_stream_request(message, loaded.limits, loaded.model.bundle.manifest.sampling)
+                motion, num_takes = request.motion, 1
+                events = loaded.model.perform(motion)
+                header = wire.header(loaded.described, call.request_id, motion.seed, request.pacing)
+                yield motion_pb2.StreamMotionResponse(event=header)
+                if request.best_of > 1 or request.min_quality > 0:
+                    motion, taken = await _best_take(loaded.model, request)
+                    events, num_takes = _replay(taken), request.best_of
+                reasoning = "given" if motion.beats is not None else "on" if motion.reasoning else "off"
+                times = StreamTimes(self._metrics, call.began_s, reasoning)
+                sent = self._send(call, loaded, events, request.pacing, times, motion.seed, num_takes)
+                async with aclosing(sent):
+                    async for event in sent:
+                        yield motion_pb2.StreamMotionResponse(event=event)
+
+    async def _decode_motion(self, message: motion_pb2.DecodeMotionRequest, call: Call) -> AsyncGenerator[Message]:
+        with self._told(call, ""):
+            read_decode_request(message, self._ready().limits)
+            async with self._place(call) as loaded:
+                request = read_decode_request(message, loaded.limits)
+                events = loaded.model.decode(request.codes, request.history)
+                header = wire.header(loaded.described, call.request_id, 0, request.pacing)
+                yield motion_pb2.DecodeMotionResponse(event=header)
+                times = StreamTimes(self._metrics, call.began_s, "none")
+                async with aclosing(self._send(call, loaded, events, request.pacing, times, 0, 0)) as sent:
+                    async for event in sent:
+                        yield motion_pb2.DecodeMotionResponse(event=event)
+
+    async def _send(
+        self,
+        call: Call,
+        loaded: _Loaded,
+        events: AsyncGenerator[Event],
+        pacing: Pacing,
+        times: StreamTimes,
+        seed: int,
+        num_takes: int,
+    ) -> AsyncGenerator[motion_pb2.MotionEvent]:
+        """The events of a motion as messages, each when it is due."""
+        pacer, frame_rate_hz = Pacer(pacing), loaded.described.frame_rate_hz
+        num_levels = loaded.model.bundle.manifest.tokens.num_levels
+        async with aclosing(events):
+            async for event in events:
+                match event:
+                    case Planned():
+                        yield motion_pb2.MotionEvent(plan=wire.plan(event))
+                    case Chunk():
+                        await pacer.wait(event.first_frame / frame_rate_hz)
+                        times.sent(event.first_frame / frame_rate_hz)
+                        call.num_chunks += 1
+                        if num_takes:
+                            self._metrics.tokens.labels("motion").inc(num_levels)
                         yield wire.chunk(event)
-                    else:
-                        ended = event.stop.value
-                        yield wire.summary(event, first_frame_ms, last_frame_ms)
+                    case Summary():
+                        call.ended = event.stop.value
+                        self._metrics.tokens.labels("reasoning").inc(event.num_reasoning_tokens)
+                        self._metrics.quality.labels(event.quality.verdict.name.lower()).inc()
+                        yield wire.summary(event, times.first_frame_ms, times.last_frame_ms, seed, num_takes)
+
+    @asynccontextmanager
+    async def _place(self, call: Call) -> AsyncIterator[_Loaded]:
+        """A place among the streams, and the model that serves it, which stays open until the stream ends."""
+        async with self._admission.stream(call.request_id):
+            self._metrics.streams_accepted.inc()
+            loaded = self._ready()
+            loaded.num_streams += 1
+            try:
+                yield loaded
+            finally:
+                loaded.num_streams -= 1
+                if loaded.replaced and not loaded.num_streams:
+                    loaded.model.close()
+
+    @contextmanager
+    def _told(self, call: Call, prompt: str) -> Iterator[None]:
+        """Turn what fails into a status, and write one line to the log when the call ends."""
+        try:
+            yield
         except (asyncio.CancelledError, GeneratorExit):
+            if call.ended == "cancelled":
+                self._metrics.streams_cancelled.inc()
             raise
         except Exception as error:
-            status = to_status(error, request_id)
-            ended = f"{status.code.name}: {status.message}"
+            status = to_status(error, call.request_id)
+            call.ended = f"{status.code.name}: {status.message if self._config.log_prompts else _first_word(status)}"
+            self._metrics.streams_failed.labels(status.code.name).inc()
             raise status from error
         finally:
-            self._num_streams -= 1
+            took_ms = 1000 * (time.monotonic() - call.began_s)
+            fields = {
+                "request_id": call.request_id,
+                "method": call.method,
+                "caller": call.caller,
+                "chunks": call.num_chunks,
+                "took_ms": round(took_ms, 1),
+                "ended": call.ended,
+            }
+            if self._config.log_prompts:
+                fields["prompt"] = prompt
             logger.info(
-                "stream %s: %d chunks in %.0f ms, %s", request_id, num_chunks, 1000 * (time.monotonic() - began), ended
+                "%s %s: %d chunks in %.0f ms, %s",
+                call.method,
+                call.request_id,
+                call.num_chunks,
+                took_ms,
+                call.ended,
+                extra={"call": fields},
             )
 
-    def _full(self, request_id: str) -> StatusError:
-        return StatusError(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"all {self._max_streams} streams of this server are in use; try again in {RETRY_DELAY_S} s "
-            "or start it with a larger --max-streams",
-            error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=RETRY_DELAY_S)),
-            error_details_pb2.RequestInfo(request_id=request_id),
-        )
+
+async def _best_take(model: MotionModel, request: StreamRequest) -> tuple[MotionRequest, list[Event]]:
+    """Make takes one after another and choose the one with the best score, the earliest where two are alike.
+
+    A malformed reply is a take that is not chosen.
+
+    Raises:
+        QualityError: The best is not good enough.
+        PlanError, ReplyError: Every take is malformed; the last one's error.
+    """
+    best: tuple[MotionRequest, list[Event], Summary] | None = None
+    failure: PlanError | ReplyError | None = None
+    for number in range(request.best_of):
+        motion = dataclasses.replace(request.motion, seed=(request.motion.seed + number) % 2**64)
+        try:
+            async with aclosing(model.perform(motion)) as events:
+                taken = [event async for event in events]
+        except (PlanError, ReplyError) as error:
+            failure = error
+            continue
+        summary = taken[-1]
+        assert isinstance(summary, Summary)
+        if best is None or summary.quality.score > best[2].quality.score:
+            best = motion, taken, summary
+    if best is None:
+        assert failure is not None
+        raise failure
+    motion, taken, summary = best
+    if summary.quality.score < request.min_quality:
+        raise QualityError(summary.quality, request.min_quality, request.best_of)
+    return motion, taken
 
 
-def to_status(error: Exception, request_id: str) -> StatusError:
-    """What a client is told of a failure. What nobody expected is logged, and named by the request's id only."""
-    about = error_details_pb2.RequestInfo(request_id=request_id)
-    if isinstance(error, PromptError):
-        error = RequestError([Violation("prompt", str(error))])
-    if isinstance(error, RequestError):
-        fields = [
-            error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)
-            for violation in error.violations
-        ]
-        bad_request = error_details_pb2.BadRequest(field_violations=fields)
-        return StatusError(grpc.StatusCode.INVALID_ARGUMENT, str(error), bad_request, about)
-    if isinstance(error, PlanError | ReplyError):
-        # ABORTED, not INTERNAL: the server is well and another seed may succeed; not UNAVAILABLE, which clients
-        # repeat unchanged, and the same seed fails again.
-        return StatusError(
-            grpc.StatusCode.ABORTED,
-            f"the model's reply is malformed ({_cut(str(error))}); try another seed, other words or REASONING_OFF",
-            error_details_pb2.ErrorInfo(reason="MALFORMED_REPLY", domain=SERVICE),
-            about,
-        )
-    if isinstance(error, BundleError):
-        logger.error("stream %s: %s", request_id, error)
-        return StatusError(grpc.StatusCode.INTERNAL, str(error), about)
-    logger.error("stream %s: internal error", request_id, exc_info=error)
-    return StatusError(
-        grpc.StatusCode.INTERNAL, f"internal error; the server's log has it under request id {request_id}", about
-    )
+async def _replay(events: list[Event]) -> AsyncGenerator[Event]:
+    for event in events:
+        yield event
 
 
-def _cut(text: str) -> str:
-    """Trailers hold a few kilobytes, a model's reply may hold more."""
-    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}..."
+def _first_word(status: StatusError) -> str:
+    """What a log may hold of a failure without words of the prompt: messages quote it."""
+    reasons = [detail.reason for detail in status.details if isinstance(detail, error_details_pb2.ErrorInfo)]
+    fields = [violation.field for detail in status.details for violation in getattr(detail, "field_violations", ())]
+    return ", ".join([*reasons, *fields]) or "see the status"

@@ -43,6 +43,8 @@ class Planned:
     plan: Plan
     text: str
     """The reasoning as the model wrote it, or as the plan that was given reads."""
+    num_tokens: int
+    """That the model wrote; 0 for a plan that was given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +289,7 @@ class MotionModel:
         limits = _CodeLimits(request.max_codes)
         given: list[int] = []
         if request.beats is not None:
-            yield Planned(request.beats, format_plan(request.beats))
+            yield Planned(request.beats, format_plan(request.beats), 0)
             limits = limits.planned(request.beats, self.code_duration_s)
 
         def choose(logits: NDArray[np.float32]) -> int:
@@ -359,7 +361,7 @@ class MotionModel:
         text = self.tokenizer.decode(parser.reasoning_ids or [], skip_special_tokens=False)
         if not text.strip():
             raise PlanError("expected '1. what is done, 1.0 s', got no reasoning")
-        return Planned(parse_plan(text), text)
+        return Planned(parse_plan(text), text, len(parser.reasoning_ids or ()))
 
 
 def _open_tokenizer(path: Path) -> Tokenizer:

@@ -11,19 +11,22 @@ import base64
 import re
 import struct
 import urllib.parse
-from contextlib import aclosing, suppress
+from contextlib import aclosing
+from dataclasses import dataclass
 
 import grpc
 from aiohttp import web
 
-from bridge.grpc_server import MAX_REQUEST_BYTES
-from bridge.service import SERVICE, MotionService, StatusError
+from bridge.config import MAX_REQUEST_BYTES
+from bridge.grpc_server import idle
+from bridge.service import MotionService
+from bridge.status import SERVICE, StatusError
+from bridge.tokens import Tokens
 
 CONTENT_TYPE = "application/grpc-web+proto"
 CONTENT_TYPES = ("application/grpc-web", CONTENT_TYPE)
 DATA, TRAILERS = 0x00, 0x80
 CORS = {
-    "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST",
     "Access-Control-Allow-Headers": "authorization, content-type, grpc-timeout, x-grpc-web, x-user-agent",
     "Access-Control-Expose-Headers": "grpc-status, grpc-message, grpc-status-details-bin",
@@ -35,47 +38,101 @@ _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
-def application(service: MotionService) -> web.Application:
+def application(
+    service: MotionService, tokens: Tokens | None, cors_origins: tuple[str, ...], max_idle_s: float
+) -> web.Application:
     """An aiohttp application that answers the rpcs; run it with `handler_cancellation`, so that a client that leaves
     cancels its call.
-    """
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    Args:
+        service: What answers.
+        tokens: Who may call; None is everybody.
+        cors_origins: Origins whose pages may call; `*` is any.
+        max_idle_s: A stream whose client takes nothing for so long is ended.
+    """
+    gate = _Gate(service, tokens, cors_origins, max_idle_s)
+    app = web.Application(client_max_size=MAX_REQUEST_BYTES + _PREFIX.size)
+    app.router.add_post(f"/{SERVICE}/{{method}}", gate.answer)
+    app.router.add_options(f"/{SERVICE}/{{method}}", gate.preflight)
+    return app
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """Answers HTTP requests."""
+
+    service: MotionService
+    tokens: Tokens | None
+    cors_origins: tuple[str, ...]
+    max_idle_s: float
+
+    async def preflight(self, request: web.Request) -> web.Response:
+        """Tell a browser whether a page may call."""
+        return web.Response(status=204, headers=self._cors(request))
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Run a call to its end; whatever that is, it is counted."""
+        code = grpc.StatusCode.CANCELLED
+        try:
+            response, code = await self._answer(request)
+            return response
+        finally:
+            method = request.match_info["method"]
+            known = method if method in self.service.methods else "unknown"
+            self.service.metrics.calls.labels("grpc-web", known, code.name).inc()
+
+    async def _answer(self, request: web.Request) -> tuple[web.StreamResponse, grpc.StatusCode]:
+        cors = self._cors(request)
         if request.content_type not in CONTENT_TYPES:
             text = f"expected content-type {CONTENT_TYPE}, got {request.content_type}\n"
-            return web.Response(status=415, text=text, headers=CORS)
+            return web.Response(status=415, text=text, headers=cors), grpc.StatusCode.INVALID_ARGUMENT
         response: web.StreamResponse | None = None
-        trailers = _trailers(grpc.StatusCode.OK)
+        code, trailers = grpc.StatusCode.OK, _trailers(grpc.StatusCode.OK)
         try:
             async with asyncio.timeout(_timeout_s(request)):
+                caller = self.tokens.name(request.headers.get("authorization")) if self.tokens is not None else ""
                 data = await _read_frame(request)
-                async with aclosing(service.call(request.match_info["method"], data)) as messages:
+                async with aclosing(self.service.call(request.match_info["method"], data, caller)) as messages:
                     async for message in messages:
                         if response is None:
-                            response = web.StreamResponse(headers={**CORS, "Content-Type": CONTENT_TYPE})
+                            response = web.StreamResponse(headers={**cors, "Content-Type": CONTENT_TYPE})
                             await response.prepare(request)
-                        await response.write(frame(DATA, message.SerializeToString()))
+                        await self._write(response, frame(DATA, message.SerializeToString()))
         except StatusError as error:
-            trailers = _trailers(error.code, error.message, error.proto().SerializeToString())
+            code, trailers = error.code, _trailers(error.code, error.message, error.proto().SerializeToString())
         except ConnectionResetError:
-            trailers = _trailers(grpc.StatusCode.CANCELLED, "the client has left")
+            code = grpc.StatusCode.CANCELLED
+            trailers = _trailers(code, "the client has left")
         except TimeoutError:
-            trailers = _trailers(grpc.StatusCode.DEADLINE_EXCEEDED, "the call's grpc-timeout has passed")
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            trailers = _trailers(code, "the call's grpc-timeout has passed")
         if response is None:
-            return web.Response(headers={**CORS, "Content-Type": CONTENT_TYPE, **trailers})
+            return web.Response(headers={**cors, "Content-Type": CONTENT_TYPE, **trailers}), code
         lines = "".join(f"{name}: {value}\r\n" for name, value in trailers.items())
-        with suppress(ConnectionResetError):  # The client has left; nobody is there to tell.
-            await response.write(frame(TRAILERS, lines.encode("ascii")))
+        try:
+            await self._write(response, frame(TRAILERS, lines.encode("ascii")))
             await response.write_eof()
-        return response
+        except (ConnectionResetError, StatusError):  # The client has left or does not read; nobody is there to tell.
+            if request.transport is not None:
+                request.transport.abort()
+        return response, code
 
-    async def preflight(_: web.Request) -> web.Response:
-        return web.Response(status=204, headers=CORS)
+    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+        began_s = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self.max_idle_s):
+                await response.write(data)
+        except TimeoutError as error:
+            if asyncio.get_running_loop().time() - began_s < self.max_idle_s:
+                raise  # It is the call's own deadline.
+            raise idle(self.max_idle_s) from error
 
-    app = web.Application(client_max_size=MAX_REQUEST_BYTES + _PREFIX.size)
-    app.router.add_post(f"/{SERVICE}/{{method}}", answer)
-    app.router.add_options(f"/{SERVICE}/{{method}}", preflight)
-    return app
+    def _cors(self, request: web.Request) -> dict[str, str]:
+        """Headers that let a page of an allowed origin read the answer; none for other pages."""
+        origin = request.headers.get("origin")
+        if origin is None or not ({origin, "*"} & set(self.cors_origins)):
+            return {}
+        return {"Access-Control-Allow-Origin": origin, "Vary": "Origin", **CORS}
 
 
 def frame(flag: int, payload: bytes) -> bytes:

@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.decoder import RootPlace
+from bridge.pacing import Pacing
 from bridge.stream import Chunk, MotionModel, Planned, Stop, Summary
 from bridge.stubs import motion_pb2
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Beat, Plan
+from python_core.contract.quality import QualityReport
 from python_core.contract.quality_thresholds import Verdict
 from python_core.contract.skeleton import BODY_22, Skeleton
 
@@ -19,6 +22,7 @@ _STOP_REASONS = {
     Stop.MODEL: motion_pb2.STOP_REASON_MODEL,
     Stop.PLAN_DURATION: motion_pb2.STOP_REASON_PLAN_DURATION,
     Stop.MAX_DURATION: motion_pb2.STOP_REASON_MAX_DURATION,
+    Stop.GIVEN_CODES: motion_pb2.STOP_REASON_CODES,
 }
 _VERDICTS = {
     Verdict.GOOD: motion_pb2.VERDICT_GOOD,
@@ -52,24 +56,34 @@ def model(opened: MotionModel) -> motion_pb2.Model:
     )
 
 
-def header(described: motion_pb2.Model, request_id: str, seed: int) -> motion_pb2.StreamMotionResponse:
-    """The first response of a stream."""
-    message = motion_pb2.StreamHeader(model=described, request_id=request_id, seed=seed)
-    return motion_pb2.StreamMotionResponse(event=motion_pb2.MotionEvent(header=message))
+def header(described: motion_pb2.Model, request_id: str, seed: int, pacing: Pacing) -> motion_pb2.MotionEvent:
+    """The first event of a stream."""
+    paced = motion_pb2.Pacing(mode=motion_pb2.PACING_MODE_BURST)
+    if pacing.max_lead_s is not None:
+        paced = motion_pb2.Pacing(mode=motion_pb2.PACING_MODE_REALTIME, max_lead_s=pacing.max_lead_s)
+    message = motion_pb2.StreamHeader(model=described, request_id=request_id, seed=seed, pacing=paced)
+    return motion_pb2.MotionEvent(header=message)
 
 
-def plan(planned: Planned) -> motion_pb2.StreamMotionResponse:
-    """The response that carries the plan."""
-    beats = [
-        motion_pb2.Beat(text=beat.text, duration_s=beat.duration_s, body_parts=beat.body_parts)
-        for beat in planned.plan.beats
+def plan(planned: Planned) -> motion_pb2.Plan:
+    """A plan with its text."""
+    return motion_pb2.Plan(beats=beats(planned.plan), text=planned.text)
+
+
+def beats(plan: Plan) -> list[motion_pb2.Beat]:
+    """The beats of a plan."""
+    return [
+        motion_pb2.Beat(text=beat.text, duration_s=beat.duration_s, body_parts=beat.body_parts) for beat in plan.beats
     ]
-    message = motion_pb2.Plan(beats=beats, text=planned.text)
-    return motion_pb2.StreamMotionResponse(event=motion_pb2.MotionEvent(plan=message))
 
 
-def chunk(event: Chunk) -> motion_pb2.StreamMotionResponse:
-    """The response that carries the frames of one code."""
+def root_place(place: RootPlace) -> motion_pb2.RootPlace:
+    """Where the body stands."""
+    return motion_pb2.RootPlace(x_m=place.x_m, z_m=place.z_m, yaw_rad=place.yaw_rad)
+
+
+def chunk(event: Chunk) -> motion_pb2.MotionEvent:
+    """The event that carries the frames of one code."""
     motion = event.motion
     message = motion_pb2.FrameChunk(
         first_frame=event.first_frame,
@@ -77,38 +91,47 @@ def chunk(event: Chunk) -> motion_pb2.StreamMotionResponse:
         root_positions_m=_to_bytes(motion.root_positions_m),
         joint_rotations=_to_bytes(motion.joint_rotations),
         contacts=np.packbits(motion.contacts, axis=1, bitorder="little").tobytes(),
+        next_root=root_place(event.next_root),
     )
-    return motion_pb2.StreamMotionResponse(event=motion_pb2.MotionEvent(chunk=message))
+    return motion_pb2.MotionEvent(chunk=message)
 
 
-def summary(event: Summary, first_frame_ms: float, total_ms: float) -> motion_pb2.StreamMotionResponse:
-    """The last response of a stream."""
-    quality = event.quality
+def summary(
+    event: Summary, first_frame_ms: float, total_ms: float, seed: int = 0, num_takes: int = 0
+) -> motion_pb2.MotionEvent:
+    """The last event of a stream."""
     message = motion_pb2.StreamSummary(
         num_codes=event.num_codes,
         num_frames=event.num_frames,
         duration_s=event.duration_s,
         stop_reason=_STOP_REASONS[event.stop],
-        quality=motion_pb2.QualityReport(
-            foot_skate_m_s=quality.foot_skate_m_s,
-            foot_skate_ratio=quality.foot_skate_ratio,
-            penetration_m=quality.penetration_m,
-            jerk_m_s3=quality.jerk_m_s3,
-            loop_gap_m=quality.loop_gap_m,
-            contact_foot_speed_m_s=quality.contact_foot_speed_m_s,
-            float_m=quality.float_m,
-            joint_speed_m_s=quality.joint_speed_m_s,
-            bone_length_error_m=quality.bone_length_error_m,
-            root_speed_m_s=quality.root_speed_m_s,
-            score=quality.score,
-            verdict=_VERDICTS[quality.verdict],
-            weakest_measure=quality.weakest_measure,
-        ),
+        quality=quality(event.quality),
         first_frame_ms=first_frame_ms,
         total_ms=total_ms,
         num_reasoning_tokens=event.num_reasoning_tokens,
+        seed=seed,
+        num_takes=num_takes,
     )
-    return motion_pb2.StreamMotionResponse(event=motion_pb2.MotionEvent(summary=message))
+    return motion_pb2.MotionEvent(summary=message)
+
+
+def quality(report: QualityReport) -> motion_pb2.QualityReport:
+    """Measures of a motion."""
+    return motion_pb2.QualityReport(
+        foot_skate_m_s=report.foot_skate_m_s,
+        foot_skate_ratio=report.foot_skate_ratio,
+        penetration_m=report.penetration_m,
+        jerk_m_s3=report.jerk_m_s3,
+        loop_gap_m=report.loop_gap_m,
+        contact_foot_speed_m_s=report.contact_foot_speed_m_s,
+        float_m=report.float_m,
+        joint_speed_m_s=report.joint_speed_m_s,
+        bone_length_error_m=report.bone_length_error_m,
+        root_speed_m_s=report.root_speed_m_s,
+        score=report.score,
+        verdict=_VERDICTS[report.verdict],
+        weakest_measure=report.weakest_measure,
+    )
 
 
 def read_plan(message: motion_pb2.Plan) -> Plan:

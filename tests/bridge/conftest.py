@@ -91,3 +91,9 @@ def _scripted_graph(logits: np.ndarray) -> onnx.ModelProto:
     initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "scripted", inputs, outputs, initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def endless_bundle(scripted_bundle: Write, manifest: Manifest) -> Path:
+    """A bundle whose motions last until they are stopped; its plans are malformed."""
+    return scripted_bundle(manifest.tokens.reply_ids(None, [1])[:-1])

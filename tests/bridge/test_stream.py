@@ -215,6 +215,7 @@ def test_a_plan_that_is_given_is_followed_and_nothing_is_reasoned(
 def test_a_motion_goes_on_from_its_history_at_the_place_where_that_ended(model: MotionModel):
     whole = chunks(collect(lambda: model.decode([3, 1, 2, 0, 1, 3])))
     roots_m = join([chunk.motion for chunk in whole[3:]]).root_positions_m
+    rotations = join([chunk.motion for chunk in whole[3:]]).joint_rotations
     here = whole[2].next_root
     for turned in (False, True):
         # A quarter turn to the left: +Z becomes +X, and +X becomes -Z.
@@ -225,6 +226,7 @@ def test_a_motion_goes_on_from_its_history_at_the_place_where_that_ended(model: 
         motion = join([chunk.motion for chunk in chunks(rest)])
         expected_m = roots_m[:, [2, 1, 0]] * np.array([1, 1, -1]) if turned else roots_m
         assert np.abs(motion.root_positions_m - expected_m).max() < 1e-5
+        assert np.abs(motion.joint_rotations[:, 1:] - rotations[:, 1:]).max() < 1e-5
         assert summary.quality == measure_quality(motion)
         assert [chunk.first_frame for chunk in chunks(rest)] == [0, 4, 8]
 

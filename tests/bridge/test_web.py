@@ -12,7 +12,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from bridge.server import ServeConfig, running
-from bridge.service import SERVICE
+from bridge.status import SERVICE
 from bridge.stubs import motion_pb2, motion_pb2_grpc
 from python_core.contract.bundle import Manifest
 
@@ -134,29 +134,43 @@ def test_a_body_that_is_no_request_is_refused_in_one_sentence(tiny_bridge: Bridg
 def test_an_unknown_method_is_unimplemented_and_another_content_type_is_415(tiny_bridge: Bridge):
     _, headers = call(tiny_bridge.web_address, frame(AT_ONCE), "Dance")
     assert headers["grpc-status"] == "12"
-    assert "GetModel, StreamMotion" in headers["grpc-message"]
+    assert "it has GetModel, PlanMotion, StreamMotion, DecodeMotion" in headers["grpc-message"]
     connection, response = post(tiny_bridge.web_address, b"{}", **{"content-type": "application/json"})
     assert response.status == 415
     assert "application/grpc-web+proto" in response.read().decode()
     connection.close()
 
 
-def test_a_browser_may_call_and_read_the_status(tiny_bridge: Bridge):
-    connection = http.client.HTTPConnection(tiny_bridge.web_address.removeprefix("http://"), timeout=30)
-    asked = {"origin": "http://game.example", "access-control-request-method": "POST"}
-    connection.request("OPTIONS", f"/{SERVICE}/StreamMotion", headers=asked)
-    response = connection.getresponse()
-    response.read()
-    connection.close()
-    assert response.status == 204
-    allowed = response.headers["access-control-allow-headers"].split(", ")
-    assert {"authorization", "grpc-timeout", "content-type", "x-grpc-web"} <= set(allowed)
-    connection, response = post(tiny_bridge.web_address, frame(motion_pb2.GetModelRequest()), "GetModel")
-    response.read()
-    connection.close()
-    assert response.headers["access-control-allow-origin"] == "*"
-    exposed = response.headers["access-control-expose-headers"].split(", ")
-    assert {"grpc-status", "grpc-message", "grpc-status-details-bin"} <= set(exposed)
+@pytest.mark.parametrize(
+    ("allowed", "origin", "told"),
+    [
+        ((), "http://game.example", None),
+        (("http://game.example",), "http://game.example", "http://game.example"),
+        (("http://game.example",), "http://evil.example", None),
+        (("*",), "http://any.example", "http://any.example"),
+    ],
+)
+def test_a_page_may_call_and_read_the_status_if_its_origin_is_allowed(
+    tiny_bundle: Path, allowed: tuple[str, ...], origin: str, told: str | None
+):
+    with running(ServeConfig(bundle=tiny_bundle, port=0, web_port=0, cors_origins=allowed)) as server:
+        assert server.web_address is not None
+        connection = http.client.HTTPConnection(server.web_address, timeout=30)
+        asked = {"origin": origin, "access-control-request-method": "POST"}
+        connection.request("OPTIONS", f"/{SERVICE}/StreamMotion", headers=asked)
+        preflight = connection.getresponse()
+        preflight.read()
+        connection.close()
+        connection, response = post(server.web_address, frame(motion_pb2.GetModelRequest()), "GetModel", origin=origin)
+        response.read()
+        connection.close()
+    for answer in (preflight, response):
+        assert answer.headers.get("access-control-allow-origin") == told
+    headers = {"authorization", "grpc-timeout", "content-type", "x-grpc-web"}
+    exposed = {"grpc-status", "grpc-message", "grpc-status-details-bin"}
+    if told is not None:
+        assert headers <= set(preflight.headers["access-control-allow-headers"].split(", "))
+        assert exposed <= set(response.headers["access-control-expose-headers"].split(", "))
 
 
 @pytest.mark.parametrize("timeout", ["10", "S", "123456789S", "-1S"])
@@ -169,7 +183,7 @@ def test_a_timeout_ends_the_stream_with_deadline_exceeded_and_frees_it(endless: 
     request = motion_pb2.StreamMotionRequest(
         prompt=PROMPT, reasoning=motion_pb2.REASONING_OFF, max_duration_s=FOREVER_S
     )
-    messages, trailers = call(endless, frame(request), **{"grpc-timeout": "300m"})
+    messages, trailers = call(endless, frame(request), **{"grpc-timeout": "2S"})
     assert len(messages) > 1
     assert trailers["grpc-status"] == "4"
     wait_until_free(endless)

@@ -15,7 +15,7 @@ def sent(report: QualityReport) -> motion_pb2.QualityReport:
     """The report of a summary after a trip over the wire."""
     summary = Summary(1, 4, 0.2, Stop.MODEL, report, 0)
     data = wire.summary(summary, first_frame_ms=1.0, total_ms=2.0).SerializeToString()
-    return motion_pb2.StreamMotionResponse.FromString(data).event.summary.quality
+    return motion_pb2.MotionEvent.FromString(data).summary.quality
 
 
 def test_every_field_of_the_report_arrives():
