@@ -1,33 +1,37 @@
-"""A client of the bridge: sends a sentence, checks what streams back, returns a clip."""
+"""A client of the bridge: sends a sentence, checks what streams back, steers it, goes on where a stream broke."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TypeVar
 
 import grpc
 import numpy as np
 
 from bridge import wire
 from bridge.clip import Clip
-from bridge.decoder import join
+from bridge.connection import Connection
 from bridge.stubs import motion_pb2, motion_pb2_grpc
-from python_core.contract.motion import Motion
+from bridge.track import COMMIT_LEAD_S, Request, StreamError, Track, check_events, steered
 from python_core.contract.plan import Plan
 
+__all__ = ["CallError", "MotionClient", "MotionStream", "Received", "StreamError", "check_events"]
 
-class StreamError(ValueError):
-    """A stream that is not complete, or not in order; says what was expected and what came."""
+PATIENCE_S = 10.0
+"""How long a stream that broke is asked for again."""
+_PAUSE_S = 0.1
+"""Between two rounds of asking every server."""
+_T = TypeVar("_T")
 
 
 class CallError(ValueError):
     """A call that the server refused or could not finish."""
 
     def __init__(self, address: str, error: grpc.RpcError) -> None:
-        assert isinstance(error, grpc.Call)
-        self.code: grpc.StatusCode = error.code()
+        self.code, details = status_of(error)
         remedy = "; is the bridge running there?" if self.code is grpc.StatusCode.UNAVAILABLE else ""
-        super().__init__(f"{address}: {self.code.name}: {error.details()}{remedy}")
+        super().__init__(f"{address}: {self.code.name}: {details}{remedy}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,13 +45,34 @@ class Received:
     """From sending the request to having the first frame."""
 
 
-class MotionClient:
-    """A connection to a bridge. Use it as a context manager."""
+class MotionStream(Iterator[motion_pb2.MotionEvent]):
+    """The events of a call, checked for order and gaps as they come; `close` cancels it."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._channel = grpc.insecure_channel(address)
-        self._stub = motion_pb2_grpc.MotionServiceStub(self._channel)
+    def __init__(self, track: Track, events: Generator[motion_pb2.MotionEvent]) -> None:
+        self.track = track
+        self._events = events
+
+    def __next__(self) -> motion_pb2.MotionEvent:
+        return next(self._events)
+
+    def close(self) -> None:
+        """Cancel the call; what has come stays in `track`."""
+        self._events.close()
+
+
+class MotionClient:
+    """A connection to one bridge, or to several that run the same bundle. Use it as a context manager.
+
+    A server that is not there, is full or drains sends a new call on to the next one. A stream that breaks is taken up
+    again from its codes, for `patience_s`: no frame is lost and none comes twice.
+    """
+
+    def __init__(self, *addresses: str, connection: Connection | None = None, patience_s: float = PATIENCE_S) -> None:
+        self._connection = connection or Connection(addresses)
+        self._patience_s = patience_s
+        self._channels = self._connection.channels()
+        self._stubs = [motion_pb2_grpc.MotionServiceStub(channel) for channel in self._channels]
+        self._turn = 0
 
     def __enter__(self) -> "MotionClient":
         return self
@@ -55,7 +80,12 @@ class MotionClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._channel.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; running calls are cancelled."""
+        for channel in self._channels:
+            channel.close()
 
     def get_model(self, timeout_s: float = 10.0) -> motion_pb2.GetModelResponse:
         """Ask what the server runs.
@@ -63,28 +93,85 @@ class MotionClient:
         Raises:
             CallError: The server cannot be reached.
         """
-        try:
-            return self._stub.GetModel(motion_pb2.GetModelRequest(), timeout=timeout_s)
-        except grpc.RpcError as error:
-            raise CallError(self._address, error) from error
+        return self._unary(lambda stub: stub.GetModel(motion_pb2.GetModelRequest(), **self._with(timeout_s)))
 
-    def stream(
-        self, request: motion_pb2.StreamMotionRequest, timeout_s: float | None = None
-    ) -> Generator[motion_pb2.MotionEvent]:
-        """The events of a request, checked for order and gaps as they come. Closing the iterator cancels the call.
+    def plan(
+        self,
+        prompt: str,
+        seed: int = 0,
+        sampling: motion_pb2.Sampling | None = None,
+        timeout_s: float | None = None,
+    ) -> Plan:
+        """The plan of a sentence, to read and to edit; a request takes it as `beats=wire.beats(plan)`.
 
         Raises:
             CallError: The server refused, or could not finish.
-            StreamError: Events are missing or out of order.
         """
-        call = self._stub.StreamMotion(request, timeout=timeout_s)
-        try:
-            events = (response.event for response in call)
-            yield from check_events(events, plans=request.reasoning != motion_pb2.REASONING_OFF)
-        except grpc.RpcError as error:
-            raise CallError(self._address, error) from error
-        finally:
-            call.cancel()
+        request = motion_pb2.PlanMotionRequest(prompt=prompt, seed=seed, sampling=sampling)
+        return wire.read_plan(self._unary(lambda stub: stub.PlanMotion(request, **self._with(timeout_s))).plan)
+
+    def stream(self, request: motion_pb2.StreamMotionRequest, timeout_s: float | None = None) -> MotionStream:
+        """The motion of a sentence.
+
+        Raises:
+            CallError: The server refused, or could not finish (while iterating).
+            StreamError: Events are missing or out of order (while iterating).
+        """
+        return self._stream(Track(request), timeout_s)
+
+    def decode(
+        self,
+        codes: Sequence[int],
+        history: motion_pb2.History | None = None,
+        pacing: motion_pb2.Pacing | None = None,
+        timeout_s: float | None = None,
+    ) -> MotionStream:
+        """The motion of codes: replays, saved games, other players.
+
+        Raises:
+            CallError: The server refused, or could not finish (while iterating).
+            StreamError: Events are missing or out of order (while iterating).
+        """
+        request = motion_pb2.DecodeMotionRequest(codes=codes, history=history, pacing=pacing)
+        return self._stream(Track(request), timeout_s)
+
+    def steer(
+        self,
+        stream: MotionStream,
+        playhead_s: float,
+        request: motion_pb2.StreamMotionRequest,
+        commit_lead_s: float = COMMIT_LEAD_S,
+        timeout_s: float | None = None,
+    ) -> MotionStream:
+        """Give a character that moves a new order. The old stream is closed.
+
+        The new one begins at the commit point, `new.track.starts_at_s` on the character's own time line: play the old
+        frames up to there. They are in `stream.track`.
+
+        Args:
+            stream: What it does now.
+            playhead_s: What is shown now, on the character's own time line.
+            request: What it shall do; its history is filled in.
+            commit_lead_s: What the order and its first frame need to arrive.
+            timeout_s: Of the new call.
+
+        Raises:
+            ValueError: The lead is negative.
+        """
+        track = steered(stream.track, playhead_s, request, commit_lead_s)
+        stream.close()
+        return self._stream(track, timeout_s)
+
+    def resume(self, track: Track, timeout_s: float | None = None) -> MotionStream:
+        """Go on with a stream that was closed or broke for good, perhaps on another client, from the codes it has.
+
+        The events are those that are missing.
+
+        Raises:
+            CallError: The server refused, or could not finish (while iterating).
+            StreamError: Events are missing, out of order or come from another bundle (while iterating).
+        """
+        return MotionStream(track, self._events(track, timeout_s, resumes=True))
 
     def generate(self, request: motion_pb2.StreamMotionRequest, timeout_s: float | None = None) -> Received:
         """Send a request and wait for the whole motion.
@@ -93,59 +180,112 @@ class MotionClient:
             CallError: The server refused, or could not finish.
             StreamError: Events are missing or out of order.
         """
-        began = time.monotonic()
-        header, summary, first_frame_s = motion_pb2.StreamHeader(), motion_pb2.StreamSummary(), 0.0
-        plan: Plan | None = None
-        parts: list[Motion] = []
-        codes: list[int] = []
-        for event in self.stream(request, timeout_s):
-            match event.WhichOneof("event"):
-                case "header":
-                    header = event.header
-                    skeleton = wire.read_skeleton(header.model.skeleton)
-                case "plan":
-                    plan = wire.read_plan(event.plan)
-                case "chunk":
-                    first_frame_s = first_frame_s or time.monotonic() - began
-                    codes.append(event.chunk.code)
-                    parts.append(wire.read_chunk(event.chunk, skeleton, header.model.frame_rate_hz))
-                case "summary":
-                    summary = event.summary
-        clip = Clip(motion=join(parts), prompt=request.prompt, plan=plan, codes=np.array(codes, dtype=np.int64))
-        return Received(header=header, clip=clip, summary=summary, first_frame_s=first_frame_s)
+        began, first_frame_s = time.monotonic(), 0.0
+        stream = self.stream(request, timeout_s)
+        for event in stream:
+            if event.HasField("chunk"):
+                first_frame_s = first_frame_s or time.monotonic() - began
+        track = stream.track
+        assert track.header is not None
+        assert track.summary is not None
+        codes = np.array(track.codes, dtype=np.int64)
+        clip = Clip(motion=track.motion, prompt=request.prompt, plan=track.plan, codes=codes)
+        return Received(header=track.header, clip=clip, summary=track.summary, first_frame_s=first_frame_s)
+
+    def _stream(self, track: Track, timeout_s: float | None) -> MotionStream:
+        return MotionStream(track, self._events(track, timeout_s, resumes=False))
+
+    def _events(self, track: Track, timeout_s: float | None, resumes: bool) -> Generator[motion_pb2.MotionEvent]:
+        ends_s = None if timeout_s is None else time.monotonic() + timeout_s
+        request: Request | None = track.request
+        attempts = Attempts(len(self._stubs), self._patience_s)
+        while True:
+            left_s = None if ends_s is None else max(0.0, ends_s - time.monotonic())
+            call = None
+            try:
+                if resumes:
+                    limits = self._stub.GetModel(motion_pb2.GetModelRequest(), **self._with(10.0)).limits
+                    request = track.rest(limits.max_duration_s)
+                    if request is None:
+                        yield track.close()
+                        return
+                    track.resume(request)
+                assert request is not None
+                call = self._start(request, left_s)
+                for response in call:
+                    event = track.feed(response.event)
+                    attempts.succeed()
+                    if event is not None:
+                        yield event
+                track.end()
+                return
+            except grpc.RpcError as error:
+                resumes = track.header is not None
+                if not attempts.again(status_of(error)[0], broke=resumes):
+                    raise CallError(self._address, error) from error
+            finally:
+                if call is not None:
+                    call.cancel()
+            self._turn += 1
+            time.sleep(attempts.pause_s)
+
+    def _start(self, request: Request, timeout_s: float | None):
+        if isinstance(request, motion_pb2.DecodeMotionRequest):
+            return self._stub.DecodeMotion(request, **self._with(timeout_s))
+        return self._stub.StreamMotion(request, **self._with(timeout_s))
+
+    def _unary(self, ask: Callable[[motion_pb2_grpc.MotionServiceStub], _T]) -> _T:
+        attempts = Attempts(len(self._stubs), self._patience_s)
+        while True:
+            try:
+                return ask(self._stub)
+            except grpc.RpcError as error:
+                if not attempts.again(status_of(error)[0], broke=False):
+                    raise CallError(self._address, error) from error
+            self._turn += 1
+
+    @property
+    def _stub(self) -> motion_pb2_grpc.MotionServiceStub:
+        return self._stubs[self._turn % len(self._stubs)]
+
+    @property
+    def _address(self) -> str:
+        return self._connection.addresses[self._turn % len(self._stubs)]
+
+    def _with(self, timeout_s: float | None) -> dict:
+        return {"timeout": timeout_s, "metadata": self._connection.metadata}
 
 
-def check_events(events: Iterator[motion_pb2.MotionEvent], plans: bool) -> Iterator[motion_pb2.MotionEvent]:
-    """Pass events on: header, plan if there is to be one, chunks without gaps, summary.
+class Attempts:
+    """Whether a call that failed is made again: a new one once on every server, one that broke until patience ends."""
 
-    Raises:
-        StreamError: One is missing, out of order or does not fit the others.
-    """
-    begin = ("header", "plan") if plans else ("header",)
-    num_codes = num_frames = 0
-    complete = False
-    for number, event in enumerate(events):
-        kind = event.WhichOneof("event")
-        if number < len(begin):
-            expected = (begin[number],)
-        elif complete:
-            expected = ("the end",)
-        else:
-            expected = ("chunk", "summary") if num_codes else ("chunk",)
-        if kind not in expected:
-            raise StreamError(f"event {number} of the stream: expected {' or '.join(expected)}, got {kind}")
-        if kind == "chunk":
-            if event.chunk.first_frame != num_frames:
-                raise StreamError(f"expected a chunk that begins at frame {num_frames}, got {event.chunk.first_frame}")
-            num_codes += 1
-            num_frames += len(event.chunk.contacts)
-        elif kind == "summary":
-            counted = (event.summary.num_codes, event.summary.num_frames)
-            if counted != (num_codes, num_frames):
-                raise StreamError(
-                    f"the summary counts {counted[0]} codes and {counted[1]} frames, {num_codes} and {num_frames} came"
-                )
-            complete = True
-        yield event
-    if not complete:
-        raise StreamError(f"the stream ended after {num_frames} frames without its summary; ask again")
+    def __init__(self, num_servers: int, patience_s: float) -> None:
+        self._num_servers, self._patience_s = num_servers, patience_s
+        self._num_failed, self._failing_since_s = 0, 0.0
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait first: not before every server was asked."""
+        return _PAUSE_S if self._num_failed % self._num_servers == 0 else 0.0
+
+    def succeed(self) -> None:
+        """Note that an event came."""
+        self._num_failed = 0
+
+    def again(self, code: grpc.StatusCode, broke: bool) -> bool:
+        """Note a failure. Only a server that is away, full or draining may be another one's turn."""
+        now_s = time.monotonic()
+        if not self._num_failed:
+            self._failing_since_s = now_s
+        self._num_failed += 1
+        if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
+            return False
+        if broke:
+            return now_s - self._failing_since_s < self._patience_s
+        return self._num_failed < self._num_servers
+
+
+def status_of(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
+    """Code and message of a failed call, of threads or of asyncio."""
+    assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
+    return error.code(), error.details() or ""

@@ -1,0 +1,165 @@
+"""Steering and resuming through real servers: nothing is lost, nothing doubled, and the body does not jump."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bridge.async_client import AsyncMotionClient
+from bridge.client import CallError, MotionClient
+from bridge.decoder import Decoder, join
+from bridge.server import DEFAULT_BUNDLE, ServeConfig, running
+from bridge.stubs import motion_pb2
+from python_core.contract.bundle import Manifest
+from python_core.contract.motion import Motion
+from python_core.contract.plan import Beat, Plan
+
+PROMPTS = ("a person walks forward", "a person waves", "someone squats down", "a person jumps", "a person turns left")
+Write = Callable[[Sequence[int]], Path]
+
+
+def at_once(prompt: str = PROMPTS[0], seed: int = 0, duration_s: float = 2.0) -> motion_pb2.StreamMotionRequest:
+    return motion_pb2.StreamMotionRequest(
+        prompt=prompt, seed=seed, reasoning=motion_pb2.REASONING_OFF, max_duration_s=duration_s
+    )
+
+
+def steps_m(motion: Motion) -> NDArray[np.float32]:
+    """How far the fastest joint goes from frame to frame, [F - 1]."""
+    return np.linalg.norm(np.diff(motion.joint_positions_m(), axis=0), axis=-1).max(axis=1)
+
+
+def test_a_splice_is_what_one_decoder_makes_of_all_codes_in_one_run(tiny_bundle: Path, manifest: Manifest):
+    with (
+        running(ServeConfig(bundle=tiny_bundle, port=0, web_port=None)) as server,
+        MotionClient(server.grpc_address) as client,
+    ):
+        first = client.stream(at_once())
+        list(first)
+        second = client.steer(first, playhead_s=0.5, request=at_once(PROMPTS[1], seed=1))
+        list(second)
+        third = client.steer(second, playhead_s=second.track.starts_at_s + 0.1, request=at_once(PROMPTS[2], seed=2))
+        list(third)
+    assert second.track.starts_at_s == pytest.approx(1.0)
+    kept = (first.track.codes[:5], second.track.codes[:3], third.track.codes)
+    parts = [*first.track.parts[:5], *second.track.parts[:3], *third.track.parts]
+    whole = Decoder(tiny_bundle, manifest, "cpu").decode_whole(list(itertools.chain(*kept)))
+    streamed = join(parts)
+    assert np.abs(streamed.root_positions_m - whole.root_positions_m).max() < 1e-4
+    assert np.abs(streamed.joint_positions_m() - whole.joint_positions_m()).max() < 1e-4
+
+
+def test_a_stream_that_loses_its_server_goes_on_with_another(endless_bundle: Path):
+    config = ServeConfig(bundle=endless_bundle, port=0, web_port=None, max_duration_s=100.0, grace_s=0.0)
+    paced = at_once(duration_s=3.0)
+    paced.pacing.mode = motion_pb2.PACING_MODE_REALTIME
+    paced.pacing.max_lead_s = 0.2
+    with running(config) as second:
+        with running(config) as first:
+            client = MotionClient(first.grpc_address, second.grpc_address)
+            stream = client.stream(paced)
+            events = list(itertools.islice(stream, 4))
+        events += list(stream)  # The first server has stopped, long before the end.
+        client.close()
+    kinds = [event.WhichOneof("event") for event in events]
+    assert kinds == ["header", *["chunk"] * 15, "summary"]
+    assert [event.chunk.first_frame for event in events if event.HasField("chunk")] == list(range(0, 60, 4))
+    assert events[-1].summary.num_frames == 60
+    assert steps_m(stream.track.motion).max() < 2 * steps_m(join(stream.track.parts[:3])).max() + 1e-3
+
+
+def test_a_saved_track_goes_on_later_and_without_a_server_patience_ends(endless_bundle: Path):
+    config = ServeConfig(bundle=endless_bundle, port=0, web_port=None, max_duration_s=100.0)
+    with running(config) as server, MotionClient(server.grpc_address) as client:
+        stream = client.stream(at_once())
+        list(itertools.islice(stream, 5))
+        stream.close()
+        rest = list(client.resume(stream.track))
+    assert rest[0].chunk.first_frame == 16
+    assert len(stream.track.codes) == 10
+    with MotionClient(server.grpc_address, patience_s=0.3) as client, pytest.raises(CallError, match="UNAVAILABLE"):
+        list(client.resume(stream.track))
+
+
+def test_asyncio_plans_streams_steers_decodes_and_resumes(
+    scripted_bundle: Write, manifest: Manifest, text_ids: Callable[[str], list[int]]
+):
+    folder = scripted_bundle(manifest.tokens.reply_ids(text_ids("1. walk, 0.6 s 2. wave (left arm), 0.4 s"), [2] * 9))
+
+    async def run(address: str) -> None:
+        async with AsyncMotionClient(address) as client:
+            assert (await client.get_model()).limits.max_history_codes == 64
+            greedy = motion_pb2.Sampling(temperature=0)
+            plan = await client.plan(PROMPTS[0], sampling=greedy)
+            assert plan == Plan((Beat("walk", 0.6), Beat("wave", 0.4, ("left arm",))))
+            request = motion_pb2.StreamMotionRequest(prompt=PROMPTS[0], sampling=greedy)
+            stream = client.stream(request)
+            events = [event async for event in stream]
+            assert [event.WhichOneof("event") for event in events] == ["header", "plan", *["chunk"] * 5, "summary"]
+            again = client.decode(stream.track.codes)
+            assert [event.chunk async for event in again][1:-1] == [event.chunk for event in events[2:-1]]
+            order = await client.steer(stream, 0.1, request)
+            assert order.track.starts_at_s == pytest.approx(0.6)
+            await anext(order)
+            await anext(order)
+            await order.aclose()
+            rest = [event async for event in client.resume(order.track)]
+            assert [event.WhichOneof("event") for event in rest[:1]] == ["chunk"]
+            assert rest[-1].summary.num_codes == len(order.track.codes)
+            assert len(order.track.codes) in (4, 5)  # A code less than the plan is the model's to choose.
+
+    with running(ServeConfig(bundle=folder, port=0, web_port=None)) as server:
+        asyncio.run(run(server.grpc_address))
+
+
+@pytest.mark.slow
+def test_50_random_splices_of_the_default_bundle_are_as_smooth_as_its_clips():
+    chance, ratios = np.random.default_rng(0), []
+    with (
+        running(ServeConfig(bundle=DEFAULT_BUNDLE, port=0, web_port=None)) as server,
+        MotionClient(server.grpc_address) as client,
+    ):
+        for seed in range(50):
+            before = client.stream(at_once(str(chance.choice(PROMPTS)), seed, 4.0))
+            list(before)
+            playhead_s = float(chance.uniform(0, max(0.2, len(before.track.codes) * 0.2 - 0.6)))
+            after = client.steer(before, playhead_s, at_once(str(chance.choice(PROMPTS)), seed + 1000))
+            list(after)
+            num_codes = round(after.track.starts_at_s / 0.2)
+            motion = join([*before.track.parts[:num_codes], *after.track.parts])
+            speeds = steps_m(motion)
+            ratios.append(speeds[4 * num_codes - 1] / np.percentile(speeds, 99))
+    assert max(ratios) <= 1.5, sorted(ratios)[-5:]
+
+
+@pytest.mark.slow
+def test_ten_minutes_of_steering_keep_body_and_root_together():
+    chance, at_s = np.random.default_rng(1), 0.0
+    with (
+        running(ServeConfig(bundle=DEFAULT_BUNDLE, port=0, web_port=None)) as server,
+        MotionClient(server.grpc_address) as client,
+    ):
+        stream = client.stream(at_once(duration_s=4.0))
+        list(stream)
+        last = None
+        while at_s < 600:
+            order = at_once(str(chance.choice(PROMPTS)), int(chance.integers(2**31)), 4.0)
+            new = client.steer(stream, at_s + 2.0, order)
+            list(new)
+            kept = stream.track.parts[: round((new.track.starts_at_s - stream.track.starts_at_s) / 0.2)]
+            assert kept
+            motion = join(kept)
+            if last is not None:
+                jump = np.linalg.norm(motion.root_positions_m[0, [0, 2]] - last)
+                assert jump < 0.5, f"at {at_s} s the root jumps {jump:.2f} m"
+            last = motion.root_positions_m[-1, [0, 2]]
+            # The body stays above its root: the pelvis is where the root is, and no joint is out of reach.
+            reach = np.abs(motion.joint_positions_m() - motion.root_positions_m[:, None]).max()
+            assert reach < 1.3
+            assert isinstance(new.track.request, motion_pb2.StreamMotionRequest)
+            assert len(new.track.request.history.codes) <= 64
+            stream, at_s = new, new.track.starts_at_s
