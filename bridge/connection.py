@@ -8,8 +8,10 @@ import grpc
 OPTIONS = (
     # A server that comes back is found again within a second, not after two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # In truth the time that an attempt may take.
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # A new client tries at once, whatever happened to another one of the same process.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
