@@ -1,4 +1,4 @@
-"""python -m bridge serve | generate | convert | demo | doctor | token"""
+"""python -m bridge serve | generate | convert | bench | demo | doctor | token"""
 
 import argparse
 import dataclasses
@@ -54,6 +54,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_bundle(serve, positional=True)
     _add_serving(serve)
     serve.set_defaults(run=_serve)
+
+    bench = commands.add_parser("bench", help="measure first frames, gaps and streams in real time")
+    bench.add_argument("--address", help="HOST:PORT of a bridge; without it one is started for this call")
+    bench.add_argument("--streams", default="1,4,8", help="clients at the same time (default %(default)s)")
+    bench.add_argument("--rounds", type=int, default=5, help="requests of each client (default %(default)s)")
+    bench.add_argument("--duration-s", type=float, default=4.0, help="longest motion (default %(default)s)")
+    bench.add_argument("--reasoning", choices=("on", "off"), default="off", help="plan first (default %(default)s)")
+    bench.add_argument("--pacing", choices=("burst", "realtime"), default="burst", help="(default %(default)s)")
+    bench.add_argument("--json", type=Path, help="file for the numbers")
+    _add_bundle(bench, positional=False)
+    bench.set_defaults(run=_bench)
 
     token = commands.add_parser("token", help="make a bearer token, and the line of the server's file that admits it")
     token.add_argument("name", help="who will call with it, one word; the server's log names it")
@@ -137,26 +148,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     from bridge.server import serve
 
-    config = dataclasses.replace(
-        _config(options, options.port, options.web_port),
-        host=options.host,
-        cors_origins=tuple(options.cors_origin),
-        ops_host=options.metrics_host,
-        ops_port=options.metrics_port,
-        max_streams=options.max_streams,
-        max_queue=options.max_queue,
-        max_wait_s=options.max_wait_s,
-        max_duration_s=options.max_duration_s,
-        max_idle_s=options.max_idle_s,
-        grace_s=options.grace_s,
-        tls_certificate=options.tls_certificate,
-        tls_key=options.tls_key,
-        tls_client_ca=options.tls_client_ca,
-        tokens=options.tokens,
-        insecure=options.insecure,
-        log_prompts=options.log_prompts,
-    )
-
+    config = _serve_config(options)
     scheme = "https" if options.tls_certificate else "http"
 
     def started(server: "Running") -> None:
@@ -176,6 +168,41 @@ def _serve(options: argparse.Namespace) -> int:
         await serve(config, started, stopping, reloading)
 
     asyncio.run(run())
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from rich.console import Console
+
+    from bridge.bench import BenchConfig, measure, table, write_json
+    from bridge.connection import Connection
+    from bridge.server import running
+
+    try:
+        streams = tuple(int(number) for number in options.streams.split(","))
+    except ValueError as error:
+        raise ValueError(f"--streams must be numbers, for example 1,4,8, got {options.streams!r}") from error
+    if min(streams) < 1 or options.rounds < 1:
+        raise ValueError(f"--streams and --rounds must be 1 or more, got {options.streams} and {options.rounds}")
+    config = BenchConfig(
+        streams=streams,
+        rounds=options.rounds,
+        duration_s=options.duration_s,
+        reasoning=options.reasoning == "on",
+        pacing=options.pacing,
+    )
+    if options.address:
+        levels = asyncio.run(measure(Connection((options.address,)), config))
+    else:
+        own = dataclasses.replace(_config(options, port=0, web_port=None), max_streams=max(streams))
+        with running(own) as server:
+            levels = asyncio.run(measure(Connection((server.grpc_address,)), config))
+    Console().print(table(levels))
+    if options.json:
+        write_json(options.json, config, levels)
+        print(f"wrote {options.json}")
     return 0
 
 
@@ -247,6 +274,28 @@ def _doctor(options: argparse.Namespace) -> int:
         mark = "ok  " if finding.ok else "FAIL" if finding.needed else "-   "
         print(f"{mark} {finding.name}: {finding.text}")
     return 0 if all(finding.ok or not finding.needed for finding in findings) else 1
+
+
+def _serve_config(options: argparse.Namespace) -> "ServeConfig":
+    return dataclasses.replace(
+        _config(options, options.port, options.web_port),
+        host=options.host,
+        cors_origins=tuple(options.cors_origin),
+        ops_host=options.metrics_host,
+        ops_port=options.metrics_port,
+        max_streams=options.max_streams,
+        max_queue=options.max_queue,
+        max_wait_s=options.max_wait_s,
+        max_duration_s=options.max_duration_s,
+        max_idle_s=options.max_idle_s,
+        grace_s=options.grace_s,
+        tls_certificate=options.tls_certificate,
+        tls_key=options.tls_key,
+        tls_client_ca=options.tls_client_ca,
+        tokens=options.tokens,
+        insecure=options.insecure,
+        log_prompts=options.log_prompts,
+    )
 
 
 def _config(options: argparse.Namespace, port: int, web_port: int | None) -> "ServeConfig":

@@ -1,0 +1,53 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from bridge.__main__ import main
+from bridge.bench import Level, held_in_real_time, spread
+
+
+def test_percentiles_are_what_so_many_of_a_hundred_keep():
+    values = [float(number) for number in range(1, 102)]
+    assert spread(values) is not None
+    fast = spread(values)
+    assert fast is not None
+    assert (fast.min, fast.p50, fast.p90, fast.p99) == (1, 51, 91, 100)
+    slow = spread(values, more_is_better=True)
+    assert slow is not None
+    assert (slow.min, slow.p50, slow.p90, slow.p99) == (1, 51, 11, 2)
+    assert spread([]) is None
+
+
+def test_real_time_is_held_where_every_stream_was_in_time():
+    def level(streams: int, in_real_time: float, refused: int = 0) -> Level:
+        return Level(
+            streams=streams, complete=5, refused=refused, failed=0, first_frame_ms=None, frames_per_s=None,
+            chunk_gap_ms=None, in_real_time=in_real_time,
+        )  # fmt: skip
+
+    assert held_in_real_time([level(1, 1.0), level(4, 1.0), level(8, 0.9)]) == 4
+    assert held_in_real_time([level(1, 0.5)]) == 0
+    assert held_in_real_time([level(1, 1.0), level(20, 1.0, refused=3)]) == 1
+
+
+def test_bench_measures_a_server_of_its_own_and_writes_its_numbers(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "bench.json"
+    command = ["bench", "--bundle", str(tiny_bundle), "--streams", "1,2", "--rounds", "2", "--duration-s", "0.6"]
+    assert main([*command, "--json", str(path)]) == 0
+    assert "held in real time" in capsys.readouterr().out
+    written = json.loads(path.read_text())
+    assert [level["streams"] for level in written["levels"]] == [1, 2]
+    assert [level["complete"] for level in written["levels"]] == [2, 4]
+    for level in written["levels"]:
+        first = level["first_frame_ms"]
+        assert 0 < first["min"] <= first["p50"] <= first["p90"] <= first["p95"] <= first["p99"]
+        assert level["frames_per_s"]["min"] <= level["frames_per_s"]["p99"] <= level["frames_per_s"]["p50"]
+
+
+@pytest.mark.parametrize("streams", ["none", "1,x", "0", ""])
+def test_a_number_of_streams_that_is_none_is_an_error(streams: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["bench", "--streams", streams]) == 2
+    assert "--streams" in capsys.readouterr().err
