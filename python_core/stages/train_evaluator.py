@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
+from python_core.bfloat16 import warn_where_slow
 from python_core.checkpoint import forget_after, load_training, save_training, start_run
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import hold_out
@@ -171,6 +172,7 @@ def run(config: TrainEvaluatorConfig) -> None:
     logger.info(
         "%s: learns from %d clips of %d and holds out %d", config.kind, len(clips), len(prepared.clips), len(held_out)
     )
+    warn_where_slow(config.kind == "reward" and config.reward.bf16)
     training: EvaluatorTraining = (
         JudgeRun(config.judge, config.steps, prepared, clips, config.word_vectors, device)
         if config.kind == "judge"

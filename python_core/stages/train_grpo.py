@@ -20,6 +20,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from python_core.bfloat16 import warn_where_slow
 from python_core.checkpoint import (
     MOTION_TOKENIZER,
     drop_incomplete,
@@ -232,6 +233,7 @@ def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | N
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     if processes.is_main_process:
+        warn_where_slow(config.bf16)
         start_run(config.out, config, read_files(config), processes.num_processes)
     processes.wait_for_everyone()
     trainer, layout = make_trainer(config, reward_model, judge)

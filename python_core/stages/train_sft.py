@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
+from python_core.bfloat16 import warn_where_slow
 from python_core.checkpoint import (
     MOTION_TOKENIZER,
     drop_incomplete,
@@ -203,6 +204,7 @@ def run(config: TrainSftConfig) -> None:
         )
     codebook = motion_tokenizer.model.shape.codebook
     if processes.is_main_process:
+        warn_where_slow(config.bf16)
         inputs = {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
         inputs |= {"tokenizer": config.vqvae / "model.safetensors", "plans": config.plans}
         start_run(config.out, config, inputs, processes.num_processes)

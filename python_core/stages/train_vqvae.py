@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn, track
 
+from python_core.bfloat16 import warn_where_slow
 from python_core.checkpoint import forget_after, load_training, save_training, save_vqvae, start_run, write_json
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.motion_tokenizer import MotionTokenizer
@@ -88,6 +89,7 @@ def run(config: TrainVqvaeConfig) -> None:
     start_run(
         config.out, config, {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
     )
+    warn_where_slow(config.bf16)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     training = VqvaeTraining(Vqvae(config.shape).to(device), config, prepared)
     step = 0
