@@ -91,9 +91,12 @@ def compile_client(tools: Path, folder: Path) -> None:
     nunit = tools / "roslyn" / "nunit.framework.dll"
     core, engine = folder / "MotionR1.Core.dll", folder / "UnityEngine.dll"
     component, tests = folder / "MotionR1.dll", folder / "MotionR1.Tests.dll"
+    editor_api, editor = folder / "UnityEditor.dll", folder / "MotionR1.Editor.dll"
 
     compile_assembly(core, sources(CLIENT / "Runtime/Core"), standard, DEFINES)
-    compile_assembly(engine, sources(STUBS), standard, DEFINES)
+    editor_stubs = sources(STUBS / "UnityEditor")
+    compile_assembly(engine, [file for file in sources(STUBS) if file not in editor_stubs], standard, DEFINES)
+    compile_assembly(editor_api, editor_stubs, [*standard, engine], DEFINES)
     compile_assembly(component, sources(CLIENT / "Runtime/Unity"), [*standard, core, engine], DEFINES)
     for name, defines in OTHER_DEFINES.items():
         other = folder / name
@@ -103,8 +106,10 @@ def compile_client(tools: Path, folder: Path) -> None:
         compile_assembly(other / component.name, sources(CLIENT / "Runtime/Unity"), references, defines)
     http2 = folder / "MotionR1.Http2.dll"
     compile_assembly(http2, sources(CLIENT / "Runtime/Http2"), [*standard, core, engine, component], DEFINES)
+    seen = [*standard, core, engine, component]
+    compile_assembly(editor, sources(CLIENT / "Editor"), [*seen, editor_api], DEFINES)
     test_sources = sources(CLIENT / "Tests/Editor") + sources(NEED_STUBS)
-    compile_assembly(tests, test_sources, [*standard, core, engine, component, nunit], DEFINES)
+    compile_assembly(tests, test_sources, [*seen, editor_api, editor, nunit], DEFINES)
 
 
 def sources(folder: Path) -> list[Path]:

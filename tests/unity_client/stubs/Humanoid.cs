@@ -26,6 +26,10 @@ namespace UnityEngine
         RightHand = 18,
         LeftToes = 19,
         RightToes = 20,
+        LeftEye = 21,
+        RightEye = 22,
+        Jaw = 23,
+        LeftThumbProximal = 24,
         UpperChest = 54,
     }
 
@@ -55,6 +59,18 @@ namespace UnityEngine
     {
         public HumanBone[] human;
         public SkeletonBone[] skeleton;
+
+        public float upperArmTwist { get; set; }
+
+        public float lowerArmTwist { get; set; }
+
+        public float upperLegTwist { get; set; }
+
+        public float lowerLegTwist { get; set; }
+
+        public float armStretch { get; set; }
+
+        public float legStretch { get; set; }
     }
 
     public class Avatar : Object

@@ -10,7 +10,11 @@ namespace UnityEngine
 
         public string name { get; set; } = "";
 
+        public HideFlags hideFlags { get; set; }
+
         public static void DestroyImmediate(Object target) => target._destroyed = true;
+
+        public static void DestroyImmediate(Object target, bool allowDestroyingAssets) => target._destroyed = true;
 
         public static bool operator ==(Object a, Object b)
         {
@@ -45,6 +49,8 @@ namespace UnityEngine
         }
 
         public T GetComponent<T>() where T : class => _components.Find(c => c is T) as T;
+
+        public T GetComponentInChildren<T>() where T : class => GetComponent<T>();
     }
 
     public class Component : Object

@@ -12,6 +12,7 @@ namespace MotionR1.Core
         const float ShortestBeatS = 0.1f;
 
         readonly List<FrameChunk> _chunks = new List<FrameChunk>();
+        FrameReader _reader;
         int _firstFrame;
 
         /// <summary>Skeleton, model, frame rate; null before it came.</summary>
@@ -128,6 +129,17 @@ namespace MotionR1.Core
             if (Plan != null) yield return new MotionEvent { Plan = Plan };
             foreach (var chunk in _chunks) yield return new MotionEvent { Chunk = chunk };
             if (Summary != null) yield return new MotionEvent { Summary = Summary };
+        }
+
+        /// <summary>Copies one frame.</summary>
+        public void ReadFrame(int frame, MotionFrame into)
+        {
+            if (frame < 0 || frame >= NumFrames)
+                throw new ArgumentOutOfRangeException(nameof(frame), $"expected 0 to {NumFrames - 1}, got {frame}");
+            _reader ??= new FrameReader(Header);
+            var chunk = _chunks[frame / FramesPerCode];
+            _reader.Copy(chunk, frame - chunk.FirstFrame, out var rootPositionM, into.JointRotations, out var contacts);
+            (into.RootPositionM, into.Contacts) = (rootPositionM, contacts);
         }
 
         /// <summary>Returns the motion as bytes: messages of a stream, each with gRPC's prefix.</summary>

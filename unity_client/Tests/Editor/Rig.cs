@@ -122,6 +122,9 @@ namespace MotionR1.Tests
             }
         }
 
+        /// <summary>How far a bone has turned since the T-pose, in the world.</summary>
+        public Quaternion Turned(int joint) => Joints[joint].rotation * Quaternion.Inverse(_tPose[joint]);
+
         /// <summary>Gives the character an Animator whose avatar knows this T-pose.</summary>
         public Animator AddAnimator()
         {

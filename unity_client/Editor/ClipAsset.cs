@@ -1,0 +1,47 @@
+using MotionR1.Core;
+using UnityEditor;
+using UnityEngine;
+
+namespace MotionR1.Editor
+{
+    /// <summary>Clips in the project, each with its passport inside.</summary>
+    public static class ClipAsset
+    {
+        /// <summary>Writes a clip and its passport to one asset. An asset that is there keeps its GUID, so whatever uses it
+        /// gets the new motion.</summary>
+        public static AnimationClip Save(string path, AnimationClip clip, MotionPassport passport)
+        {
+            var old = AssetDatabase.LoadAssetAtPath<AnimationClip>(path);
+            if (old == null)
+            {
+                AssetDatabase.CreateAsset(clip, path);
+                old = clip;
+            }
+            else
+            {
+                Undo.RegisterCompleteObjectUndo(old, "Bake motion");
+                clip.name = old.name;
+                EditorUtility.CopySerialized(clip, old);
+                Object.DestroyImmediate(clip);
+                var before = PassportOf(path);
+                if (before != null) Object.DestroyImmediate(before, true);
+            }
+            if (passport != null) AssetDatabase.AddObjectToAsset(passport, old);
+            EditorUtility.SetDirty(old);
+            AssetDatabase.SaveAssets();
+            return old;
+        }
+
+        /// <summary>Finds the passport in a clip's asset; null if there is none.</summary>
+        public static MotionPassport PassportOf(string path)
+        {
+            foreach (var part in AssetDatabase.LoadAllAssetsAtPath(path))
+                if (part is MotionPassport passport) return passport;
+            return null;
+        }
+
+        /// <summary>Bakes a motion for any humanoid, or for the bones of one rig.</summary>
+        public static AnimationClip Bake(RecordedMotion motion, Animator rig, bool generic, BakeOptions options) =>
+            generic ? ClipBaker.Generic(motion, rig, options) : ClipBaker.Humanoid(motion, options);
+    }
+}
