@@ -86,7 +86,7 @@ def compile_assembly(dll: Path, sources: Sequence[Path], references: Sequence[Pa
 
 
 def compile_client(tools: Path, folder: Path) -> None:
-    """Compile core, component and tests, each against what its .asmdef lets it see; the client with all defines."""
+    """Compile every assembly and the samples, each against what its .asmdef lets it see; the client for all platforms."""
     standard = sorted((tools / "netstandard2.1").glob("*.dll"))
     nunit = tools / "roslyn" / "nunit.framework.dll"
     core, engine = folder / "MotionR1.Core.dll", folder / "UnityEngine.dll"
@@ -108,6 +108,7 @@ def compile_client(tools: Path, folder: Path) -> None:
     compile_assembly(http2, sources(CLIENT / "Runtime/Http2"), [*standard, core, engine, component], DEFINES)
     seen = [*standard, core, engine, component]
     compile_assembly(editor, sources(CLIENT / "Editor"), [*seen, editor_api], DEFINES)
+    compile_assembly(folder / "MotionR1.Samples.dll", sources(CLIENT / "Samples~"), seen, DEFINES)
     test_sources = sources(CLIENT / "Tests/Editor") + sources(NEED_STUBS)
     compile_assembly(tests, test_sources, [*seen, editor_api, editor, nunit], DEFINES)
 

@@ -1,6 +1,12 @@
-"""The C# client and the real bridge: over gRPC-Web it gets, bit for bit, what Python gets over gRPC."""
+"""The C# client and the real bridge: over gRPC-Web and over HTTP/2 it gets, bit for bit, what Python gets."""
 
-from collections.abc import Callable
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +15,9 @@ import grpc
 from bridge.stubs import motion_pb2, motion_pb2_grpc
 
 TIMEOUT_S = 60
+PROMPT = "a person walks forward."
+CALLS = ("MotionR1.Tests.BridgeCallsTests(False)", "MotionR1.Tests.BridgeCallsTests(True)")
+KILLED = "AStreamGoesOnAfterTheServerWasKilledAndStartedAgain"
 
 
 class Bridge(Protocol):
@@ -33,7 +42,7 @@ def test_csharp_gets_the_same_frames_as_python(tiny_bridge: Bridge, run_nunit: C
         MOTION_R1_REQUEST_FILE=str(tmp_path / "request.bin"),
         MOTION_R1_EVENTS_FILE=str(tmp_path / "events.txt"),
     )
-    assert "6 passed, 0 failed, 0 skipped" in printed
+    assert "6 passed, 0 failed, 0 skipped" in printed, printed
     lines = (tmp_path / "events.txt").read_text().split()
     received = [motion_pb2.MotionEvent.FromString(bytes.fromhex(line)) for line in lines]
 
@@ -47,3 +56,94 @@ def test_csharp_gets_the_same_frames_as_python(tiny_bridge: Bridge, run_nunit: C
     assert plans[0] == plans[1]
     assert received[-1].summary.quality == expected[-1].summary.quality
     assert received[-1].summary.stop_reason == expected[-1].summary.stop_reason
+
+
+def test_every_call_works_over_both_transports_and_frames_are_pythons(
+    tiny_bridge: Bridge, run_nunit: Callable[..., str], tmp_path: Path
+):
+    expected: dict[str, list[str]] = {}
+    with grpc.insecure_channel(tiny_bridge.grpc_address) as channel:
+        stub = motion_pb2_grpc.MotionServiceStub(channel)
+
+        def ask(name: str, request: motion_pb2.StreamMotionRequest | motion_pb2.DecodeMotionRequest) -> list:
+            call = stub.DecodeMotion if name == "decode" else stub.StreamMotion
+            events = [response.event for response in call(request, timeout=TIMEOUT_S)]
+            chunks = [event.chunk for event in events if event.HasField("chunk")]
+            (tmp_path / f"{name}.request").write_bytes(request.SerializeToString())
+            expected[name] = [chunk.SerializeToString().hex() for chunk in chunks]
+            return chunks
+
+        plan = stub.PlanMotion(motion_pb2.PlanMotionRequest(prompt=PROMPT, seed=3), timeout=TIMEOUT_S).plan
+        chunks = ask("planned", motion_pb2.StreamMotionRequest(prompt=PROMPT, seed=3, beats=plan.beats))
+        codes = [chunk.code for chunk in chunks]
+        half = len(codes) // 2
+        history = motion_pb2.History(codes=codes[:half], root=chunks[half - 1].next_root)
+        ask("steered", motion_pb2.StreamMotionRequest(prompt="a person does a squat.", seed=4, history=history))
+        ask("decode", motion_pb2.DecodeMotionRequest(codes=codes[half:], history=history))
+    assert expected["decode"] == [chunk_after(chunk, chunks[half].first_frame) for chunk in chunks[half:]]
+
+    printed = run_nunit(
+        *CALLS,
+        MOTION_R1_GRPC_ADDRESS=tiny_bridge.grpc_address,
+        MOTION_R1_WEB_ADDRESS=tiny_bridge.web_address,
+        MOTION_R1_CALLS_FOLDER=str(tmp_path),
+        MOTION_R1_KILL_FOLDER="",
+    )
+    assert "18 passed, 0 failed, 2 skipped" in printed, printed
+    for name, frames in expected.items():
+        assert frames, name
+        for transport in ("web", "native"):
+            assert (tmp_path / f"{name}.request.{transport}").read_text().split() == frames, (name, transport)
+
+
+def chunk_after(chunk: motion_pb2.FrameChunk, first_frame: int) -> str:
+    """Return a chunk as a stream that begins at that frame sends it."""
+    moved = motion_pb2.FrameChunk.FromString(chunk.SerializeToString())
+    moved.first_frame -= first_frame
+    return moved.SerializeToString().hex()
+
+
+@contextmanager
+def serving(bundle: Path, port: str = "0", web_port: str = "0") -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A bridge as a process of its own, with its gRPC and gRPC-Web ports; killed at the end."""
+    command = [sys.executable, "-m", "bridge", "serve", str(bundle), "--port", port, "--web-port", web_port]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"gRPC [\d.]+:(\d+), gRPC-Web http://[\d.]+:(\d+)", line)
+            assert found, f"the bridge did not start: {line!r}"
+            yield process, list(found.groups())
+        finally:
+            process.kill()
+
+
+def wait_for(path: Path) -> None:
+    """Wait until the other side has written a file."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while not path.exists():
+        assert time.monotonic() < deadline_s, f"{path.name} did not come"
+        time.sleep(0.02)
+
+
+def test_a_stream_goes_on_after_the_server_was_killed(tiny_bundle: Path, run_nunit: Callable[..., str], tmp_path: Path):
+    with serving(tiny_bundle) as (first, ports), ThreadPoolExecutor() as pool:
+        test = pool.submit(
+            run_nunit,
+            *(f"{call}.{KILLED}" for call in CALLS),
+            MOTION_R1_GRPC_ADDRESS=f"127.0.0.1:{ports[0]}",
+            MOTION_R1_WEB_ADDRESS=f"http://127.0.0.1:{ports[1]}",
+            MOTION_R1_KILL_FOLDER=str(tmp_path),
+        )
+        # NUnit runs its fixtures in the order of their arguments.
+        wait_for(tmp_path / "web.kill")
+        first.kill()
+        first.wait()
+        with serving(tiny_bundle, *ports) as (second, _):
+            (tmp_path / "web.again").touch()
+            wait_for(tmp_path / "native.kill")
+            second.kill()
+            second.wait()
+            with serving(tiny_bundle, *ports):
+                (tmp_path / "native.again").touch()
+                assert "2 passed, 0 failed, 0 skipped" in test.result()

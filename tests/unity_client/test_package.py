@@ -41,7 +41,10 @@ def test_the_manifest_names_package_and_oldest_unity():
     manifest = json.loads((PACKAGE / "package.json").read_text())
     assert manifest["name"] == "com.motion-r1.client"
     assert manifest["unity"] == "2022.3"
-    assert "dependencies" not in manifest
+    # Parts of the editor itself that a project can switch off; nothing that is downloaded.
+    assert all(name.startswith("com.unity.modules.") for name in manifest["dependencies"])
+    for sample in manifest["samples"]:
+        assert list((PACKAGE / sample["path"]).glob("*.cs")), sample
 
 
 def test_assemblies_see_only_what_is_below_them():
@@ -53,7 +56,20 @@ def test_assemblies_see_only_what_is_below_them():
     assert definitions["MotionR1.Core"]["noEngineReferences"] is True
     assert definitions["MotionR1.Core"]["references"] == []
     assert definitions["MotionR1"]["references"] == ["MotionR1.Core"]
+    assert set(definitions["MotionR1.Editor"]["references"]) == {"MotionR1.Core", "MotionR1"}
+    assert definitions["MotionR1.Editor"]["includePlatforms"] == ["Editor"]
+    assert definitions["MotionR1.Http2"]["defineConstraints"] == ["MOTION_R1_HTTP2"]
     assert definitions["MotionR1.Tests"]["defineConstraints"] == ["UNITY_INCLUDE_TESTS"]
+
+
+def test_nothing_needs_reflection_or_dynamic_code():
+    """IL2CPP strips what only reflection reaches, and cannot emit code: serialization and attributes are Unity's."""
+    refused = (
+        r"System\.Reflection|\bdynamic\b|Activator\.|GetMethod\(|GetProperty\(|\.Emit\b|Expression\.Compile|\bunsafe\b"
+    )
+    for path in PACKAGE.glob("Runtime/**/*.cs"):
+        code = re.sub(r"//.*", "", path.read_text(encoding="utf-8-sig"))
+        assert not re.search(refused, code), path
 
 
 def test_one_file_knows_about_handedness():

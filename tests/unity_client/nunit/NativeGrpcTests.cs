@@ -17,7 +17,9 @@ namespace MotionR1.Tests
         const string WebAddress = "MOTION_R1_WEB_ADDRESS";
 
         [SetUp]
-        public void NeedABridge()
+        public void NeedABridge() => RequireAddresses();
+
+        internal static void RequireAddresses()
         {
             foreach (string name in new[] { GrpcAddress, WebAddress })
                 if (string.IsNullOrEmpty(Environment.GetEnvironmentVariable(name)))
@@ -28,7 +30,7 @@ namespace MotionR1.Tests
         public void NativeGrpcAndGrpcWebGiveTheSameFrames()
         {
             var native = Chunks(Native());
-            var web = Chunks(new HttpByteTransport(new Uri(Environment.GetEnvironmentVariable(WebAddress))));
+            var web = Chunks(Web());
             Assert.That(native, Is.Not.Empty);
             Assert.That(native, Is.EqualTo(web));
         }
@@ -39,7 +41,10 @@ namespace MotionR1.Tests
             Assert.That(() => Events(Native(), " "), Fails.With(StatusCode.InvalidArgument));
         }
 
-        static HttpByteTransport Native() => new HttpByteTransport(
+        internal static HttpByteTransport Web() =>
+            new HttpByteTransport(new Uri(Environment.GetEnvironmentVariable(WebAddress)));
+
+        internal static HttpByteTransport Native() => new HttpByteTransport(
             new Uri("http://" + Environment.GetEnvironmentVariable(GrpcAddress)), GrpcProtocol.Native, new Http2Only());
 
         static List<string> Chunks(IByteTransport transport) => Events(transport, "a person walks forward")

@@ -129,6 +129,8 @@ namespace UnityEngine.Events
 
         public void AddListener(UnityAction call) => _calls.Add(call);
 
+        public void RemoveListener(UnityAction call) => _calls.Remove(call);
+
         public void Invoke() => _calls.ForEach(call => call());
     }
 
@@ -137,6 +139,8 @@ namespace UnityEngine.Events
         readonly List<UnityAction<T>> _calls = new List<UnityAction<T>>();
 
         public void AddListener(UnityAction<T> call) => _calls.Add(call);
+
+        public void RemoveListener(UnityAction<T> call) => _calls.Remove(call);
 
         public void Invoke(T argument) => _calls.ForEach(call => call(argument));
     }

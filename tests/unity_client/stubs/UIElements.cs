@@ -15,6 +15,8 @@ namespace UnityEngine
 
     public struct Rect
     {
+        public Rect(float x, float y, float width, float height) => (this.width, this.height) = (width, height);
+
         public float width { get; set; }
 
         public float height { get; set; }
@@ -35,6 +37,31 @@ namespace UnityEngine
         Return = 13,
         Escape = 27,
         Space = 32,
+    }
+
+    public static class GUILayout
+    {
+        public static void BeginArea(Rect screenRect) => throw new NotSupportedException("the stub draws nothing");
+
+        public static void EndArea()
+        {
+        }
+
+        public static void BeginHorizontal()
+        {
+        }
+
+        public static void EndHorizontal()
+        {
+        }
+
+        public static string TextField(string text) => text;
+
+        public static bool Button(string text) => false;
+
+        public static void Label(string text)
+        {
+        }
     }
 
     [Flags]
