@@ -86,7 +86,7 @@ def compile_assembly(dll: Path, sources: Sequence[Path], references: Sequence[Pa
 
 
 def compile_client(tools: Path, folder: Path) -> None:
-    """Compile every assembly and the samples, each against what its .asmdef lets it see; the client for all platforms."""
+    """Compile all assemblies and samples, each against what its .asmdef shows it; the client with every define."""
     standard = sorted((tools / "netstandard2.1").glob("*.dll"))
     nunit = tools / "roslyn" / "nunit.framework.dll"
     core, engine = folder / "MotionR1.Core.dll", folder / "UnityEngine.dll"
