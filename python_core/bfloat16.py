@@ -18,7 +18,7 @@ def warn_where_slow(bf16: bool) -> None:
         return
     slower = _seconds(torch.bfloat16) / _seconds(torch.float32)
     if slower > TOO_SLOW:
-        logger.warning("bfloat16 is %.0f times slower than float32 on this CPU; train with --no-bf16", slower)
+        logger.warning("bfloat16 is %.0f times slower than float32 on this CPU; set bf16 to False (--no-bf16)", slower)
 
 
 def _seconds(dtype: torch.dtype) -> float:
@@ -27,6 +27,6 @@ def _seconds(dtype: torch.dtype) -> float:
     times = []
     for _ in range(6):
         started = time.perf_counter()
-        left @ right
+        torch.matmul(left, right)
         times.append(time.perf_counter() - started)
     return min(times)
