@@ -1,13 +1,12 @@
-"""What a reply may go on with, while `generate` samples it."""
+"""What a reply may go on with, while it is sampled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from transformers import LogitsProcessor
 
 from python_core.contract.vocabulary import MAX_REASONING_TOKENS, Place, ReplyError, ReplyParser, TokenLayout
 
@@ -30,70 +29,74 @@ class ReplyRow:
     history: list[int] = field(default_factory=list)
     """Tokens that are given after `<Motion>`."""
     over: bool = False
+    token_ids: list[int] = field(default_factory=list)
+    """What was written."""
     forced: list[bool] = field(default_factory=list)
-    """Of each token that was sampled: whether no other was left to choose."""
+    """Of each token: whether no other was left to choose."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the token that ends the turn was written."""
+        return bool(self.token_ids) and self.token_ids[-1] == self.parser.layout.turn_end
+
+    def take(self, token_id: int, forced: bool) -> None:
+        """Go on with a token."""
+        self.token_ids.append(token_id)
+        self.forced.append(forced)
+        if self.over or self.parser.place is Place.DONE:
+            return
+        try:
+            self.parser.feed(token_id)
+        except ReplyError:
+            self.over = True
+            return
+        if token_id == self.parser.layout.motion_open:
+            self.given = list(self.history)
+
+    def only(self) -> int | None:
+        """The token that has to come next, if the row says so and not the grammar; given ones are used up."""
+        parser, layout = self.parser, self.parser.layout
+        if self.over or parser.place is Place.DONE:
+            return layout.turn_end
+        if self.given:
+            return self.given.pop(0)
+        full = parser.place is Place.MOTION and len(parser.codes) >= self.max_codes and not parser.entries
+        return layout.motion_close if self.constrained and full else None
 
 
-class ReplyMask(LogitsProcessor):
-    """Takes the tokens that cannot come next out of the choice.
+class ReplyMask:
+    """Takes the tokens that cannot come next out of the choice."""
 
-    Args:
-        rows: The replies of the batch; None leaves a row alone.
-        prompt_length: Tokens before the first that is sampled.
-    """
+    def __init__(self) -> None:
+        # Replies are in few situations, and a mask of the whole vocabulary is slow to make.
+        self._refused: dict[object, tuple[NDArray[np.bool_], bool]] = {}
 
-    def __init__(self, rows: Sequence[ReplyRow | None], prompt_length: int) -> None:
-        self.rows, self.prompt_length = rows, prompt_length
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Token ids so far [B, N] and logits of the next [B, V] -> logits [B, V]."""
-        last = input_ids[:, -1].tolist() if input_ids.shape[1] > self.prompt_length else None
-        refused = np.zeros(tuple(scores.shape), dtype=np.bool_)
-        for number, row in enumerate(self.rows):
-            if row is None:
-                continue
-            if last is not None:
-                _follow(row, last[number])
-            allowed = _allowed(row)
-            row.forced.append(allowed is not None and int(allowed.sum()) == 1)
-            if allowed is not None:
-                # Rows of padding that a model has beyond the vocabulary are refused as well.
+    def __call__(self, rows: Sequence[ReplyRow], logits: Tensor) -> tuple[Tensor, list[bool]]:
+        """Logits of the next token of each row [B, V] -> logits [B, V], and whether a single token is left."""
+        refused = np.zeros(tuple(logits.shape), dtype=np.bool_)
+        forced = [False] * len(rows)
+        for number, row in enumerate(rows):
+            only = row.only()
+            if only is not None:
                 refused[number] = True
-                refused[number, : len(allowed)] = ~allowed
-        return scores.masked_fill(torch.from_numpy(refused).to(scores.device), float("-inf"))
+                refused[number, only] = False
+                forced[number] = True
+            elif row.constrained:
+                refused[number], forced[number] = self._of(row.parser, logits.shape[1])
+        return logits.masked_fill(torch.from_numpy(refused).to(logits.device), float("-inf")), forced
+
+    def _of(self, parser: ReplyParser, width: int) -> tuple[NDArray[np.bool_], bool]:
+        """The mask of a situation, and whether it leaves a single token."""
+        situation = parser.situation
+        if situation not in self._refused:
+            allowed = parser.allowed()
+            # Rows of padding that a model has beyond the vocabulary are refused as well.
+            refused = np.ones(width, dtype=np.bool_)
+            refused[: len(allowed)] = ~allowed
+            self._refused[situation] = refused, int(allowed.sum()) == 1
+        return self._refused[situation]
 
 
 def longest_reply(layout: TokenLayout, max_codes: int, reasoning: bool = True) -> int:
     """Tokens of the longest reply: reasoning, codes, think and motion tags, and the end of the turn."""
     return NUM_TAGS + MAX_REASONING_TOKENS * reasoning + layout.num_levels * max_codes
-
-
-def _follow(row: ReplyRow, token_id: int) -> None:
-    if row.over or row.parser.place is Place.DONE:
-        return
-    try:
-        row.parser.feed(token_id)
-    except ReplyError:
-        row.over = True
-        return
-    if token_id == row.parser.layout.motion_open:
-        row.given = list(row.history)
-
-
-def _allowed(row: ReplyRow) -> Any:
-    """Mask over the vocabulary, [V]; None where all may come."""
-    parser, layout = row.parser, row.parser.layout
-    only = None
-    if row.over or parser.place is Place.DONE:
-        only = layout.turn_end
-    elif row.given:
-        only = row.given.pop(0)
-    elif not row.constrained:
-        return None
-    elif parser.place is Place.MOTION and len(parser.codes) >= row.max_codes and not parser.entries:
-        only = layout.motion_close
-    if only is None:
-        return parser.allowed()
-    allowed = np.zeros(layout.vocabulary_size, dtype=np.bool_)
-    allowed[only] = True
-    return allowed

@@ -184,6 +184,13 @@ class ReplyParser:
         self.num_tokens += 1
         return complete
 
+    @property
+    def situation(self) -> tuple[Place, int, bool]:
+        """What `allowed` depends on."""
+        if self.reasoning_ids is not None and self.place is Place.REASONING:
+            return self.place, 0, len(self.reasoning_ids) < MAX_REASONING_TOKENS
+        return self.place, len(self.entries), bool(self.codes)
+
     def allowed(self) -> NDArray[np.bool_]:
         """Mask over the vocabulary, [V]: the tokens that `feed` would take now."""
         layout = self.layout

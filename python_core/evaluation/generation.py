@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+from transformers import PreTrainedModel
 
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyError, ReplyParser, TokenLayout, parse_reply
-from python_core.reply_mask import ReplyMask, ReplyRow, longest_reply
+from python_core.reply_mask import ReplyRow, longest_reply
+from python_core.reply_sampling import sample_replies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,6 @@ def read_reply(token_ids: Sequence[int], layout: TokenLayout, num_history: int =
     return Reply(tuple(token_ids), parsed, "", num_history)
 
 
-@torch.no_grad()
 def generate(
     model: PreTrainedModel,
     tokenizer: Tokenizer,
@@ -105,9 +105,6 @@ def generate(
             f"a prompt of {longest} tokens and a reply of up to {max_new} do not fit a model of {room}; lower "
             f"max_codes, now {sampling.max_codes}" + (f", or the history, now {history} codes" if history else "")
         )
-    # Padded on the left, so that all replies begin in one column.
-    filled = [[layout.turn_end] * (longest - len(ids)) + ids for ids in asked]
-    mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in asked]
     rows = [
         ReplyRow(
             parser=ReplyParser(layout),
@@ -118,29 +115,8 @@ def generate(
         )
         for prompt in prompts
     ]
-    config = GenerationConfig(
-        do_sample=True,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=0,
-        # Held poses repeat codes.
-        repetition_penalty=1.0,
-        max_new_tokens=max_new,
-        eos_token_id=layout.turn_end,
-        pad_token_id=layout.turn_end,
-    )
     device = model.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        drawn = model.generate(  # type: ignore[operator]  # generate is a method, pyright takes it for a Tensor
-            inputs=torch.tensor(filled, device=device),
-            attention_mask=torch.tensor(mask, device=device),
-            generation_config=config,
-            logits_processor=LogitsProcessorList([ReplyMask(rows, longest)]),
-            use_model_defaults=False,
-        )
-    replies = []
-    for row, prompt in zip(drawn[:, longest:].tolist(), prompts, strict=True):
-        end = row.index(layout.turn_end) + 1 if layout.turn_end in row else len(row)
-        replies.append(read_reply(row[:end], layout, len(prompt.history)))
-    return replies
+        sample_replies(model, asked, rows, max_new, sampling.temperature, sampling.top_p)
+    return [read_reply(row.token_ids, layout, len(prompt.history)) for row, prompt in zip(rows, prompts, strict=True)]

@@ -13,14 +13,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
 from torch.distributed.fsdp import FullyShardedDataParallel
-from transformers import GenerationConfig, LogitsProcessorList
 
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyParser, TokenLayout
-from python_core.reply_mask import ReplyMask, ReplyRow, longest_reply
+from python_core.reply_mask import ReplyRow, longest_reply
+from python_core.reply_sampling import sample_replies
 
 
 @dataclass(frozen=True)
@@ -109,11 +108,6 @@ class Rollouts:
         """
         from trl.models.utils import unwrap_model_for_generation
 
-        inputs = self._opened(prompts, forms)
-        longest = max(map(len, inputs))
-        device = trainer.accelerator.device
-        padded = torch.tensor([[self.layout.turn_end] * (longest - len(ids)) + ids for ids in inputs], device=device)
-        starts = torch.tensor([[longest - len(ids)] for ids in inputs], device=device)
         rows = [self._row(form) for form in forms]
         wrapped = trainer.model_wrapped
         whole = nullcontext()
@@ -125,29 +119,10 @@ class Rollouts:
             gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
             gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         )
-        with unwrapped as model, torch.no_grad(), whole:
-            written = model.generate(
-                input_ids=padded,
-                attention_mask=(torch.arange(longest, device=device) >= starts).long(),
-                generation_config=GenerationConfig(
-                    do_sample=True,
-                    temperature=trainer.temperature,
-                    top_k=0,
-                    max_new_tokens=longest_reply(self.layout, self.max_codes) - 1,
-                    eos_token_id=self.layout.turn_end,
-                    pad_token_id=self.layout.turn_end,
-                    disable_compile=True,
-                ),
-                logits_processor=LogitsProcessorList([ReplyMask(rows, longest)]),
-                use_model_defaults=False,
-            )
-        # The opening is the last token of the input and the first of the reply.
-        replies = [self._until_end(ids) for ids in written[:, longest - 1 :].tolist()]
-        chosen = [
-            [0, *(int(not forced) for forced in row.forced)][: len(reply)]
-            for row, reply in zip(rows, replies, strict=True)
-        ]
-        return replies, chosen
+        with unwrapped as model, whole:
+            num_tokens = longest_reply(self.layout, self.max_codes)
+            sample_replies(model, prompts, rows, num_tokens, trainer.temperature)
+        return [row.token_ids for row in rows], [[int(not forced) for forced in row.forced] for row in rows]
 
     def _sample_by_vllm(
         self, trainer: Any, prompts: Sequence[list[int]], forms: Sequence[ReplyForm]
@@ -156,25 +131,15 @@ class Rollouts:
         was not sampled; TRL then corrects nothing there.
         """
         generations = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
-        inputs = self._opened(prompts, forms)
+        inputs = [[*ids, self._opening(form)] for ids, form in zip(prompts, forms, strict=True)]
         _, written, logprobs, _ = trainer.vllm_generation.generate(
             prompts=inputs, images=None, num_generations=generations
         )
         replies = [[opened[-1], *ids] for opened, ids in zip(inputs, written, strict=True)]
         return replies, [[None, *(top[0] for top in of_reply)] for of_reply in logprobs]
 
-    def _opened(self, prompts: Sequence[list[int]], forms: Sequence[ReplyForm]) -> list[list[int]]:
-        """Prompts with the token with which their replies begin."""
-        return [[*ids, self._opening(form)] for ids, form in zip(prompts, forms, strict=True)]
-
     def _opening(self, form: ReplyForm) -> int:
         return self.layout.think_open if form.reasoning else self.layout.motion_open
 
     def _row(self, form: ReplyForm) -> ReplyRow:
-        parser = ReplyParser(self.layout)
-        parser.feed(self._opening(form))
-        return ReplyRow(parser, self.max_codes, form.constrained)
-
-    def _until_end(self, ids: list[int]) -> list[int]:
-        """Without what fills up a row after its end."""
-        return ids[: ids.index(self.layout.turn_end) + 1] if self.layout.turn_end in ids else ids
+        return ReplyRow(ReplyParser(self.layout), self.max_codes, form.constrained, given=[self._opening(form)])

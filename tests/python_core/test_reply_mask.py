@@ -5,7 +5,6 @@ from python_core.contract.vocabulary import ReplyParser, TokenLayout, parse_repl
 from python_core.reply_mask import ReplyMask, ReplyRow, longest_reply
 
 MAX_CODES = 5
-PROMPT = 3
 
 
 @pytest.fixture
@@ -24,26 +23,25 @@ def layout() -> TokenLayout:
     )
 
 
-def sample(rows: list[ReplyRow | None], layout: TokenLayout, num_tokens: int, seed: int = 1) -> list[list[int]]:
+def sample(rows: list[ReplyRow], layout: TokenLayout, num_tokens: int, seed: int = 1) -> list[list[int]]:
     """What random logits write under the mask."""
     generator = torch.Generator().manual_seed(seed)
-    mask = ReplyMask(rows, PROMPT)
-    ids = torch.zeros(len(rows), PROMPT, dtype=torch.long)
+    mask = ReplyMask()
     for _ in range(num_tokens):
         # More columns than the vocabulary has, as padded embeddings bring.
-        scores = torch.randn(len(rows), layout.vocabulary_size + 8, generator=generator)
-        masked = mask(ids, scores)
-        for number, row in enumerate(rows):
-            if row is None:
-                assert torch.equal(masked[number], scores[number])
-        ids = torch.cat([ids, masked.softmax(-1).multinomial(1, generator=generator)], dim=1)
-    return ids[:, PROMPT:].tolist()
+        logits = torch.randn(len(rows), layout.vocabulary_size + 8, generator=generator)
+        masked, forced = mask(rows, logits)
+        assert forced == (masked.isfinite().sum(dim=1) == 1).tolist()
+        drawn = masked.softmax(-1).multinomial(1, generator=generator)[:, 0].tolist()
+        for row, token_id, only in zip(rows, drawn, forced, strict=True):
+            row.take(token_id, only)
+    return [row.token_ids for row in rows]
 
 
 def test_under_the_grammar_random_logits_write_replies_that_parse_and_end(layout: TokenLayout):
-    rows: list[ReplyRow | None] = [ReplyRow(ReplyParser(layout), MAX_CODES), ReplyRow(ReplyParser(layout), 2), None]
+    rows = [ReplyRow(ReplyParser(layout), MAX_CODES), ReplyRow(ReplyParser(layout), 2)]
     written = sample(rows, layout, longest_reply(layout, MAX_CODES))
-    for ids, most in zip(written, (MAX_CODES, 2), strict=False):
+    for ids, most in zip(written, (MAX_CODES, 2), strict=True):
         reply = parse_reply(ids[: ids.index(layout.turn_end) + 1], layout)
         assert 1 <= len(reply.codes) <= most
 
@@ -69,7 +67,7 @@ def test_a_free_reply_is_over_where_it_breaks_the_grammar(layout: TokenLayout):
 
 
 def test_without_reasoning_the_longest_reply_is_shorter_by_it(layout: TokenLayout):
-    rows: list[ReplyRow | None] = [ReplyRow(ReplyParser(layout), MAX_CODES, given=[layout.motion_open])]
+    rows = [ReplyRow(ReplyParser(layout), MAX_CODES, given=[layout.motion_open])]
     (written,) = sample(rows, layout, longest_reply(layout, MAX_CODES, reasoning=False))
     assert layout.turn_end in written
     assert longest_reply(layout, MAX_CODES) - longest_reply(layout, MAX_CODES, reasoning=False) == 96

@@ -1,0 +1,154 @@
+"""Samples replies of a language model, many side by side, for rollouts and for evaluation.
+
+Most of a reply's time goes into attention over what came before it and into the steps of a batch in which few replies
+are left. So keys and values lie in buffers with room for more, and replies that have ended leave the batch. A token is
+drawn from one uniform number; each place of the batch has its own, so that a reply does not depend on when others end.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
+from transformers.cache_utils import Cache, DynamicLayer
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+from python_core.reply_mask import ReplyMask, ReplyRow
+
+ROOM = 64
+"""Positions by which the buffers grow."""
+LEAVE_TOGETHER = 8
+"""Replies that have ended leave the batch when they are one in so many of it, since the others are copied then."""
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values of a layer, views of buffers that have room for what comes next, [B, heads, N, width] each."""
+
+    _rooms: tuple[Tensor, Tensor]
+    _length = 0
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, cache_kwargs: dict[str, Any] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states)
+            self._rooms = (key_states[:, :, :0], value_states[:, :, :0])
+        start, self._length = self._length, self._length + key_states.shape[2]
+        if self._length > self._rooms[0].shape[2]:
+            self._make_room(self._rooms[0][:, :, :start], self._rooms[1][:, :, :start])
+        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
+            room[:, :, start : self._length] = states
+        return self._show()
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self._make_room(*(room[indices, :, : self._length] for room in self._rooms))
+        self._show()
+
+    def _make_room(self, keys: Tensor, values: Tensor) -> None:
+        self._rooms = (_roomier(keys, self._length + ROOM), _roomier(values, self._length + ROOM))
+
+    def _show(self) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = (room[:, :, : self._length] for room in self._rooms)
+        return self.keys, self.values
+
+
+def _roomier(states: Tensor, num: int) -> Tensor:
+    room = states.new_empty((*states.shape[:2], num, states.shape[3]))
+    room[:, :, : states.shape[2]] = states
+    return room
+
+
+@torch.no_grad()
+def sample_replies(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[ReplyRow],
+    num_tokens: int,
+    temperature: float,
+    top_p: float = 1.0,
+) -> None:
+    """Let a causal language model write replies to encoded prompts; each row takes its own.
+
+    The same batch gives the same replies from the same state of torch's random numbers. Where the weights are held in
+    parts, processes go on until the last of them has ended.
+
+    Args:
+        model: Of transformers.
+        prompts: Token ids of each.
+        rows: A reply that has not begun for each prompt.
+        num_tokens: A reply is cut off after so many.
+        temperature: Divides the logits.
+        top_p: See `draw`.
+    """
+    device, padding = model.device, rows[0].parser.layout.turn_end
+    longest = max(map(len, prompts))
+    # Padded on the left, so that all replies begin in one column.
+    ids = torch.tensor([[padding] * (longest - len(prompt)) + [*prompt] for prompt in prompts], device=device)
+    starts = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
+    attended = torch.arange(longest + num_tokens, device=device) >= starts[:, None]
+    positions = (torch.arange(longest, device=device) - starts[:, None]).clamp(min=0)
+    cache, mask, together = Cache(layer_class_to_replicate=RoomyLayer), ReplyMask(), _steps_together(model)
+    places = [*range(len(rows))]
+    for length in range(longest, longest + num_tokens):
+        logits = model(
+            input_ids=ids,
+            attention_mask=attended[:, :length],
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        chances = torch.rand(len(rows), device=device)[places]
+        of_batch = [rows[place] for place in places]
+        masked, forced = mask(of_batch, logits.float() / temperature)
+        drawn = draw(masked, chances, top_p)
+        for row, token_id, only in zip(of_batch, drawn.tolist(), forced, strict=True):
+            if not row.ended:
+                row.take(token_id, only)
+        going_on = [number for number, row in enumerate(of_batch) if not row.ended]
+        if not (_any(bool(going_on), device) if together else going_on):
+            return
+        # With the last one of a process, which others wait for, it goes on as well.
+        left = going_on or [0]
+        positions = positions[:, -1:] + 1
+        ids = drawn[:, None]
+        if len(left) * LEAVE_TOGETHER <= len(places) * (LEAVE_TOGETHER - 1):
+            chosen = torch.tensor(left, device=device)
+            cache.batch_select_indices(chosen)
+            ids, positions, attended = ids[chosen], positions[chosen], attended[chosen]
+            places = [places[number] for number in left]
+
+
+def draw(logits: Tensor, chances: Tensor, top_p: float) -> Tensor:
+    """The token at which the probabilities, added up, pass a number between 0 and 1, [B, V] and [B] -> [B].
+
+    With `top_p` below 1 only the likeliest tokens that have so much probability together are left.
+    """
+    probabilities = logits.softmax(dim=-1)
+    if top_p < 1:
+        likeliest, order = probabilities.sort(dim=-1, descending=True)
+        likeliest[likeliest.cumsum(dim=-1) - likeliest >= top_p] = 0
+        probabilities = torch.zeros_like(probabilities).scatter_(-1, order, likeliest)
+    sums = probabilities.cumsum(dim=-1)
+    wanted = chances[:, None] * sums[:, -1:]
+    found = torch.searchsorted(sums, wanted, right=True).clamp_(max=logits.shape[1] - 1)
+    impossible = probabilities.gather(-1, found) == 0
+    if impossible.any():
+        # Rounding has led to a token that is none of the choice.
+        found = torch.where(impossible, probabilities.argmax(dim=-1, keepdim=True), found)
+    return found[:, 0]
+
+
+def _steps_together(model: torch.nn.Module) -> bool:
+    """Whether each step of one process needs the others, since each holds a part of the weights."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return False
+    in_parts = any(isinstance(module, FullyShardedDataParallel) for module in model.modules())
+    return in_parts or is_deepspeed_zero3_enabled()
+
+
+def _any(mine: bool, device: torch.device) -> bool:
+    found = torch.tensor(int(mine), device=device)
+    torch.distributed.all_reduce(found)
+    return bool(found)
