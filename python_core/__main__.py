@@ -13,6 +13,7 @@ STAGES = {
     "train-evaluator": "captions and motions -> what tells how well they match",
     "train-grpo": "a language model and rewards -> a better one",
     "evaluate": "a language model, a judge and clips -> tables, real motions beside ours",
+    "compare": "evaluations of several models -> one table, with how sure the differences are",
     "fetch-backbone": "pretrained weights, checked by SHA-256: small's language model, the reward model's text encoder",
 }
 SHOW = "clips, and what a tokenizer makes of them -> a contact sheet or an animation"

@@ -1,14 +1,16 @@
 """Codes and state -> root positions, joint rotations, contacts and state: all that leaves Python, as one module."""
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from python_core.contract.motion import CONTACT_THRESHOLD, Motion
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, RootState, feature_slices, features_to_body
 from python_core.steady_twist import MEMORY_FRAMES, MotionSolver
-from python_core.vqvae import Vqvae
+from python_core.vqvae import FRAMES_PER_CODE, Vqvae
 
 
 class MotionDecoder(nn.Module):
@@ -51,7 +53,18 @@ class MotionDecoder(nn.Module):
         return self.vqvae.zero_state(batch), self.mean.new_zeros(batch, 3), past_joints
 
     @torch.no_grad()
-    def motion(self, codes: list[int], frame_rate_hz: float) -> Motion:
-        """Decode a whole clip that begins at x = z = 0 and faces +Z."""
-        root, rotations, contacts, *_ = self(torch.tensor([codes], device=self.mean.device), *self.zero_states(1))
-        return Motion(root[0].numpy(), rotations[0].numpy(), np.asarray(contacts[0] > CONTACT_THRESHOLD), frame_rate_hz)
+    def motions(self, series: Sequence[Sequence[int]], frame_rate_hz: float) -> list[Motion]:
+        """Decode whole clips, each from its codes; they begin at x = z = 0 and face +Z.
+
+        The decoder is causal, so they are decoded side by side, and what fills up the shorter ones changes nothing.
+        """
+        if not series:
+            return []
+        codes = pad_sequence([torch.tensor(codes) for codes in series], batch_first=True).to(self.mean.device)
+        root, rotations, contacts = (part.cpu().numpy() for part in self(codes, *self.zero_states(len(codes)))[:3])
+        found = []
+        for row, of_clip in enumerate(series):
+            frames = slice(len(of_clip) * FRAMES_PER_CODE)
+            on_ground = contacts[row, frames] > CONTACT_THRESHOLD
+            found.append(Motion(root[row, frames], rotations[row, frames], on_ground, frame_rate_hz))
+        return found

@@ -87,7 +87,11 @@ class MotionTokenizer:
 
     def decode(self, codes: list[int]) -> Motion:
         """The motion of codes, which begins at x = z = 0 and faces +Z."""
-        return self._decoder.motion(codes, self.frame_rate_hz)
+        return self.decode_all([codes])[0]
+
+    def decode_all(self, series: Sequence[Sequence[int]]) -> list[Motion]:
+        """The motions of series of codes, decoded side by side."""
+        return self._decoder.motions(series, self.frame_rate_hz)
 
     def read_back(self, rows: NDArray[np.float32]) -> Reading:
         """Encode a clip's features, [F, D], and decode the codes.

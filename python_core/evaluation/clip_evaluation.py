@@ -51,17 +51,29 @@ class ClipEvaluation:
         self.config, self.judge, self.prepared = config, judge, prepared
         protocol = PROTOCOLS[config.protocol]
         self.made_of: dict[str, tuple[str, ...]] = {}
-        self.evaluated, meanings = prepared, {}
+        self.evaluated, meanings, self.notes = prepared, {}, [NOTE]
+        composed = None
         if config.protocol == "val_composed":
             composed = compose_val(config.prepared, config.compositions, config.composed)
             self.evaluated, self.made_of, meanings = composed.prepared, composed.made_of, composed.meanings
         clips = choose_clips(self.evaluated, protocol, config.split)
+        if composed is not None:
+            num = len(clips)
+            clips = [clip for clip in clips if not composed.is_for_choosing(clip.clip_id)]
+            self.notes.append(
+                f"Texts are {len(clips)} of {num} compositions; the others choose weights in train-grpo, and no model "
+                "is judged on what chose it."
+            )
         self.bench = Bench(
             judge=judge, prepared=self.evaluated, clips=clips, protocol=protocol, seed=config.seed, meanings=meanings
         )
         self.nearest = NearestMotions(prepared, protocol)
         self.spoken = spoken
         self.rate = self.evaluated.frame_rate_hz
+        if spoken is not None:
+            sampling = config.sampling
+            held = "under the grammar" if sampling.constrained else "free of the grammar"
+            self.notes.append(f"Replies are drawn {held}, {'with' if sampling.reasoning else 'without'} reasoning.")
 
     def judge_all(self) -> Judgement:
         """All rows."""
@@ -121,7 +133,7 @@ class ClipEvaluation:
             rows=tuple(rows),
             plans_by_chance=self._plans(self._features(REAL, repeats[0], first), of_others=True),
             listed=tuple(self._list()) if config.protocol == "val_composed" else (),
-            notes=(NOTE,),
+            notes=tuple(self.notes),
         )
 
     def _replies(self, repeat: Repeat) -> list[Reply]:

@@ -26,6 +26,8 @@ from python_core.motion_tokenizer import MotionTokenizer
 from python_core.vqvae import FRAMES_PER_CODE
 
 REAL, NEAREST, OURS = "real", "nearest caption", "ours"
+AT_ONCE = 64
+"""Replies that are decoded side by side."""
 NOTE = (
     "Numbers of a judge that was trained here do not compare with published ones. The model chooses how long a motion "
     "is. A malformed reply is no motion: it misses in R-Precision and is left out of all else."
@@ -132,10 +134,10 @@ class NearestMotions:
 
 def decode(replies: Sequence[Reply], tokenizer: MotionTokenizer) -> list[Motion | None]:
     """Motions of replies; None for a malformed one, of which no motion is made."""
-    return [
-        tokenizer.decode(reply.codes) if reply.codes else None
-        for reply in track(replies, "decoding", disable=len(replies) < 2)
-    ]
+    series = [reply.codes for reply in replies if reply.codes]
+    starts = track(range(0, len(series), AT_ONCE), "decoding", disable=len(series) < 2)
+    motions = (motion for first in starts for motion in tokenizer.decode_all(series[first : first + AT_ONCE]))
+    return [next(motions) if reply.codes else None for reply in replies]
 
 
 def features_of(motions: Sequence[Motion | None]) -> list[NDArray[np.float32] | None]:

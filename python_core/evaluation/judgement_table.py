@@ -107,12 +107,12 @@ def as_markdown(judgement: Judgement) -> str:
          _share(row.well_formed)]
         for row in rows
     ]  # fmt: skip
-    parts.append(_table(["", *COLUMNS.values(), "MModality →", "well formed ↑"], table))
+    parts.append(as_table(["", *COLUMNS.values(), "MModality →", "well formed ↑"], table))
     if any(row.over_recordings for row in rows):
         names = [name for name in COLUMNS if any(name in row.over_recordings for row in rows)]
         parts.append(f"95 % intervals over {judgement.num_recordings} recordings (bootstrap):\n")
         parts.append(
-            _table(
+            as_table(
                 ["", *(COLUMNS[name] for name in names)],
                 [[row.name, *(_interval(row.over_recordings.get(name)) for name in names)] for row in rows],
             )
@@ -129,7 +129,7 @@ def as_markdown(judgement: Judgement) -> str:
             for clip in judgement.listed
         ]  # fmt: skip
         header = ["clip", "caption", "plan", "real s", "ours s", "real", "nearest", "ours", f"rank of {len(listed)}"]
-        parts.append(_table(header, listed))
+        parts.append(as_table(header, listed))
     return "\n".join(parts)
 
 
@@ -143,12 +143,12 @@ def _plan_tables(rows: Sequence[ModelRow], by_chance: PlanMeasures | None) -> li
             for name, plans in measured if plans is not None
         ]  # fmt: skip
         header = ["", "plans", "beats recovered ↑", "in order ↑", "followed ↑", "duration error s ↓"]
-        parts += ["What the exact plans of the prompts say, in the motions:\n", _table(header, table)]
+        parts += ["What the exact plans of the prompts say, in the motions:\n", as_table(header, table)]
     if any(row.planned is not None for row in rows):
         table = [
             [row.name, _share(row.planned), _number(row.planned_error_s, 2)] for row in rows if row.planned is not None
         ]
-        parts.append(_table(["", "reasoning is a plan ↑", "planned and spoken seconds differ ↓"], table))
+        parts.append(as_table(["", "reasoning is a plan ↑", "planned and spoken seconds differ ↓"], table))
     return parts
 
 
@@ -160,7 +160,7 @@ def _swap_tables(rows: Sequence[ModelRow]) -> list[str]:
     table = [[row.name, *(_told_apart(row.told_apart.get(name)) for name in names)] for row in rows if row.told_apart]
     return [
         "Motions nearer to their text than to the same with something exchanged (guessing: 50 %):\n",
-        _table(["", *(f"{name}, {nums[name]} texts ↑" for name in names)], table),
+        as_table(["", *(f"{name}, {nums[name]} texts ↑" for name in names)], table),
     ]
 
 
@@ -180,7 +180,7 @@ def _motion_tables(rows: Sequence[ModelRow]) -> list[str]:
              *(_number(getattr(quality.report, name)) for name in names)]
             for row in rows if (quality := row.quality) is not None
         ]  # fmt: skip
-        parts += ["Quality of the motions (means):\n", _table(["", "motions", "good ↑", "poor ↓", *names], table)]
+        parts += ["Quality of the motions (means):\n", as_table(["", "motions", "good ↑", "poor ↓", *names], table)]
     if any(row.transitions for row in rows):
         table = [
             [row.name, str(found.num), _number(found.fid), _number(found.diversity), _number(found.diversity_from_real),
@@ -188,11 +188,11 @@ def _motion_tables(rows: Sequence[ModelRow]) -> list[str]:
             for row in rows if (found := row.transitions) is not None
         ]  # fmt: skip
         header = ["", "transitions", "FID ↓", "Diversity →", "from real ↓", "peak jerk m ↓", "area under jerk m ↓"]
-        parts += ["Transitions, 1 s around each boundary:\n", _table(header, table)]
+        parts += ["Transitions, 1 s around each boundary:\n", as_table(header, table)]
     return parts
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def as_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
 

@@ -11,6 +11,7 @@ give about 2,000 compositions that are not independent, which is why they rememb
 """
 
 import dataclasses
+import hashlib
 import json
 import logging
 from collections import Counter
@@ -79,6 +80,13 @@ class ValComposed:
     """What each composition says, by its id: compositions with one meaning are of clips that say the same, in the same
     order, mixed by the same part of the body.
     """
+
+    def is_for_choosing(self, clip_id: str) -> bool:
+        """Whether a composition is in the half by which weights are chosen; the other half is for tables.
+
+        The half depends on what a composition says, so no text is in both; other pieces of the same clips are with it.
+        """
+        return hashlib.sha256(f"for choosing: {self.meanings[clip_id]}".encode()).digest()[0] % 2 == 0
 
 
 def compose_val(prepared_folder: Path, out: Path, config: ValComposedConfig) -> ValComposed:

@@ -117,7 +117,9 @@ class BestCheckpoint(TrainerCallback):
             return None
         replies = dict(zip(chain(*shared_out), gathered, strict=True))
         codes = [parse_reply(replies[place], self.rollouts.layout).codes for place in range(len(self.prompts))]
-        return self.held_out.measure(step, [motion_rows(motion) for motion in self.reader.decode(codes)])
+        return self.held_out.measure(
+            step, [motion_rows(motion) for motion in self.reader.motion_tokenizer.decode_all(codes)]
+        )
 
     def _judge(self, step: int) -> None:
         found = self.measure(step)

@@ -1,10 +1,8 @@
 """What the judge says of a model in training: replies to captions of compositions of val clips, beside those.
 
-One half of the compositions, by what they say, serves to choose weights. Tables of a model that was chosen by it are to
-be read on the other half, since its scores on this one were picked.
+The half of the compositions that chooses weights is in no table of `evaluate`, since scores on it were picked.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,14 +55,6 @@ class JudgedReplies:
         return self.kid > start.kid + start.kid_spread
 
 
-def is_for_choosing(composed: ValComposed, clip_id: str) -> bool:
-    """Whether a composition is in the half by which weights are chosen; the other half is for tables.
-
-    The half depends on what a composition says, so no text is in both; other pieces of the same clips are with it.
-    """
-    return hashlib.sha256(f"for choosing: {composed.meanings[clip_id]}".encode()).digest()[0] % 2 == 0
-
-
 class HeldOutTexts:
     """Captions that a model in training answers, the same ones at every measure.
 
@@ -81,7 +71,7 @@ class HeldOutTexts:
     def __init__(self, judge: Evaluator, composed: ValComposed, num: int, seed: int) -> None:
         self.judge, self.seed = judge, seed
         protocol, prepared = PROTOCOLS["val_composed"], composed.prepared
-        clips = [clip for clip in choose_clips(prepared, protocol) if is_for_choosing(composed, clip.clip_id)]
+        clips = [clip for clip in choose_clips(prepared, protocol) if composed.is_for_choosing(clip.clip_id)]
         random = np.random.default_rng(seed)
         places = random.choice(len(clips), min(num, len(clips)), replace=False) if clips else []
         samples = draw_samples([clips[place] for place in places], protocol, prepared.frame_rate_hz, random)

@@ -1,21 +1,16 @@
 """Replies as what they say: plan, codes and motion. They are read and decoded as the bridge does it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch.nn.utils.rnn import pad_sequence
 
-from python_core.contract.motion import CONTACT_THRESHOLD, Motion
+from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan, PlanError, parse_plan
 from python_core.contract.vocabulary import ReplyError, TokenLayout, parse_reply
 from python_core.features import exact_features
-from python_core.motion_decoder import MotionDecoder
 from python_core.motion_tokenizer import MotionTokenizer
-from python_core.vqvae import FRAMES_PER_CODE
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,14 +40,13 @@ class ReplyReader:
     ) -> None:
         self.motion_tokenizer, self.tokenizer, self.layout = motion_tokenizer, tokenizer, layout
         self.any_reasoning = any_reasoning
-        self._decoder = MotionDecoder(motion_tokenizer.model, motion_tokenizer.normalizer)
         self._last: tuple[list[list[int]], list[bool], list[Rollout | None]] = ([], [], [])
 
     def read(self, replies: list[list[int]], reasoning_asked: list[bool]) -> list[Rollout | None]:
         """What replies say and decode to; None for those that are not of the form that was asked for."""
         if self._last[:2] != (replies, reasoning_asked):
             parsed = [self._parse(*reply) for reply in zip(replies, reasoning_asked, strict=True)]
-            motions = iter(self.decode([found[2] for found in parsed if found]))
+            motions = iter(self.motion_tokenizer.decode_all([found[2] for found in parsed if found]))
             rollouts: list[Rollout | None] = []
             for found in parsed:
                 if found is None:
@@ -64,25 +58,6 @@ class ReplyReader:
                 rollouts.append(Rollout(plan=plan, num_plan_tokens=num_plan_tokens, motion=motion, rows=rows))
             self._last = ([list(ids) for ids in replies], list(reasoning_asked), rollouts)
         return self._last[2]
-
-    @torch.no_grad()
-    def decode(self, series: Sequence[Sequence[int]]) -> list[Motion]:
-        """Motions of series of codes, which begin at x = z = 0 and face +Z.
-
-        The decoder is causal, so they are decoded side by side, and what fills up the shorter ones changes nothing.
-        """
-        if not series:
-            return []
-        codes = pad_sequence([torch.tensor(codes) for codes in series], batch_first=True).to(self._decoder.mean.device)
-        parts = self._decoder(codes, *self._decoder.zero_states(len(codes)))
-        root, rotations, contacts = (part.cpu().numpy() for part in parts[:3])
-        motions = []
-        for row, of_reply in enumerate(series):
-            frames = slice(len(of_reply) * FRAMES_PER_CODE)
-            on_ground = contacts[row, frames] > CONTACT_THRESHOLD
-            rate_hz = self.motion_tokenizer.frame_rate_hz
-            motions.append(Motion(root[row, frames], rotations[row, frames], on_ground, rate_hz))
-        return motions
 
     def _parse(self, token_ids: list[int], reasoning_asked: bool) -> tuple[Plan | None, int, list[int]] | None:
         """Plan, tokens of reasoning and codes."""

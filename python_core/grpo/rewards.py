@@ -10,7 +10,7 @@ Source: Motion-R1 (Ouyang et al. 2025) for the first three.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any, Protocol
@@ -84,10 +84,19 @@ class Rewards:
         evaluator: The reward model; its cosine says what is similar.
         prepared: The clips that the column `clip_id` names.
         group: Replies of a prompt.
+        codes: Of clips, by their ids; those of others are searched for, which takes about as long as their rollouts.
     """
 
-    def __init__(self, reader: ReplyReader, evaluator: Evaluator, prepared: PreparedClips, group: int) -> None:
+    def __init__(
+        self,
+        reader: ReplyReader,
+        evaluator: Evaluator,
+        prepared: PreparedClips,
+        group: int,
+        codes: Mapping[str, list[int]] | None = None,
+    ) -> None:
         self.reader, self.evaluator, self.prepared, self.group = reader, evaluator, prepared, group
+        self._codes = codes or {}
         self._clips = {clip.clip_id: clip for clip in prepared.clips}
         self._references: dict[str, NDArray[np.float32]] = {}
         self._embedded: tuple[list[Rollout | None], list[NDArray[np.float32]]] = ([], [])
@@ -225,9 +234,12 @@ class Rewards:
         for clip_id in clip_ids:
             if clip_id not in self._references:
                 # One alone, so that its numbers do not depend on which clips came with it.
-                rows = np.array(self.prepared.features(self._clips[clip_id]))
-                motions = self.reader.decode(self.reader.motion_tokenizer.encode([rows]))
-                self._references[clip_id] = _unit(self.evaluator.embed_motions([motion_rows(motions[0])]))[0]
+                tokenizer, codes = self.reader.motion_tokenizer, self._codes.get(clip_id)
+                if codes is None:
+                    (codes,) = tokenizer.encode([np.array(self.prepared.features(self._clips[clip_id]))])
+                self._references[clip_id] = _unit(self.evaluator.embed_motions([motion_rows(tokenizer.decode(codes))]))[
+                    0
+                ]
         return [self._references[clip_id] for clip_id in clip_ids]
 
     def _embed_texts(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:

@@ -232,7 +232,7 @@ class TrainingSamples(Dataset[Sample]):
 
 
 class HeldOutSamples(Dataset[Sample]):
-    """One whole reply with its plan for each held-out clip.
+    """One whole reply for each held-out clip, with its plan unless plans are not learned.
 
     The short ones come first: with several processes the last batch is filled up with copies, which are recognised by
     their place among rows, and rows of a batch have the long ones first.
@@ -244,7 +244,10 @@ class HeldOutSamples(Dataset[Sample]):
     def __init__(self, writer: SampleWriter, clips: Sequence[PreparedClip]) -> None:
         ordered = sorted(_usable(writer, clips), key=lambda clip: clip.num_rows)
         records = [(writer.by_clip[clip.clip_id][0], writer.codes[clip.clip_id][0]) for clip in ordered]
-        self.samples = [writer.write(Request(record.caption, record.plan, codes)) for record, codes in records]
+        planned = writer.shares.plan_share > 0
+        self.samples = [
+            writer.write(Request(record.caption, record.plan if planned else None, codes)) for record, codes in records
+        ]
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -6,6 +6,7 @@ The loop is TRL's `GRPOTrainer`; here are the prompts, the replies' forms, the r
 Source: Shao et al. 2024, DeepSeekMath, for GRPO; Yu et al. 2025, DAPO, for the loss; Motion-R1 (Ouyang et al. 2025).
 """
 
+import json
 import logging
 import shutil
 import warnings
@@ -29,6 +30,7 @@ from python_core.checkpoint import (
     start_run,
 )
 from python_core.clips.prepared import PreparedClips, read_prepared
+from python_core.contract.bundle import sha256
 from python_core.contract.plan import parse_plan
 from python_core.contract.vocabulary import TURN_END, TokenLayout
 from python_core.evaluation.val_composed import ValComposedConfig, compose_val
@@ -44,6 +46,7 @@ from python_core.grpo.rollouts import FormShares, Rollouts
 from python_core.language_model import LoraShape, merge_lora, token_layout, with_lora
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.reply_mask import longest_reply
+from python_core.sft.clip_codes import CODES, read_codes
 from python_core.stages.build_reasoning import PlanRecord, read_plans
 from python_core.stages.train_sft import MetricsFile
 
@@ -185,10 +188,9 @@ PRESETS = {
         lora=None,
         steps=300,
         learning_rate=1e-5,
+        # Replies of all passes of a step are sampled side by side; small passes have less padding.
         batch=16,
-        accumulate=2,
-        # On a CPU sampling takes longer than learning, and the clipped ratio allows a second step on the same replies.
-        iterations=2,
+        accumulate=4,
         mask_cut_off=False,
         bf16=False,
         judge_every=50,
@@ -261,6 +263,8 @@ def read_files(config: TrainGrpoConfig) -> dict[str, Path]:
         "judge": config.judge,
     }
     files = {"clips": config.prepared / "clips.jsonl", "plans": config.plans}
+    if (config.sft / CODES).is_file():
+        files["codes"] = config.sft / CODES
     for name, folder in folders.items():
         if folder is not None:
             found = [path.relative_to(folder) for path in sorted(folder.rglob("*.safetensors"))]
@@ -299,7 +303,9 @@ def make_trainer(
     prompts = read_prompts(prepared, read_plans(config.plans))
     check_room(spoken.model, [sampled.prompt_ids(row["prompt"]) for row in prompts], layout, config.max_codes)
     reader = ReplyReader(motion_tokenizer, spoken.tokenizer, layout, any_reasoning=config.paper)
-    functions, counts = Rewards(reader, reward_model, prepared, config.group).functions(weights)
+    functions, counts = Rewards(reader, reward_model, prepared, config.group, read_known_codes(config)).functions(
+        weights
+    )
     metrics = config.out / "metrics.jsonl"
     alarms = Alarms(metrics)
     # The file first: a run that goes on drops from it what comes again.
@@ -365,12 +371,23 @@ def make_trainer(
     return trainer, layout
 
 
+def read_known_codes(config: TrainGrpoConfig) -> dict[str, list[int]]:
+    """Codes of clips, by their ids, that `train-sft` left in its folder; none where that was of other clips."""
+    if not (config.sft / CODES).is_file():
+        return {}
+    noted = json.loads((config.sft / "run.json").read_text(encoding="utf-8"))
+    if noted["clips"] != sha256(config.prepared / "clips.jsonl"):
+        logger.warning("%s: codes of other clips than %s has, not used", config.sft / CODES, config.prepared)
+        return {}
+    return {clip_id: series[0] for clip_id, series in read_codes(config.sft / CODES) if series}
+
+
 def read_prompts(prepared: PreparedClips, plans: Sequence[PlanRecord]) -> list[dict[str, Any]]:
     """A row for each different caption of the train split: the caption, the first clip that it is of, and how many
     beats its plan has, the clip's own where that is known exactly.
 
     Raises:
-        ValueError: A caption has no plan.
+        ValueError: A caption has no plan, or there is none.
     """
     planned = {(record.clip_id, record.caption): record.plan for record in plans}
     rows: dict[str, dict[str, Any]] = {}
@@ -383,6 +400,10 @@ def read_prompts(prepared: PreparedClips, plans: Sequence[PlanRecord]) -> list[d
                 raise ValueError(f"clip {clip.clip_id}: no plan for {caption!r}; run build-reasoning again")
             num_beats = len(parse_plan(plan).beats)
             rows[caption] = {"prompt": caption, "clip_id": clip.clip_id, "num_beats": num_beats}
+    if not rows:
+        raise ValueError(
+            "no clip of split 'train' has a caption, so there is nothing to ask; prepare clips that have some"
+        )
     return list(rows.values())
 
 

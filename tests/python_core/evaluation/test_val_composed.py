@@ -1,17 +1,20 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from python_core.clips.prepared import PreparedClip, write_prepared
+from python_core.clips.prepared import PreparedClip, read_prepared, write_prepared
 from python_core.contract.motion import Motion
 from python_core.contract.plan import parse_plan
 from python_core.contract.skeleton import BODY_22
+from python_core.evaluation.clip_evaluation import ClipEvaluation
 from python_core.evaluation.val_composed import (
     SPLIT,
     SUMMARY,
@@ -20,7 +23,9 @@ from python_core.evaluation.val_composed import (
     compose_val,
     say_the_same,
 )
+from python_core.evaluators.evaluator import Evaluator
 from python_core.features import canonical_joints, exact_features
+from python_core.stages.evaluate import PRESETS
 
 NUM = 14
 MOVES = {
@@ -166,3 +171,13 @@ def test_a_second_call_reads_what_is_there_and_another_seed_is_refused(composed:
 def test_a_few_clips_that_cannot_be_composed_are_refused(clips: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="no 2 of 1 permissive clips of split 'train' fit together"):
         compose_val(clips, tmp_path / "out", ValComposedConfig(num=4, split="train"))
+
+
+def test_what_chooses_weights_is_left_out_of_tables(clips: Path, composed: tuple[Path, ValComposed]):
+    out, found = composed
+    config = replace(PRESETS["tiny"], prepared=clips, compositions=out, composed=ValComposedConfig(num=NUM))
+    evaluation = ClipEvaluation(config, cast(Evaluator, None), read_prepared(clips), None)
+    evaluated = {clip.clip_id for clip in evaluation.bench.clips}
+    assert 0 < len(evaluated) < NUM
+    assert evaluated == {clip_id for clip_id in found.meanings if not found.is_for_choosing(clip_id)}
+    assert f"Texts are {len(evaluated)} of {NUM} compositions" in evaluation.notes[1]

@@ -11,7 +11,7 @@ from python_core.clips.prepared import PreparedClip, PreparedClips
 from python_core.evaluation.val_composed import SPLIT, ValComposed
 from python_core.features import Normalizer
 from python_core.grpo.best_checkpoint import JUDGED, best_checkpoint, share_out
-from python_core.grpo.judged_replies import HeldOutTexts, JudgedReplies, is_for_choosing, judge_replies
+from python_core.grpo.judged_replies import HeldOutTexts, JudgedReplies, judge_replies
 
 NUM, WIDTH = 64, 16
 POOLS = np.arange(NUM).reshape(2, 32)
@@ -88,7 +88,7 @@ def test_captions_are_drawn_from_all_of_one_half_and_no_text_is_in_both_halves()
     clips = composed.prepared.clips
     halves: dict[bool, set[str]] = {True: set(), False: set()}
     for clip in clips:
-        halves[is_for_choosing(composed, clip.clip_id)] |= {*clip.captions}
+        halves[composed.is_for_choosing(clip.clip_id)] |= {*clip.captions}
     assert not halves[True] & halves[False]
     assert 70 < len(halves[True]) < 130
     held_out = HeldOutTexts(MeanJudge(), composed, 60, seed=1)

@@ -99,11 +99,12 @@ def score(
     evaluator: Any = None,
     group: int | None = None,
     num_beats: int = 2,
+    codes: dict[str, list[int]] | None = None,
 ) -> tuple[dict[str, list[float | None]], dict[str, float]]:
     """All rewards of replies to the first clip's first caption, and what was logged."""
     clip = prepared.split("train")[0]
     logged: dict[str, float] = {}
-    rewards = Rewards(reader, evaluator or Projection(), prepared, group or len(replies))
+    rewards = Rewards(reader, evaluator or Projection(), prepared, group or len(replies), codes)
     functions, _ = rewards.functions(weights or RewardWeights())
     values = {}
     for function in functions:
@@ -220,10 +221,21 @@ def test_quality_is_the_score_that_the_bridge_reports(reader: ReplyReader, prepa
 
 def test_replies_decoded_side_by_side_are_the_motions_that_each_gives_alone(reader: ReplyReader):
     series = [CODES, [8], [2] * 12]
-    for codes, motion in zip(series, reader.decode(series), strict=True):
+    for codes, motion in zip(series, reader.motion_tokenizer.decode_all(series), strict=True):
         alone = reader.motion_tokenizer.decode(codes)
         np.testing.assert_allclose(motion.joint_positions_m(), alone.joint_positions_m(), atol=1e-4)
         assert motion.num_frames == 4 * len(codes)
+
+
+def test_a_clip_whose_codes_are_known_is_not_encoded_again(
+    reader: ReplyReader, prepared: PreparedClips, reply: MakeReply
+):
+    known = {prepared.split("train")[0].clip_id: CODES}
+    values, _ = score(reader, prepared, [reply(PLAN, CODES), reply(PLAN, [8])], codes=known)
+    same, other = values["motion_similarity"]
+    assert same == pytest.approx(1, abs=1e-5)
+    assert other is not None
+    assert other < 1 - 1e-5
 
 
 def test_beats_share_the_motion_as_their_durations_say():

@@ -150,6 +150,9 @@ def test_held_out_samples_are_whole_replies_with_plans(writer: SampleWriter):
         assert not given
         assert reply.codes == CODES[clip.clip_id][0]
         assert reply.reasoning_ids
+    # A model that learns no plans is not chosen by how well it foretells them.
+    without = shared(writer, plan_share=0.0)
+    assert [read(sample, without)[1].reasoning_ids for sample in HeldOutSamples(without, CLIPS).samples] == [None] * 3
 
 
 @pytest.mark.parametrize("name", ["plan_share", "text_share", "history_share"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import tyro
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -221,12 +222,25 @@ def test_each_caption_is_one_prompt_of_its_first_clip_with_the_beats_of_its_plan
     ]
     with pytest.raises(ValueError, match=r"no plan for 'a person dances\.'; run build-reasoning again"):
         train_grpo.read_prompts(replace(more, clips=(*prepared.clips, replace(exact, plan=None))), plans)
+    silent = replace(prepared, clips=tuple(replace(clip, captions=()) for clip in prepared.clips))
+    with pytest.raises(ValueError, match="no clip of split 'train' has a caption"):
+        train_grpo.read_prompts(silent, plans)
+
+
+def test_codes_that_sft_found_serve_again_where_the_clips_are_the_same(config: TrainGrpoConfig, prepared_folder: Path):
+    prepared = read_prepared(prepared_folder)
+    codes = train_grpo.read_known_codes(replace(config, prepared=prepared_folder))
+    assert {name: len(found) for name, found in codes.items()} == {
+        clip.clip_id: clip.num_rows // 4 for clip in prepared.split("train")
+    }
+    # The others have val clips as well.
+    assert train_grpo.read_known_codes(config) == {}
+    assert "codes" in train_grpo.read_files(config)
 
 
 def test_replies_that_are_learned_from_twice_end_before_a_checkpoint(config: TrainGrpoConfig):
     with pytest.raises(ValueError, match=r"divide steps \(4\) and save_every \(3\)"):
         replace(config, iterations=2, save_every=3)
-    assert PRESETS["nano"].iterations == 2
 
 
 @pytest.mark.parametrize(("lora", "iterations"), [(None, 1), (LoraShape(rank=2), 2)])
@@ -299,6 +313,25 @@ def test_the_papers_run_has_its_three_rewards_and_asks_every_prompt_to_reason(co
     found = trainer.rollout_func(["a person walks forward."] * 4, trainer)
     assert found["reasoning_asked"] == [True] * 4
     assert found["constrained"] == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("left_out", "names"),
+    [
+        (("motion-similarity",), ["format", "semantic_similarity"]),
+        (("semantic-similarity",), ["format", "motion_similarity"]),
+        ((), ["format", "motion_similarity", "semantic_similarity"]),
+    ],
+)
+def test_each_row_of_the_ablation_is_said_by_flags(
+    left_out: Sequence[str], names: list[str], config: TrainGrpoConfig, tmp_path: Path
+):
+    ours = ("plan-agreement", "duration", "physical-quality")
+    flags = [word for name in (*left_out, *ours) for word in (f"--weights.{name}", "0")]
+    asked = tyro.cli(TrainGrpoConfig, default=replace(config, judge=None, out=tmp_path), args=flags)
+    trainer, _ = train_grpo.make_trainer(asked, load_reward_model(config.reward_model), None)
+    assert trainer.reward_func_names == names
+    assert trainer.multi_objective_aggregation == "normalize_then_sum"
 
 
 def test_a_motion_that_the_model_has_no_room_for_is_refused(config: TrainGrpoConfig, tmp_path: Path):
