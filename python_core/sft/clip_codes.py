@@ -46,7 +46,7 @@ def encode_once(
         workers: Processes that share the work on a CPU; 0 takes as many as there are cores. A GPU takes one.
     """
     path = out / CODES
-    found = dict(_read(path))
+    found = dict(read_codes(path))
     shards = [clips[first : first + SHARD_CLIPS] for first in range(0, len(clips), SHARD_CLIPS)]
     # Those of a shard are encoded side by side, which may change how they round; so a shard is whole or begun anew.
     todo = [shard for shard in shards if any(clip.clip_id not in found for clip in shard)]
@@ -108,7 +108,8 @@ def _open(vqvae: Path, candidates: int) -> MotionTokenizer:
     return MotionTokenizer(model, normalizer, frame_rate_hz, CodeSearch(model, normalizer, candidates=candidates))
 
 
-def _read(path: Path) -> Iterator[tuple[str, Series]]:
+def read_codes(path: Path) -> Iterator[tuple[str, Series]]:
+    """Clips and their codes, of a file; a line that a kill cut off is left out."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
