@@ -108,6 +108,9 @@ def as_markdown(found: list[Evaluation], against: Evaluation) -> str:
         names = (other.made_of.keys() | against.made_of.keys()) - MAY_DIFFER
         if changed := sorted(name for name in names if other.made_of.get(name) != against.made_of.get(name)):
             raise ValueError(f"{other.name}: another {', '.join(changed)} than {against.name}; evaluate them alike")
+        nums = [one.judgement["num_texts"] for one in (other, against)]
+        if nums[0] != nums[1]:
+            raise ValueError(f"{other.name}: {nums[0]} texts, {against.name} has {nums[1]}; evaluate them alike")
     first = against.judgement
     rows = [row for row in first["rows"] if row["name"] != OURS]
     named = [(row["name"], row) for row in rows] + [(one.name, one.ours) for one in found]
