@@ -166,7 +166,9 @@ def test_a_run_logs_what_is_watched_and_ends_in_a_checkpoint_that_export_can_rea
         assert all(value is None or 0 <= value <= 1 for value in values), name
     before, after = weights(config.sft), weights(undisturbed)
     assert before.keys() == after.keys()
-    assert any(not torch.equal(before[name], value) for name, value in after.items())
+    # The weights that were chosen may be those of the start.
+    trained = load_file(undisturbed / "training" / "checkpoint-4" / "model.safetensors")
+    assert any(not torch.equal(before[name], value) for name, value in trained.items())
     MotionTokenizer.load(undisturbed / "vqvae")
 
 
