@@ -1,6 +1,7 @@
 """The motion decoder: codes and a state go in, frames and the next state come out."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,23 +31,35 @@ class DecoderState:
     """Where a stream is: what the decoder remembers of the codes so far."""
 
     conv: NDArray[np.float32]
-    """[1, conv_state_size]"""
+    """[conv_state_size]"""
     root: NDArray[np.float32]
-    """x and z in metres and yaw in radians at which the next frame begins, [1, 3]."""
+    """x and z in metres and yaw in radians at which the next frame begins, [3]."""
     past_joints_m: NDArray[np.float32]
-    """The joints of the last frames, [1, num_past_frames, J, 3]."""
+    """The joints of the last frames, [num_past_frames, J, 3]."""
 
     @property
     def place(self) -> RootPlace:
-        return RootPlace(*self.root[0].tolist())
+        return RootPlace(*self.root.tolist())
 
     def at(self, place: RootPlace) -> "DecoderState":
         """The same, but the next frame begins at a place. The joints of the last frames turn with the body."""
         turn = place.yaw_rad - self.place.yaw_rad
         x, y, z = np.moveaxis(self.past_joints_m.astype(np.float64), -1, 0)
         turned = (x * math.cos(turn) + z * math.sin(turn), y, z * math.cos(turn) - x * math.sin(turn))
-        root = np.array([[place.x_m, place.z_m, place.yaw_rad]], np.float32)
+        root = np.array([place.x_m, place.z_m, place.yaw_rad], np.float32)
         return DecoderState(self.conv, root, np.stack(turned, axis=-1).astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """What the decoder wrote for one stream; not checked yet, see `Decoder.motion`."""
+
+    root_positions_m: NDArray[np.float32]
+    """[F, 3]"""
+    joint_rotations: NDArray[np.float32]
+    """[F, J, 4]"""
+    contacts: NDArray[np.float32]
+    """[F, 4]; on the ground above CONTACT_THRESHOLD."""
 
 
 class Decoder:
@@ -71,41 +84,57 @@ class Decoder:
     def start(self) -> DecoderState:
         """The state before the first code: at the origin, facing +Z."""
         graph = self._manifest.motion_decoder
-        past_joints = (1, graph.num_past_frames, self._manifest.skeleton.num_joints, 3)
-        return DecoderState(
-            *(np.zeros(shape, np.float32) for shape in ((1, graph.conv_state_size), (1, 3), past_joints))
-        )
+        past_joints = (graph.num_past_frames, self._manifest.skeleton.num_joints, 3)
+        return DecoderState(*(np.zeros(shape, np.float32) for shape in ((graph.conv_state_size,), (3,), past_joints)))
 
-    def decode(self, codes: list[int], state: DecoderState) -> tuple[Motion, DecoderState]:
-        """Turn codes into their frames, `frames_per_code` each, and the state after them.
+    def run(self, codes: Sequence[Sequence[int]], states: Sequence[DecoderState]) -> list[tuple[Frames, DecoderState]]:
+        """Turn codes of several streams, equally many of each, into frames and the states after them.
+
+        A stream's frames do not depend on the others.
+        """
+        inputs = {
+            "codes": np.array(codes, dtype=np.int64),
+            "conv_state": np.stack([state.conv for state in states]),
+            "root_state": np.stack([state.root for state in states]),
+            "past_joints_m": np.stack([state.past_joints_m for state in states]),
+        }
+        outputs = [np.asarray(output) for output in self._session.run(_OUTPUTS, inputs)]
+        return [
+            (Frames(*(output[row] for output in outputs[:3])), DecoderState(*(output[row] for output in outputs[3:])))
+            for row in range(len(codes))
+        ]
+
+    def motion(self, frames: Frames, num_codes: int) -> Motion:
+        """Check frames and make a motion of them.
 
         Raises:
             BundleError: The decoder wrote something that is not a motion.
         """
-        inputs = {
-            "codes": np.array([codes], dtype=np.int64),
-            "conv_state": state.conv,
-            "root_state": state.root,
-            "past_joints_m": state.past_joints_m,
-        }
-        roots, rotations, contacts, *states = (np.asarray(out) for out in self._session.run(_OUTPUTS, inputs))
-        expected = len(codes) * self._manifest.frames_per_code
-        if roots.shape[1] != expected:
+        expected = num_codes * self._manifest.frames_per_code
+        if len(frames.root_positions_m) != expected:
             raise BundleError(
-                f"the motion decoder wrote {roots.shape[1]} frames for {len(codes)} codes, expected {expected}; "
-                "export the bundle again"
+                f"the motion decoder wrote {len(frames.root_positions_m)} frames for {num_codes} codes, expected "
+                f"{expected}; export the bundle again"
             )
         try:
-            motion = Motion(
-                root_positions_m=roots[0],
-                joint_rotations=rotations[0],
-                contacts=contacts[0] > CONTACT_THRESHOLD,
+            return Motion(
+                root_positions_m=frames.root_positions_m,
+                joint_rotations=frames.joint_rotations,
+                contacts=frames.contacts > CONTACT_THRESHOLD,
                 frame_rate_hz=self._manifest.frame_rate_hz,
                 skeleton=self._manifest.skeleton,
             )
         except ValueError as error:
             raise BundleError(f"the motion decoder wrote no motion ({error}); export the bundle again") from error
-        return motion, DecoderState(*states)
+
+    def decode(self, codes: list[int], state: DecoderState) -> tuple[Motion, DecoderState]:
+        """Turn codes of one stream into their frames, `frames_per_code` each, and the state after them.
+
+        Raises:
+            BundleError: The decoder wrote something that is not a motion.
+        """
+        frames, state = self.run([codes], [state])[0]
+        return self.motion(frames, len(codes)), state
 
     def decode_whole(self, codes: list[int]) -> Motion:
         """Decode all codes in one run of the graph."""

@@ -1,15 +1,21 @@
-"""Draws the next token from logits: mask, temperature, top-p, seed.
+"""Draws next tokens from logits: allowed ids, temperature, top-p, seed.
 
-There is no repetition penalty: held poses repeat codes.
+There is no repetition penalty: held poses repeat codes. Many rows are drawn at once; a row's token is the same as if it
+had been drawn alone, because sums run along a row from left to right and what fills a row up adds nothing to them.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from python_core.contract.bundle import BundleError
 
-_FIRST_LOOK = 256
-"""Likeliest tokens that are sorted first: most nuclei are smaller, and sorting a whole vocabulary is slow."""
+FEW = 4096
+"""Rows with at most so many tokens to choose from are drawn together; others, which write text, one by one."""
+FARTHEST = 30.0
+"""A token that is less likely than e to the minus this times the likeliest is not drawn as text; in a vocabulary of a
+million, all of them together have one chance in ten million."""
 
 
 class Sampler:
@@ -25,49 +31,105 @@ class Sampler:
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must be more than 0 and at most 1, got {top_p}")
         self._random = np.random.Generator(np.random.Philox(seed))
-        self._temperature, self._top_p = temperature, top_p
+        self.temperature, self.top_p = temperature, top_p
 
-    def draw(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_]) -> int:
+    def draw(self, logits: NDArray[np.float32], allowed: Sequence[range]) -> int:
         """Choose a token.
 
         Args:
             logits: Of the next token, [V].
-            allowed: Tokens that may be chosen, [V]; at least one.
+            allowed: Ids that may be chosen, at least one.
 
         Raises:
             BundleError: An allowed token's logit is not finite.
         """
-        token_ids = np.flatnonzero(allowed)
-        assert token_ids.size, "a reply always has a token that may come next"
-        scores = logits[token_ids].astype(np.float64)
-        if not np.isfinite(scores).all():
-            raise BundleError("the language model wrote logits that are not finite; export the bundle again")
-        if token_ids.size == 1 or self._temperature == 0:
-            return int(token_ids[scores.argmax()])
-        weights = np.exp((scores - scores.max()) / self._temperature)
-        candidates, weights = nucleus(weights / weights.sum(), self._top_p)
-        cumulative = np.cumsum(weights)
-        drawn = np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right")
-        return int(token_ids[candidates[min(drawn, candidates.size - 1)]])
+        drawn = draw([logits], [allowed], [self])[0]
+        if isinstance(drawn, BundleError):
+            raise drawn
+        return drawn
+
+    def random(self) -> float:
+        """The next random number, from 0 to 1."""
+        return self._random.random()
 
 
-def nucleus(probabilities: NDArray[np.float64], top_p: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The smallest set of likeliest tokens whose probability reaches `top_p`, and their probabilities.
+def draw(
+    logits: Sequence[NDArray[np.float32]], allowed: Sequence[Sequence[range]], samplers: Sequence[Sampler]
+) -> list[int | BundleError]:
+    """Choose a token for each row; an error for a row with an allowed logit that is not finite.
 
-    Of equally likely tokens the one with the smaller index comes first.
+    Args:
+        logits: Of each row's next token, [V].
+        allowed: Ids that may be chosen in each row, at least one.
+        samplers: Of each row.
+    """
+    drawn: list[int | BundleError] = [0] * len(logits)
+    sizes = [sum(map(len, ranges)) for ranges in allowed]
+    few = [row for row, size in enumerate(sizes) if size <= FEW]
+    if few:
+        scores = np.full((len(few), max(sizes[row] for row in few)), -np.inf)
+        for place, row in enumerate(few):
+            first = 0
+            for ids in allowed[row]:
+                scores[place, first : first + len(ids)] = logits[row][ids.start : ids.stop]
+                first += len(ids)
+        finite = np.isfinite(scores).sum(axis=1) == [sizes[row] for row in few]
+        scores[~finite] = 0
+        choices = _choose(scores, [samplers[row] for row in few]).tolist()
+        for row, choice, whole in zip(few, choices, finite.tolist(), strict=True):
+            drawn[row] = _nth(allowed[row], choice) if whole else _not_finite()
+    for row, size in enumerate(sizes):
+        if size > FEW:
+            drawn[row] = _draw_text(logits[row], allowed[row], samplers[row])
+    return drawn
+
+
+def _draw_text(logits: NDArray[np.float32], allowed: Sequence[range], sampler: Sampler) -> int | BundleError:
+    parts = [logits[ids.start : ids.stop] for ids in allowed]
+    if not all(np.isfinite(part).all() for part in parts):
+        return _not_finite()
+    floor = max(part.max() for part in parts) - FARTHEST * sampler.temperature
+    token_ids = np.concatenate(
+        [np.flatnonzero(part >= floor) + ids.start for part, ids in zip(parts, allowed, strict=True)]
+    )
+    return int(token_ids[_choose(logits[token_ids].astype(np.float64)[None], [sampler])[0]])
+
+
+def _choose(scores: NDArray[np.float64], samplers: Sequence[Sampler]) -> NDArray[np.int64]:
+    """Columns that are drawn, [rows, N] -> [rows].
+
+    Of the likeliest tokens only the smallest set is left whose probability reaches top-p, and what is as likely as the
+    least of them.
 
     Source: Holtzman et al. 2020, The Curious Case of Neural Text Degeneration.
     """
-    everything = np.arange(probabilities.size)
-    if top_p >= 1:
-        return everything, probabilities
-    indices = everything
-    if probabilities.size > _FIRST_LOOK:
-        floor = np.partition(probabilities, -_FIRST_LOOK)[-_FIRST_LOOK]
-        likeliest = np.flatnonzero(probabilities >= floor)
-        if probabilities[likeliest].sum() >= top_p:
-            indices = likeliest
-    indices = indices[np.argsort(-probabilities[indices], kind="stable")]
-    size = int(np.searchsorted(np.cumsum(probabilities[indices]), top_p, side="left")) + 1
-    indices = indices[:size]
-    return indices, probabilities[indices]
+    temperatures = np.array([sampler.temperature for sampler in samplers])
+    greedy = temperatures == 0
+    top_p = np.array([sampler.top_p for sampler in samplers])
+    temperatures[greedy] = 1
+    best = scores.max(axis=1, keepdims=True)
+    weights = np.exp((scores - best) / temperatures[:, None])
+    if (top_p < 1).any():
+        ordered = np.sort(weights, axis=1)[:, ::-1]
+        reached = np.cumsum(ordered, axis=1)
+        last = (reached < (top_p * reached[:, -1])[:, None]).sum(axis=1)
+        least = np.take_along_axis(ordered, np.minimum(last, scores.shape[1] - 1)[:, None], axis=1)
+        weights[(weights < least) & (top_p < 1)[:, None]] = 0
+    cumulative = np.cumsum(weights, axis=1)
+    random = np.array([0.0 if sampler.temperature == 0 else sampler.random() for sampler in samplers])
+    whole = cumulative[:, -1]
+    aims = np.minimum(random * whole, np.nextafter(whole, 0))
+    drawn = (cumulative <= aims[:, None]).sum(axis=1)
+    return np.where(greedy, scores.argmax(axis=1), drawn)
+
+
+def _nth(ranges: Sequence[range], index: int) -> int:
+    for ids in ranges:
+        if index < len(ids):
+            return ids[index]
+        index -= len(ids)
+    raise AssertionError("the index is within the ranges")
+
+
+def _not_finite() -> BundleError:
+    return BundleError("the language model wrote logits that are not finite; export the bundle again")

@@ -1,26 +1,24 @@
 """One request: from a prompt to a plan, frames and a report on them."""
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from bridge.decoder import Decoder, DecoderState, RootPlace, join
-from bridge.engine import Cancelled, Engine
+from bridge.decoder import Decoder, RootPlace, join
+from bridge.engine import Engine
 from bridge.providers import choose as choose_provider
+from bridge.reply import Planned, Reply, Stop
 from bridge.request import History, MotionRequest, RequestError, Violation
-from bridge.sampler import Sampler
+from bridge.step_loop import Decoded, Ended, StepLoop, Stream
 from python_core.contract.bundle import TOKENIZER, Bundle, BundleError, open_bundle
 from python_core.contract.motion import Motion
-from python_core.contract.plan import Plan, PlanError, format_plan, parse_plan
-from python_core.contract.prompt import PromptError, prompt_ids
+from python_core.contract.plan import Plan, format_plan
+from python_core.contract.prompt import PromptError, prompt_parts
 from python_core.contract.quality import QualityReport, measure_quality
 from python_core.contract.vocabulary import (
     MAX_REASONING_TOKENS,
@@ -29,22 +27,8 @@ from python_core.contract.vocabulary import (
     THINK_CLOSE,
     THINK_OPEN,
     TURN_END,
-    Place,
-    ReplyError,
-    ReplyParser,
     TokenLayout,
 )
-
-
-@dataclass(frozen=True)
-class Planned:
-    """The model has finished its reasoning, or was given a plan."""
-
-    plan: Plan
-    text: str
-    """The reasoning as the model wrote it, or as the plan that was given reads."""
-    num_tokens: int
-    """That the model wrote; 0 for a plan that was given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +40,6 @@ class Chunk:
     motion: Motion
     next_root: RootPlace
     """Where the next frame begins; with it and the codes up to this one a `History` goes on from here."""
-
-
-class Stop(Enum):
-    """Why a motion ended."""
-
-    MODEL = "the model closed the motion"
-    PLAN_DURATION = "the length that the plan gives"
-    MAX_DURATION = "the longest duration of the request, the server or the model"
-    GIVEN_CODES = "the end of the codes that were given"
 
 
 @dataclass(frozen=True)
@@ -82,39 +57,23 @@ class Summary:
 Event = Planned | Chunk | Summary
 
 
-@dataclass(frozen=True)
-class _CodeLimits:
-    """How many new codes a motion has, at most and at least, and why it ends when they are all there."""
-
-    max_codes: int
-    min_codes: int = 1
-    stop: Stop = Stop.MAX_DURATION
-
-    def planned(self, plan: Plan, code_duration_s: float) -> "_CodeLimits":
-        """The same with a plan, which the motion follows: at most a code shorter than it, and never longer."""
-        planned_codes = max(1, round(plan.duration_s / code_duration_s))
-        min_codes = max(1, min(self.max_codes, planned_codes - 1))
-        if planned_codes <= self.max_codes:
-            return _CodeLimits(planned_codes, min_codes, Stop.PLAN_DURATION)
-        return _CodeLimits(self.max_codes, min_codes, self.stop)
-
-
 class MotionModel:
     """A bundle that is open and ready: tokenizer, language model and motion decoder.
 
-    Any number of streams may run at once, each in a thread of its own.
+    Any number of streams may run at once, from any event loop. `max_rows` of them write at a time; more wait in turn.
 
     Args:
         folder: The bundle.
         provider: A name of `providers.KNOWN`.
         num_threads: Threads of one step; 0 is one a core.
+        max_rows: Replies that are written at once.
 
     Raises:
         BundleError: The bundle does not verify or does not open.
         ProviderError: The provider is unknown or does not load.
     """
 
-    def __init__(self, folder: Path, provider: str, num_threads: int = 1) -> None:
+    def __init__(self, folder: Path, provider: str, num_threads: int = 1, max_rows: int = 64) -> None:
         provider = choose_provider(provider)
         self.bundle: Bundle = open_bundle(folder)
         manifest = self.bundle.manifest
@@ -123,9 +82,28 @@ class MotionModel:
                 raise BundleError(f"{folder}: the manifest has no SHA-256 of {file}; export the bundle again")
         self.tokenizer = _open_tokenizer(folder / TOKENIZER)
         _check_tokens(folder / TOKENIZER, self.tokenizer, manifest.tokens)
-        self.engine = Engine(folder, manifest.language_model, provider, num_threads)
+        self.engine = Engine(folder, manifest.language_model, provider, num_threads, max_rows)
+        if self.engine.vocabulary_size != manifest.tokens.vocabulary_size:
+            raise BundleError(
+                f"{folder / manifest.language_model.file}: expected logits of {manifest.tokens.vocabulary_size} "
+                f"tokens, got {self.engine.vocabulary_size}; export the bundle again"
+            )
         self.decoder = Decoder(folder, manifest, provider, num_threads)
-        self._threads = ThreadPoolExecutor(256, thread_name_prefix="stream")
+        self._lock = threading.Lock()
+        self._loop: StepLoop | None = None
+
+    @property
+    def steps(self) -> StepLoop:
+        """What all streams run in; its thread begins when it is first asked for."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = StepLoop(self.engine, self.decoder)
+            return self._loop
+
+    @property
+    def num_streams(self) -> int:
+        """Streams that have begun and not ended."""
+        return self._loop.num_streams if self._loop is not None else 0
 
     @property
     def code_duration_s(self) -> float:
@@ -138,25 +116,17 @@ class MotionModel:
         Raises:
             BundleError: The graphs do not fit the manifest.
         """
-        manifest = self.bundle.manifest
-        layout = manifest.tokens
-
-        def choose_code(logits: NDArray[np.float32]) -> int:
-            if logits.shape != (layout.vocabulary_size,):
-                raise BundleError(
-                    f"{self.bundle.folder / manifest.language_model.file}: expected logits of "
-                    f"{layout.vocabulary_size} tokens, got {logits.shape}; export the bundle again"
-                )
-            return layout.first_code
-
-        tokens = self.engine.generate([layout.motion_open] * 2, choose_code, threading.Event())
+        layout = self.bundle.manifest.tokens
+        tokens = self.engine.generate([layout.motion_open] * 2, lambda _: layout.first_code)
         next(tokens)
         next(tokens)
+        tokens.close()
         self.decoder.decode([layout.num_codes - 1], self.decoder.start())
 
     def close(self) -> None:
-        """Give the threads back; call it when no stream runs."""
-        self._threads.shutdown()
+        """End the thread that makes motions; streams that run get an error."""
+        if self._loop is not None:
+            self._loop.close()
 
     def perform(self, request: MotionRequest) -> AsyncGenerator[Event, None]:
         """Act out a request: the plan if there is one, one chunk a code, the summary.
@@ -171,8 +141,7 @@ class MotionModel:
             ReplyError: The reply is not one (while iterating).
             BundleError: The model wrote numbers that are no motion (while iterating).
         """
-        cancelled = threading.Event()
-        return self._iterate(self._perform(self._begin(request), request, cancelled), cancelled)
+        return self._events(request.history, (), request, self._check(request))
 
     async def plan(self, request: MotionRequest) -> Planned:
         """The plan alone, as `perform` with the same request would begin.
@@ -209,60 +178,91 @@ class MotionModel:
         if history is not None:
             problems.append(self._codes_problem("history.codes", history.codes))
         self._refuse(problems)
-        cancelled = threading.Event()
-        return self._iterate(self._decode(codes, history, cancelled), cancelled)
+        return self._events(history, codes, None, [])
 
-    async def _iterate(self, events: Iterator[Event], cancelled: threading.Event) -> AsyncGenerator[Event, None]:
-        try:
-            while True:
-                step = asyncio.get_running_loop().run_in_executor(self._threads, next, events, None)
-                try:
-                    event = await asyncio.shield(step)
-                except asyncio.CancelledError:
-                    cancelled.set()
-                    await asyncio.wait([step])
-                    step.exception()
-                    raise
-                if event is None:
-                    return
-                yield event
-        finally:
-            cancelled.set()
-
-    def _begin(self, request: MotionRequest) -> list[int]:
-        """Check a request; the token ids that the model is given first."""
+    def _check(self, request: MotionRequest) -> list[list[int]]:
+        """Refuse what the model cannot be given; the prompt as token ids, in parts that other requests may share."""
         manifest = self.bundle.manifest
         layout, max_tokens = manifest.tokens, manifest.language_model.max_tokens
-        ids = prompt_ids(self.tokenizer, manifest.prompt_template, layout, request.prompt)
+        before, rest = prompt_parts(self.tokenizer, manifest.prompt_template, layout, request.prompt)
         if request.history is not None:
             self._refuse([self._codes_problem("history.codes", request.history.codes)])
-        plan_ids = self._plan_ids(request.beats) if request.beats is not None else []
-        history_ids = self._history_ids(request)
-        reasoning = request.reasoning or request.beats is not None
-        # The markers, the longest reasoning and one code.
-        needed = len(ids) + len(history_ids) + 1 + layout.num_levels
-        needed += (len(plan_ids) or MAX_REASONING_TOKENS) + 2 if reasoning else 0
-        if needed > max_tokens:
+        num_prompt, num_reply = len(before) + len(rest), self._num_given(request) + layout.num_levels
+        if num_prompt + num_reply > max_tokens:
             raise PromptError(
-                f"the prompt is {len(ids)} tokens, which leaves no room for a motion: the model reads and writes "
-                f"{max_tokens} tokens, {needed - len(ids)} of them are needed for the reply; shorten the prompt"
-                + (" or the history" if history_ids else "")
+                f"the prompt is {num_prompt} tokens, which leaves no room for a motion: the model reads and writes "
+                f"{max_tokens} tokens, {num_reply} of them are needed for the reply; shorten the prompt"
+                + (" or the history" if request.history is not None and request.history.codes else "")
             )
-        if plan_ids:
-            return [*ids, layout.think_open, *plan_ids, layout.think_close, layout.motion_open, *history_ids]
-        return [*ids, layout.think_open] if reasoning else [*ids, layout.motion_open, *history_ids]
+        return [before, rest]
 
-    def _plan_ids(self, plan: Plan) -> list[int]:
-        ids = self.tokenizer.encode(format_plan(plan), add_special_tokens=False).ids
-        if len(ids) > MAX_REASONING_TOKENS:
+    def _num_given(self, request: MotionRequest) -> int:
+        """Tokens of a reply before its own codes, at most."""
+        layout = self.bundle.manifest.tokens
+        num_history = len(request.history.codes) if request.history is not None else 0
+        if request.beats is not None:
+            num_reasoning = self._num_plan_ids(request.beats) + 2
+        else:
+            num_reasoning = MAX_REASONING_TOKENS + 2 if request.reasoning else 0
+        return num_reasoning + 1 + num_history * layout.num_levels
+
+    async def _events(
+        self, history: History | None, codes: Sequence[int], request: MotionRequest | None, prompt: list[list[int]]
+    ) -> AsyncGenerator[Event, None]:
+        """Run a stream: of given codes, or of those that the model writes for a request."""
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Planned | Decoded | Ended | Exception]()
+
+        def send(event: Planned | Decoded | Ended | Exception) -> None:
+            with contextlib.suppress(RuntimeError):  # The event loop is closed: nobody reads any more.
+                loop.call_soon_threadsafe(queue.put_nowait, event)
+
+        stream = Stream(send, self.decoder.start())
+        if history is not None:
+            stream.history = list(history.codes)
+            place = RootPlace(history.root_x_m, history.root_z_m, history.yaw_rad)
+            stream.place, stream.state = place, stream.state.at(place)
+        if request is None:
+            stream.codes.extend(codes)
+            stream.stop = Stop.GIVEN_CODES
+        else:
+            layout = self.bundle.manifest.tokens
+            stream.reply = Reply(request, prompt, layout, self.tokenizer, self.code_duration_s, send)
+            # One more than it can need, and the two that end a reply.
+            most = self._num_given(request) + request.max_codes * layout.num_levels + 3
+            stream.max_tokens = sum(map(len, prompt)) + most
+        steps = self.steps
+        steps.start(stream)
+        parts: list[Motion] = []
+        try:
+            while not isinstance(event := await queue.get(), Ended):
+                if isinstance(event, Exception):
+                    raise event
+                if isinstance(event, Planned):
+                    yield event
+                    continue
+                steps.read(stream)
+                motion = self.decoder.motion(event.frames, 1)
+                yield Chunk(sum(part.num_frames for part in parts), event.code, motion, event.next_root)
+                parts.append(motion)
+        finally:
+            steps.cancel(stream)
+        whole = join(parts)
+        yield Summary(
+            num_codes=len(parts),
+            num_frames=whole.num_frames,
+            duration_s=whole.duration_s,
+            stop=event.stop,
+            quality=await asyncio.to_thread(measure_quality, whole),
+            num_reasoning_tokens=event.num_reasoning_tokens,
+        )
+
+    def _num_plan_ids(self, plan: Plan) -> int:
+        num_ids = len(self.tokenizer.encode(format_plan(plan), add_special_tokens=False).ids)
+        if num_ids > MAX_REASONING_TOKENS:
             self._refuse(
-                [Violation("beats", f"must be at most {MAX_REASONING_TOKENS} tokens, got {len(ids)}; use fewer words")]
+                [Violation("beats", f"must be at most {MAX_REASONING_TOKENS} tokens, got {num_ids}; use fewer words")]
             )
-        return ids
-
-    def _history_ids(self, request: MotionRequest) -> list[int]:
-        codes = request.history.codes if request.history is not None else ()
-        return [token_id for code in codes for token_id in self.bundle.manifest.tokens.code_ids(code)]
+        return num_ids
 
     def _codes_problem(self, field: str, codes: Sequence[int]) -> Violation | None:
         num_codes = self.bundle.manifest.tokens.num_codes
@@ -275,93 +275,6 @@ class MotionModel:
     def _refuse(problems: Sequence[Violation | None]) -> None:
         if violations := [problem for problem in problems if problem is not None]:
             raise RequestError(violations)
-
-    def _perform(self, ids: list[int], request: MotionRequest, cancelled: threading.Event) -> Iterator[Event]:
-        layout = self.bundle.manifest.tokens
-        parser, sampler = ReplyParser(layout), Sampler(request.seed, request.temperature, request.top_p)
-        history_ids = self._history_ids(request)
-        num_history = len(history_ids) // layout.num_levels
-        reply_began = next(
-            place for place, token_id in enumerate(ids) if token_id in (layout.think_open, layout.motion_open)
-        )
-        for token_id in ids[reply_began:]:
-            parser.feed(token_id)
-        limits = _CodeLimits(request.max_codes)
-        given: list[int] = []
-        if request.beats is not None:
-            yield Planned(request.beats, format_plan(request.beats), 0)
-            limits = limits.planned(request.beats, self.code_duration_s)
-
-        def choose(logits: NDArray[np.float32]) -> int:
-            if given:
-                return given.pop(0)
-            allowed = parser.allowed()
-            if parser.place is Place.MOTION and len(parser.codes) - num_history < limits.min_codes:
-                allowed[layout.motion_close] = False
-            return sampler.draw(logits, allowed)
-
-        tokens = self.engine.generate(ids, choose, cancelled)
-        parts: list[Motion] = []
-        state, stop = self._replay(request.history), None
-        for token_id in tokens:
-            code = parser.feed(token_id)
-            if code is not None and len(parser.codes) > num_history:
-                part, state = self.decoder.decode([code], state)
-                yield Chunk(sum(part.num_frames for part in parts), code, part, state.place)
-                parts.append(part)
-                if len(parts) == limits.max_codes:
-                    stop = limits.stop
-                    break
-            elif parser.place is Place.BETWEEN:
-                planned = self._read_plan(parser)
-                yield planned
-                limits = limits.planned(planned.plan, self.code_duration_s)
-                given.extend([layout.motion_open, *history_ids])
-            elif parser.place is Place.DONE:
-                stop = Stop.MODEL
-                break
-        if stop is None and parts:
-            stop = Stop.MAX_DURATION  # The model's `max_tokens` are full.
-        if stop is None:
-            raise ReplyError(f"the reply breaks off after {parser.num_tokens} tokens; expected {parser.place.value}")
-        yield self._summary(parts, stop, len(parser.reasoning_ids or ()) if request.beats is None else 0)
-
-    def _decode(self, codes: Sequence[int], history: History | None, cancelled: threading.Event) -> Iterator[Event]:
-        parts: list[Motion] = []
-        state = self._replay(history)
-        for code in codes:
-            if cancelled.is_set():
-                raise Cancelled
-            part, state = self.decoder.decode([code], state)
-            yield Chunk(sum(part.num_frames for part in parts), code, part, state.place)
-            parts.append(part)
-        yield self._summary(parts, Stop.GIVEN_CODES, 0)
-
-    def _replay(self, history: History | None) -> DecoderState:
-        state = self.decoder.start()
-        if history is None:
-            return state
-        for code in history.codes:
-            _, state = self.decoder.decode([code], state)
-        return state.at(RootPlace(history.root_x_m, history.root_z_m, history.yaw_rad))
-
-    @staticmethod
-    def _summary(parts: list[Motion], stop: Stop, num_reasoning_tokens: int) -> Summary:
-        motion = join(parts)
-        return Summary(
-            num_codes=len(parts),
-            num_frames=motion.num_frames,
-            duration_s=motion.duration_s,
-            stop=stop,
-            quality=measure_quality(motion),
-            num_reasoning_tokens=num_reasoning_tokens,
-        )
-
-    def _read_plan(self, parser: ReplyParser) -> Planned:
-        text = self.tokenizer.decode(parser.reasoning_ids or [], skip_special_tokens=False)
-        if not text.strip():
-            raise PlanError("expected '1. what is done, 1.0 s', got no reasoning")
-        return Planned(parse_plan(text), text, len(parser.reasoning_ids or ()))
 
 
 def _open_tokenizer(path: Path) -> Tokenizer:

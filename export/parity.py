@@ -1,7 +1,6 @@
 """The same inputs through torch and through the bridge's own sessions; an export that differs too much fails."""
 
 import logging
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,7 +91,7 @@ def read_reply(engine: Engine, reply: WrittenReply) -> NDArray[np.float32]:
         rows.append(logits.copy())
         return reply.reply[len(rows) - 1]
 
-    for _ in engine.generate(reply.prompt, choose, threading.Event()):
+    for _ in engine.generate(reply.prompt, choose):
         if len(rows) == len(reply.reply):
             break
     return np.stack(rows)

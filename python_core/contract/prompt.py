@@ -36,6 +36,17 @@ def prompt_ids(tokenizer: Tokenizer, template: str, layout: TokenLayout, prompt:
     """Encode a prompt in its template: ids(prefix) + ids(prompt without outer white space) + ids(suffix).
 
     Raises:
+        PromptError: As `prompt_parts`.
+        ValueError: As `prompt_parts`.
+    """
+    before, rest = prompt_parts(tokenizer, template, layout, prompt)
+    return [*before, *rest]
+
+
+def prompt_parts(tokenizer: Tokenizer, template: str, layout: TokenLayout, prompt: str) -> tuple[list[int], list[int]]:
+    """The same in two parts: what all prompts begin with, and the rest.
+
+    Raises:
         PromptError: The prompt holds control tokens (turn markers, think or motion tags, codes) or nothing at all.
         ValueError: The template does not hold `{prompt}` once.
     """
@@ -50,7 +61,7 @@ def prompt_ids(tokenizer: Tokenizer, template: str, layout: TokenLayout, prompt:
     for token_id in ids:
         if token_id in turn_markers or token_id in tags or layout.is_of_code(token_id):
             raise PromptError(f"the prompt holds the control token {tokenizer.id_to_token(token_id)!r}; take it out")
-    return [*_encode(tokenizer, prefix), *ids, *_encode(tokenizer, suffix)]
+    return _encode(tokenizer, prefix), [*ids, *_encode(tokenizer, suffix)]
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:

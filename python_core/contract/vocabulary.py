@@ -11,6 +11,8 @@ level in turn. Training and serving read replies with the same `ReplyParser`.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +118,15 @@ class TokenLayout:
     def is_of_code(self, token_id: int) -> bool:
         return self.first_code <= token_id < self.first_code + self.codebook.num_tokens
 
+    @cached_property
+    def reasoning_ranges(self) -> tuple[range, ...]:
+        """Ids of all tokens that reasoning may hold, and `</think>`, in ascending ranges."""
+        after_codes = self.first_code + self.codebook.num_tokens
+        others = {*self.tags, *range(self.first_code, after_codes)} - {self.think_close}
+        edges = [-1, *sorted(others), self.vocabulary_size]
+        gaps = (range(left + 1, right) for left, right in pairwise(edges))
+        return tuple(gap for gap in gaps if gap)
+
     def reply_ids(self, reasoning_ids: Sequence[int] | None, codes: Iterable[int]) -> list[int]:
         """Write a reply as token ids, without the token that ends the turn."""
         think = [] if reasoning_ids is None else [self.think_open, *reasoning_ids, self.think_close]
@@ -125,6 +136,10 @@ class TokenLayout:
             *(token_id for code in codes for token_id in self.code_ids(code)),
             self.motion_close,
         ]
+
+
+def _singles(*token_ids: int) -> tuple[range, ...]:
+    return tuple(range(token_id, token_id + 1) for token_id in sorted(token_ids))
 
 
 class ReplyError(ValueError):
@@ -191,26 +206,28 @@ class ReplyParser:
             return self.place, 0, len(self.reasoning_ids) < MAX_REASONING_TOKENS
         return self.place, len(self.entries), bool(self.codes)
 
-    def allowed(self) -> NDArray[np.bool_]:
-        """Mask over the vocabulary, [V]: the tokens that `feed` would take now."""
+    def allowed_ranges(self) -> tuple[range, ...]:
+        """Ids of the tokens that `feed` would take now, in ascending ranges."""
         layout = self.layout
-        mask = np.zeros(layout.vocabulary_size, dtype=np.bool_)
         if self.place is Place.START:
-            mask[[layout.think_open, layout.motion_open]] = True
-        elif self.place is Place.REASONING:
+            return _singles(layout.think_open, layout.motion_open)
+        if self.place is Place.REASONING:
             assert self.reasoning_ids is not None
-            if len(self.reasoning_ids) < MAX_REASONING_TOKENS:
-                mask[:] = True
-                mask[[*layout.tags]] = False
-                mask[layout.first_code : layout.first_code + layout.codebook.num_tokens] = False
-            mask[layout.think_close] = True
-        elif self.place is Place.BETWEEN:
-            mask[layout.motion_open] = True
-        elif self.place is Place.MOTION:
-            mask[self._next_entries()] = True
-            mask[layout.motion_close] = bool(self.codes) and not self.entries
-        else:
-            mask[layout.turn_end] = True
+            full = len(self.reasoning_ids) == MAX_REASONING_TOKENS
+            return _singles(layout.think_close) if full else layout.reasoning_ranges
+        if self.place is Place.BETWEEN:
+            return _singles(layout.motion_open)
+        if self.place is Place.DONE:
+            return _singles(layout.turn_end)
+        if self.entries or not self.codes:
+            return (self._next_entries(),)
+        return tuple(sorted((self._next_entries(), *_singles(layout.motion_close)), key=lambda ids: ids.start))
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """The same as a mask over the vocabulary, [V]."""
+        mask = np.zeros(self.layout.vocabulary_size, dtype=np.bool_)
+        for ids in self.allowed_ranges():
+            mask[ids.start : ids.stop] = True
         return mask
 
     def _next_entries(self) -> range:

@@ -40,7 +40,7 @@ def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tmp_path: Path) -> Wr
         if manifest.tokens.is_of_code(wanted[-1]):
             # Its levels come in turn for ever.
             logits[-1, wanted[-manifest.tokens.num_levels :]] = logit
-        onnx.save(_scripted_graph(logits), folder / manifest.language_model.file)
+        onnx.save(_scripted_graph(logits, opening=reply_ids[given - 1]), folder / manifest.language_model.file)
         graph = dataclasses.replace(
             manifest.language_model, num_layers=1, num_kv_heads=1, head_dim=1, max_tokens=MANY_TOKENS
         )
@@ -51,42 +51,65 @@ def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tmp_path: Path) -> Wr
     return write
 
 
-def _scripted_graph(logits: np.ndarray) -> onnx.ModelProto:
-    """Row 0 after a prompt, row n after n tokens more. The cache counts them: 0 for the prompt, 1 for the reply."""
+def _scripted_graph(logits: np.ndarray, opening: int) -> onnx.ModelProto:
+    """Row n of the logits n tokens after the opening. The cache holds token ids, written in place."""
+    num_rows, vocabulary_size = logits.shape
     constants = {
         "table": logits[:, None, :],
-        "last": np.array(len(logits) - 1, np.int64),
+        "last": np.array([num_rows - 1], np.int64),
+        "opening": np.array(opening, np.float32),
         "zero": np.array([0], np.int64),
+        "nothing": np.array(0, np.int64),
         "one": np.array([1], np.int64),
+        "single": np.array(1, np.int64),
         "two": np.array([2], np.int64),
-        "single": np.array([1, 1, 1, 1], np.int64),
-        "shape_head": np.array([1, 1], np.int64),
+        "three": np.array([3], np.int64),
+        "flat": np.array([-1], np.int64),
+        "as_cache": np.array([0, 1, -1, 1], np.int64),
     }
+    past, present = "past_key_values.0.key", "present.0.key"
     nodes = [
+        helper.make_node("ReduceSum", ["attention_mask", "one"], ["lengths"], keepdims=1),
         helper.make_node("Shape", ["input_ids"], ["ids_shape"]),
         helper.make_node("Slice", ["ids_shape", "one", "two"], ["num_new"]),
-        helper.make_node("Equal", ["num_new", "one"], ["is_reply"]),
-        helper.make_node("Cast", ["is_reply"], ["counted"], to=TensorProto.FLOAT),
-        helper.make_node("Reshape", ["counted", "single"], ["counted_once"]),
-        helper.make_node("Concat", ["shape_head", "num_new", "one"], ["new_shape"], axis=0),
-        helper.make_node("Expand", ["counted_once", "new_shape"], ["new"]),
-        helper.make_node("Concat", ["past_key_values.0.key", "new"], ["present.0.key"], axis=2),
-        helper.make_node("Concat", ["past_key_values.0.value", "new"], ["present.0.value"], axis=2),
-        helper.make_node("ReduceSum", ["present.0.key"], ["sum"], keepdims=0),
-        helper.make_node("Cast", ["sum"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Sub", ["lengths", "num_new"], ["begin"]),
+        helper.make_node("Squeeze", ["num_new"], ["num_new_scalar"]),
+        helper.make_node("Range", ["nothing", "num_new_scalar", "single"], ["steps"]),
+        helper.make_node("Add", ["begin", "steps"], ["where"]),
+        helper.make_node("Reshape", ["where", "as_cache"], ["where_in_cache"]),
+        helper.make_node("Cast", ["input_ids"], ["ids"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["ids", "as_cache"], ["new"]),
+        helper.make_node("ScatterElements", [past, "where_in_cache", "new"], [present], axis=2),
+        helper.make_node(
+            "ScatterElements", ["past_key_values.0.value", "where_in_cache", "new"], ["present.0.value"], axis=2
+        ),
+        helper.make_node("Equal", [present, "opening"], ["is_opening"]),
+        helper.make_node("Shape", [present], ["cache_shape"]),
+        helper.make_node("Slice", ["cache_shape", "two", "three"], ["capacity"]),
+        helper.make_node("Squeeze", ["capacity"], ["capacity_scalar"]),
+        helper.make_node("Range", ["nothing", "capacity_scalar", "single"], ["all_places"]),
+        helper.make_node("Less", ["all_places", "lengths"], ["is_read"]),
+        helper.make_node("Reshape", ["is_read", "as_cache"], ["is_read_in_cache"]),
+        helper.make_node("And", ["is_opening", "is_read_in_cache"], ["found"]),
+        helper.make_node("Cast", ["found"], ["found_number"], to=TensorProto.FLOAT),
+        helper.make_node("ArgMax", ["found_number"], ["opened"], axis=2),
+        helper.make_node("Reshape", ["opened", "flat"], ["opened_flat"]),
+        helper.make_node("Reshape", ["lengths", "flat"], ["lengths_flat"]),
+        helper.make_node("Sub", ["lengths_flat", "opened_flat"], ["since"]),
+        helper.make_node("Sub", ["since", "one"], ["place"]),
         helper.make_node("Min", ["place", "last"], ["row"]),
-        helper.make_node("Unsqueeze", ["row", "zero"], ["rows"]),
-        helper.make_node("Gather", ["table", "rows"], ["logits"], axis=0),
+        helper.make_node("Gather", ["table", "row"], ["logits"], axis=0),
     ]
     inputs = [
-        helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "L"]),
-        helper.make_tensor_value_info("attention_mask", TensorProto.INT64, [1, "T"]),
-        helper.make_tensor_value_info("past_key_values.0.key", TensorProto.FLOAT, [1, 1, "past", 1]),
-        helper.make_tensor_value_info("past_key_values.0.value", TensorProto.FLOAT, [1, 1, "past", 1]),
+        helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["B", "L"]),
+        helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["B", "T"]),
+        helper.make_tensor_value_info(past, TensorProto.FLOAT, ["B", 1, "capacity", 1]),
+        helper.make_tensor_value_info("past_key_values.0.value", TensorProto.FLOAT, ["B", 1, "capacity", 1]),
     ]
     outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in ("logits", "present.0.key", "present.0.value")
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 1, vocabulary_size]),
+        helper.make_tensor_value_info(present, TensorProto.FLOAT, ["B", 1, "capacity", 1]),
+        helper.make_tensor_value_info("present.0.value", TensorProto.FLOAT, ["B", 1, "capacity", 1]),
     ]
     initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "scripted", inputs, outputs, initializers)

@@ -1,7 +1,6 @@
 import asyncio
 import math
 import shutil
-import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 from bridge.decoder import join
-from bridge.engine import Cancelled
 from bridge.request import History, MotionRequest, RequestError
 from bridge.stream import Chunk, Event, MotionModel, Planned, Stop, Summary
 from python_core.contract.bundle import BundleError, Manifest, write_manifest
@@ -271,29 +269,6 @@ def test_a_plan_alone_is_the_plan_with_which_the_stream_begins(
         asyncio.run(model.plan(AT_ONCE))
 
 
-def test_a_cancelled_stream_runs_no_further_step(model: MotionModel):
-    cancelled, steps = threading.Event(), 0
-
-    def choose(logits: np.ndarray) -> int:
-        nonlocal steps
-        steps += 1
-        return int(logits.argmax())
-
-    tokens = model.engine.generate([1, 2, 3], choose, cancelled)
-    next(tokens)
-    next(tokens)
-    cancelled.set()
-    with pytest.raises(Cancelled):
-        next(tokens)
-    assert steps == 2
-
-
-def test_the_engine_stops_when_the_models_tokens_are_full(model: MotionModel, manifest: Manifest):
-    max_tokens = manifest.language_model.max_tokens
-    prompt = [1] * (max_tokens - 5)
-    assert len(list(model.engine.generate(prompt, lambda _: 1, threading.Event()))) == 5
-
-
 def test_a_manifest_that_names_other_token_ids_is_refused(tiny_bundle: Path, manifest: Manifest, tmp_path: Path):
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "shifted"))
     shifted = replace(manifest.tokens, think_open=manifest.tokens.think_close)
@@ -309,4 +284,4 @@ def test_a_graph_whose_logits_are_too_few_is_refused_before_serving(
     more = replace(manifest.tokens, vocabulary_size=manifest.tokens.vocabulary_size + 1)
     write_manifest(folder, replace(manifest, tokens=more))
     with pytest.raises(BundleError, match=r"language_model\.onnx: expected logits of \d+ tokens"):
-        MotionModel(folder, "cpu").warm_up()
+        MotionModel(folder, "cpu")

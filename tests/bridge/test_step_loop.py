@@ -1,0 +1,181 @@
+"""Streams that share the thread of steps: alone or together, cancelled, failing."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bridge.request import History, MotionRequest
+from bridge.step_loop import MOST_AHEAD
+from bridge.stream import Chunk, Event, MotionModel
+from python_core.contract.bundle import BundleError, Manifest
+from python_core.contract.plan import PlanError
+
+REQUEST = MotionRequest(prompt="a person walks", seed=5, reasoning=False, max_codes=6, temperature=1.5, top_p=0.95)
+PROMPTS = ("a person walks", "someone waves with the right arm", "squat", "walk in a circle, then wave and squat")
+
+Write = Callable[[Sequence[int]], Path]
+
+
+@pytest.fixture
+def model(tiny_bundle: Path) -> Iterator[MotionModel]:
+    model = MotionModel(tiny_bundle, "cpu", max_rows=48)
+    yield model
+    model.close()
+
+
+async def read(model: MotionModel, request: MotionRequest) -> list[Event]:
+    return [event async for event in model.perform(request)]
+
+
+async def wait_until_idle(model: MotionModel) -> None:
+    deadline = time.monotonic() + 5
+    while model.num_streams or model.engine.num_rows:
+        assert time.monotonic() < deadline, f"{model.num_streams} streams, {model.engine.num_rows} rows"
+        await asyncio.sleep(0.001)
+
+
+def frames(events: Sequence[Event]) -> list[tuple[int, bytes, bytes]]:
+    return [
+        (event.code, event.motion.root_positions_m.tobytes(), event.motion.joint_rotations.tobytes())
+        for event in events
+        if isinstance(event, Chunk)
+    ]
+
+
+def test_codes_and_frames_are_the_same_to_the_last_bit_alone_and_with_64_random_neighbours(
+    model: MotionModel, manifest: Manifest
+):
+    random = np.random.default_rng(1)
+    history = History(tuple(random.integers(manifest.tokens.num_codes, size=20).tolist()), 1.0, 2.0, 0.5)
+    watched = [REQUEST, replace(REQUEST, seed=6, history=history), replace(REQUEST, prompt=PROMPTS[3], max_codes=9)]
+    neighbours = [
+        replace(
+            REQUEST,
+            prompt=PROMPTS[number % 4],
+            seed=number,
+            max_codes=int(random.integers(1, 9)),
+            history=history if number % 5 == 0 else None,
+            temperature=0.5 * (number % 4),
+            reasoning=number % 3 == 0,
+        )
+        for number in range(64)
+    ]
+
+    async def among_others() -> list[list[Event]]:
+        async def late(request: MotionRequest) -> list[Event]:
+            await asyncio.sleep(0.3 * random.random())
+            try:
+                return await read(model, request)
+            except PlanError:
+                return []
+
+        others = asyncio.gather(*map(late, neighbours))
+        got = await asyncio.gather(*map(late, watched))
+        await others
+        await wait_until_idle(model)
+        return got
+
+    alone = [asyncio.run(read(model, request)) for request in watched]
+    together = asyncio.run(among_others())
+    assert [frames(events) for events in together] == [frames(events) for events in alone]
+    assert all(frames(events) for events in alone)
+
+
+def test_closing_or_cancelling_a_stream_frees_its_row_and_no_step_follows(scripted_bundle: Write, manifest: Manifest):
+    model = MotionModel(scripted_bundle(manifest.tokens.reply_ids(None, [1])[:-1]), "cpu")
+    endless = replace(REQUEST, max_codes=5000)
+
+    async def close() -> None:
+        events = model.perform(endless)
+        await anext(events)
+        assert (model.num_streams, model.engine.num_rows) == (1, 1)
+        await events.aclose()
+        await wait_until_idle(model)
+        task = asyncio.create_task(read(model, endless))
+        while not model.engine.num_rows:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await wait_until_idle(model)
+
+    asyncio.run(close())
+    model.close()
+
+
+def test_a_stream_that_nobody_reads_pauses(scripted_bundle: Write, manifest: Manifest):
+    model = MotionModel(scripted_bundle(manifest.tokens.reply_ids(None, [1])[:-1]), "cpu")
+
+    async def read_slowly() -> None:
+        events = model.perform(replace(REQUEST, max_codes=5000))
+        await anext(events)
+        (stream,), (row,) = model.steps.streams, model.engine.rows
+        while not stream.is_ahead:
+            await asyncio.sleep(0.001)
+        held = row.num_tokens
+        await asyncio.sleep(0.2)
+        assert row.num_tokens <= held + 1  # A step may have been under way.
+        assert stream.num_sent == 1 + MOST_AHEAD
+        for _ in range(2 * MOST_AHEAD):
+            await anext(events)
+        assert row.num_tokens > held + 1
+        await events.aclose()
+
+    asyncio.run(read_slowly())
+    model.close()
+
+
+def test_more_streams_than_rows_wait_in_turn_and_all_are_complete(tiny_bundle: Path):
+    model = MotionModel(tiny_bundle, "cpu", max_rows=2)
+
+    async def ask() -> list[list[Event]]:
+        return await asyncio.gather(*(read(model, replace(REQUEST, seed=seed, max_codes=2)) for seed in range(7)))
+
+    together = asyncio.run(ask())
+    alone = [asyncio.run(read(model, replace(REQUEST, seed=seed, max_codes=2))) for seed in range(7)]
+    assert [frames(events) for events in together] == [frames(events) for events in alone]
+    model.close()
+
+
+def test_a_stream_that_fails_ends_alone(model: MotionModel):
+    async def ask() -> list[list[Event] | BaseException]:
+        events = model.decode([3] * 50)
+        await anext(events)
+        (stream,) = model.steps.streams
+        while not stream.is_ahead:
+            await asyncio.sleep(0.001)
+        stream.state = replace(stream.state, conv=np.zeros(3, np.float32))  # As a defect would.
+        good = asyncio.create_task(read(model, REQUEST))
+
+        async def rest() -> list[Event]:
+            return [event async for event in events]
+
+        got = await asyncio.gather(good, rest(), return_exceptions=True)
+        await wait_until_idle(model)
+        return got
+
+    good, bad = asyncio.run(ask())
+    assert isinstance(bad, BundleError)
+    assert not isinstance(good, BaseException)
+    assert frames(good) == frames(asyncio.run(read(model, REQUEST)))
+
+
+def test_a_model_that_is_closed_ends_its_streams_and_refuses_others(scripted_bundle: Write, manifest: Manifest):
+    model = MotionModel(scripted_bundle(manifest.tokens.reply_ids(None, [1])[:-1]), "cpu")
+
+    async def close() -> None:
+        events = model.perform(replace(REQUEST, max_codes=5000))
+        await anext(events)
+        await asyncio.to_thread(model.close)
+        with pytest.raises(RuntimeError, match="the model was closed"):
+            async for _ in events:
+                pass
+        with pytest.raises(RuntimeError, match="the model is closed"):
+            await anext(model.perform(REQUEST))
+
+    asyncio.run(close())
