@@ -54,7 +54,7 @@ def main() -> None:
     normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.1, np.float32))
     with tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-        graph = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), Path(folder))
+        graph = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), "fp16", Path(folder))
         session = open_session(Path(folder) / FILE, "cpu", 1)
 
         def run(streams: int, codes: int) -> float:

@@ -73,7 +73,7 @@ class Decoder:
     def __init__(self, folder: Path, manifest: Manifest, provider: str, num_threads: int = 1) -> None:
         self._manifest = manifest
         path = folder / manifest.motion_decoder.file
-        self._session = open_session(path, provider, num_threads)
+        self._session = open_session(path, provider, num_threads, manifest.motion_decoder)
         check_names(path, self._session, inputs=set(_INPUTS), outputs=set(_OUTPUTS))
 
     @property

@@ -62,25 +62,39 @@ def _examine_package(module: str, package: str) -> Finding:
 
 def _examine_onnxruntime(asked: str) -> list[Finding]:
     try:
-        from bridge import providers
+        from bridge import providers, tensorrt_engines
     except ImportError as error:
         return [Finding("onnxruntime", f"does not import ({error}); {INSTALL}", ok=False)]
     packages = providers.installed_packages()
     versions = ", ".join(f"{package} {version}" for package, version in packages.items())
-    if len(packages) > 1:
-        remedy = f"pip uninstall -y {' '.join(packages)}, then install one of '.[bridge]' and '.[bridge-gpu]'"
-        text = f"{versions}: they share one folder and overwrite each other, GPU providers vanish; {remedy}"
-        findings = [Finding("onnxruntime", text, ok=False)]
-    else:
-        findings = [Finding("onnxruntime", versions or "installed without a package", ok=True)]
+    conflict = providers.package_conflict()
+    findings = [Finding("onnxruntime", conflict or versions or "installed without a package", ok=conflict is None)]
     needed = "cpu" if asked == providers.AUTO else asked
     for name in providers.PROVIDERS:
         reason = providers.why_missing(name)
         text = reason or "loads"
         findings.append(Finding(f"provider {name}", text, ok=reason is None, needed=name == needed))
+    findings += [_examine_gpu("gpu", tensorrt_engines.gpu_name), _examine_gpu("tensorrt", _tensorrt)]
     if asked not in providers.KNOWN:
         findings.append(_examine_with(f"provider {asked}", lambda: str(providers.check_name(asked))))
     return findings
+
+
+def _examine_gpu(name: str, look: Callable[[], str]) -> Finding:
+    """What only a GPU needs; it is never missed."""
+    try:
+        return Finding(name, look(), ok=True, needed=False)
+    except OSError as error:
+        return Finding(name, f"none ({error})", ok=False, needed=False)
+
+
+def _tensorrt() -> str:
+    from bridge import tensorrt_engines
+
+    try:
+        return f"{tensorrt_engines.tensorrt_version()}, as the provider is linked with {tensorrt_engines.LIBRARY}"
+    except OSError as error:
+        raise OSError(f"{error}; TensorRT 10 brings it, 11 does not: {tensorrt_engines.INSTALL}") from error
 
 
 def _examine_with(name: str, look: Callable[[], str]) -> Finding:

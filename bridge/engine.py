@@ -94,7 +94,7 @@ class Engine:
     ) -> None:
         self.graph, self.max_rows = graph, max_rows
         self._path = folder / graph.file
-        self._session = open_session(self._path, provider, num_threads)
+        self._session = open_session(self._path, provider, num_threads, graph)
         names = [f"past_key_values.{layer}.{kind}" for layer in range(graph.num_layers) for kind in ("key", "value")]
         check_names(
             self._path,

@@ -3,14 +3,19 @@
 ONNX Runtime answers a missing provider with a log line and a session on the CPU. Here that is an error.
 """
 
+import contextlib
+import importlib
 import importlib.metadata
+import io
 import logging
+import re
 import warnings
 from pathlib import Path
 
 import onnxruntime as ort
 
-from python_core.contract.bundle import BundleError
+from bridge import tensorrt_engines
+from python_core.contract.bundle import BundleError, LanguageModelGraph, Manifest, MotionDecoderGraph
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +32,12 @@ PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 INSTALL = {
     "cpu": "pip install '.[bridge]'",
     "cuda": "pip install '.[bridge-gpu]'",
-    "tensorrt": "pip install '.[bridge-gpu]'",
+    "tensorrt": "pip install '.[bridge-gpu,tensorrt]'",
 }
+RUNS_ON = {"cpu": ("cpu",), "cuda": ("cuda", "cpu"), "tensorrt": ("tensorrt", "cuda", "cpu")}
+"""What a bundle was exported for -> where its graphs have kernels, best first. A graph in float16 for CUDA opens on the
+CPU as well, slowly; one for the CPU has none on CUDA.
+"""
 
 # An ONNX model of one Identity node, float32 [1] -> [1]: the smallest thing that a provider can load.
 _PROBE = (
@@ -62,58 +71,153 @@ def installed_packages() -> dict[str, str]:
     return versions
 
 
+def package_conflict() -> str | None:
+    """Say what is wrong where two packages of ONNX Runtime are installed; None where one is."""
+    packages = installed_packages()
+    if len(packages) < 2:
+        return None
+    versions = " and ".join(f"{package} {version}" for package, version in packages.items())
+    return (
+        f"{versions} are both installed; they share one folder and overwrite each other, and GPU providers vanish; "
+        f"pip uninstall -y {' '.join(packages)}, then install one of '.[bridge]' and '.[bridge-gpu]'"
+    )
+
+
 def why_missing(name: str) -> str | None:
     """Say why a provider does not load, with the remedy; None if it loads."""
     wanted = PROVIDERS[name][0]
-    if wanted in ort.get_available_providers():
-        try:
-            _create(_PROBE, name, num_threads=1)
-        except (ProviderError, BundleError) as error:
-            return str(error)
-        return None
-    packages = installed_packages()
-    if len(packages) > 1:
+    if wanted not in ort.get_available_providers():
+        if conflict := package_conflict():
+            return conflict
+        packages = ", ".join(installed_packages()) or "no package"
+        return f"this ONNX Runtime ({packages}) has no {wanted}; {INSTALL[name]}"
+    if name == "tensorrt" and (reason := _why_no_tensorrt()):
+        return reason
+    try:
+        _create(_PROBE, name, num_threads=1)
+    except (ProviderError, BundleError) as error:
+        return str(error)
+    return None
+
+
+def _why_no_tensorrt() -> str | None:
+    _load_libraries()
+    try:
+        tensorrt_engines.tensorrt_version()
+    except OSError as error:
         return (
-            f"{' and '.join(packages)} are both installed and overwrite each other; "
-            f"pip uninstall -y {' '.join(packages)}, then {INSTALL[name]}"
+            f"the provider is linked with {tensorrt_engines.LIBRARY}, which does not load ({error}); "
+            f"TensorRT 10 brings it, 11 does not: {tensorrt_engines.INSTALL}"
         )
-    return f"this ONNX Runtime ({', '.join(packages) or 'no package'}) has no {wanted}; {INSTALL[name]}"
+    return None
 
 
-def choose(name: str) -> str:
-    """Turn `auto` into the best provider that loads, and say which; other names stay.
+def choose(name: str, made_for: str = "cpu") -> str:
+    """Turn `auto` into the best provider that loads and that the bundle has graphs for, and say which and why.
 
-    TensorRT is only used when it is asked for: it cuts language models with Microsoft's own ops into pieces.
+    Args:
+        name: One of `KNOWN`.
+        made_for: What the bundle was exported for.
 
     Raises:
-        ProviderError: The name is unknown.
+        ProviderError: The name is unknown, or the bundle's graphs are not for it.
     """
     check_name(name)
+    fitting = RUNS_ON[made_for]
     if name != AUTO:
+        if name not in fitting:
+            raise ProviderError(
+                f"provider {name}: this bundle was exported for {made_for} and runs on {', '.join(fitting)}; "
+                f"export it again with --provider {name}, or ask for {made_for}"
+            )
         return name
-    reason = why_missing("cuda")
-    chosen = "cpu" if reason else "cuda"
-    logger.info("provider auto: chose %s%s", chosen, f" ({reason})" if reason else "")
-    return chosen
+    reasons = []
+    for candidate in fitting:
+        reason = why_missing(candidate)
+        if reason is None:
+            because = "; ".join([f"the bundle was exported for {made_for}", *reasons])
+            logger.info("provider auto: chose %s (%s)", candidate, because)
+            return candidate
+        reasons.append(f"{candidate} does not load: {reason}")
+    raise ProviderError(f"provider auto: nothing loads that this bundle runs on; {'; '.join(reasons)}")
 
 
-def open_session(path: Path, name: str, num_threads: int = 1) -> ort.InferenceSession:
+def open_session(
+    path: Path, name: str, num_threads: int = 1, graph: LanguageModelGraph | MotionDecoderGraph | None = None
+) -> ort.InferenceSession:
     """Open a graph on the provider that was asked for.
+
+    On TensorRT engines are built at the first opening, which takes minutes, and kept beside the bundle.
 
     Args:
         path: The ONNX file.
         name: One of `PROVIDERS`.
         num_threads: Threads of one step; 0 is one a core.
+        graph: What the manifest says of it: TensorRT needs its profiles.
 
     Raises:
         ProviderError: The provider is unknown, does not load, or ONNX Runtime would have used another one.
-        BundleError: The graph cannot be opened.
+        BundleError: The graph cannot be opened, or there are engines that this bridge has not built.
     """
     if name not in PROVIDERS:
         raise ProviderError(f"unknown provider {name!r}; known are {', '.join(PROVIDERS)}")
     if PROVIDERS[name][0] not in ort.get_available_providers():
         raise ProviderError(f"provider {name}: {why_missing(name)}")
+    if name == "tensorrt":
+        return _open_on_tensorrt(path, num_threads, graph)
     return _create(path, name, num_threads)
+
+
+def _open_on_tensorrt(
+    path: Path, num_threads: int, graph: LanguageModelGraph | MotionDecoderGraph | None, context: bool = False
+) -> ort.InferenceSession:
+    if reason := _why_no_tensorrt():
+        raise ProviderError(f"provider tensorrt: {reason}")
+    if graph is None or not graph.profiles:
+        raise BundleError(f"{path}: has no profiles for TensorRT; export it again with --provider tensorrt")
+    try:
+        key = tensorrt_engines.this_machine(path)
+    except OSError as error:
+        raise ProviderError(f"provider tensorrt: {error}") from error
+    engines = tensorrt_engines.EngineFolder(path, key)
+    with engines.locked():
+        engines.open()
+        options = engines.options(graph.profiles, graph.precision == "fp16", context)
+        kept = engines.path / f"{path.stem}_ctx.onnx"
+        session = _create(kept if kept.is_file() else path, "tensorrt", num_threads, options)
+        engines.close()
+    return session
+
+
+def build_engines(folder: Path, manifest: Manifest, context: bool) -> list[Path]:
+    """Build what TensorRT needs for both graphs of a bundle, so that the first start does not wait for it.
+
+    Args:
+        folder: The bundle, in its place.
+        manifest: Of the bundle.
+        context: Whether to write ONNX files that hold nothing but an engine, which open fastest.
+
+    Returns:
+        Folders of the engines.
+
+    Raises:
+        ProviderError: TensorRT does not load.
+        BundleError: The bundle was not exported for it, or there are engines that this bridge has not built.
+    """
+    graphs = (manifest.language_model, manifest.motion_decoder)
+    for graph in graphs:
+        _open_on_tensorrt(folder / graph.file, 1, graph, context)
+    paths = [folder / graph.file for graph in graphs]
+    return [tensorrt_engines.EngineFolder(path, tensorrt_engines.this_machine(path)).path for path in paths]
+
+
+def _remedy(error: str) -> str:
+    if re.search(r"IR version|opset", error, re.IGNORECASE):
+        return (
+            f"the graph is of a newer format than ONNX Runtime {ort.__version__} reads: update it "
+            "(pip install --upgrade onnxruntime), or export the bundle again beside the version that serves it"
+        )
+    return "export the bundle again"
 
 
 def device(name: str) -> str:
@@ -132,20 +236,33 @@ def session_options(num_threads: int) -> ort.SessionOptions:
     return options
 
 
-def _create(model: Path | bytes, name: str, num_threads: int) -> ort.InferenceSession:
+def _load_libraries() -> None:
+    """Load the libraries of CUDA and TensorRT that pip has put where the loader does not look."""
+    with contextlib.redirect_stdout(io.StringIO()):  # It prints what it does not find; asking shows the same, once.
+        ort.preload_dlls()
+    with contextlib.suppress(ImportError):
+        importlib.import_module("tensorrt_libs")
+
+
+def _create(
+    model: Path | bytes, name: str, num_threads: int, provider_options: dict[str, str] | None = None
+) -> ort.InferenceSession:
     options = session_options(num_threads)
     wanted = list(PROVIDERS[name])
+    if name != "cpu":
+        _load_libraries()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # ONNX Runtime warns of its fallback; it is an error below.
             session = ort.InferenceSession(
-                str(model) if isinstance(model, Path) else model, sess_options=options, providers=wanted
+                str(model) if isinstance(model, Path) else model,
+                sess_options=options,
+                providers=wanted,
+                provider_options=[provider_options or {}, *({} for _ in wanted[1:])],
             )
     except Exception as error:  # ONNX Runtime's own exceptions share no narrower class.
         where = model if isinstance(model, Path) else "probe"
-        raise BundleError(
-            f"{where}: ONNX Runtime cannot open it on {name} ({error}); export the bundle again"
-        ) from error
+        raise BundleError(f"{where}: ONNX Runtime cannot open it on {name} ({error}); {_remedy(str(error))}") from error
     if session.get_providers()[0] != wanted[0]:
         raise ProviderError(
             f"provider {name}: {wanted[0]} does not load, ONNX Runtime fell back to {session.get_providers()[0]}; "

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from bridge.decoder import Decoder, RootPlace, join
 from bridge.engine import Engine
+from bridge.providers import check_name
 from bridge.providers import choose as choose_provider
 from bridge.reply import Planned, Reply, Stop
 from bridge.request import History, MotionRequest, RequestError, Violation
@@ -74,9 +75,10 @@ class MotionModel:
     """
 
     def __init__(self, folder: Path, provider: str, num_threads: int = 1, max_rows: int = 64) -> None:
-        provider = choose_provider(provider)
+        check_name(provider)
         self.bundle: Bundle = open_bundle(folder)
         manifest = self.bundle.manifest
+        provider = choose_provider(provider, manifest.provider)
         for file in (manifest.language_model.file, manifest.motion_decoder.file, TOKENIZER):
             if file not in manifest.files:
                 raise BundleError(f"{folder}: the manifest has no SHA-256 of {file}; export the bundle again")

@@ -10,7 +10,8 @@ def main(arguments: list[str]) -> int:
     try:
         import tyro
 
-        from export.bundle_writer import ExportConfig, export_bundle
+        from export.bundle_writer import export_bundle
+        from export.config import ExportConfig
     except ImportError as error:
         print(f"export: {error}; install what export needs: pip install 'motion-r1[export]'", file=sys.stderr)
         return 2

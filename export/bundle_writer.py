@@ -5,20 +5,21 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import onnx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bridge.providers import PROVIDERS
+from bridge.providers import PROVIDERS, build_engines
 from export import language_model_graph, motion_decoder_graph
+from export.config import BITS, ExportConfig, check_config
 from export.graph_file import is_weights, write_graph
+from export.judge import check_with_judge
 from export.language_model_graph import build_language_model
 from export.motion_decoder_graph import write_motion_decoder_graph
 from export.parity import check_language_model, check_motion_decoder
+from export.portable_graph import build_portable_language_model, language_model_profiles
 from export.quantization import quantize_language_model
 from export.replies import PROMPTS, WrittenReply, sample_replies
 from export.source import Source, read_source
@@ -41,57 +42,8 @@ from python_core.vqvae import FRAMES_PER_CODE
 logger = logging.getLogger(__name__)
 
 CARD = "MODEL_CARD.md"
-BITS = {"int8": 8, "int4": 4}
 CALIBRATION_SEED = 1000
 """Replies of calibration are others than those that are compared."""
-
-Provider = Literal["cpu", "cuda"]
-Precision = Literal["fp32", "fp16", "int8", "int4"]
-DecoderPrecision = Literal["fp32", "fp16"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """What goes into a bundle besides the weights."""
-
-    provider: Provider = "cpu"
-    """Where the bridge will run it."""
-
-    precision: Precision = "fp32"
-    """Weights of the language model. int8 and int4 are computed with inputs in 8 bits; fp16 is computed in float16 on
-    cuda, while on cpu it halves the file and is computed in float32.
-    """
-
-    decoder_precision: DecoderPrecision = "fp32"
-    """Weights of the motion decoder; fp16 halves the file and is computed in float32."""
-
-    prepared: Path | None = None
-    """Folder that prepare wrote: its captions are asked in calibration and parity; None asks a dozen sentences."""
-
-    temperature: float = 0.8
-    """Sampling temperature when a request does not say."""
-
-    top_p: float = 0.9
-    """Nucleus when a request does not say."""
-
-    licence: str = "see data_notice"
-    """Licence of the weights, an SPDX expression or a name."""
-
-    card: Path | None = None
-    """A model card to put into the bundle, for example the one of the bundle that is written over; None writes one that
-    says what is known.
-    """
-
-    check_on: str | None = None
-    """Provider on which parity is measured; None is `provider`. Where there is no GPU, cpu proves the graphs, but not
-    the provider; the manifest says where it was.
-    """
-
-    num_positions: int = 2000
-    """Token positions on which torch and the session are compared."""
-
-    calibration_tokens: int = 8000
-    """Tokens of replies from which int8 and int4 learn what the layers get as inputs."""
 
 
 def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manifest:
@@ -103,7 +55,7 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
         ParityError: The graphs do not compute what the checkpoint computes. An old bundle stays as it was.
         OSError: There is no room on the disk. An old bundle stays as it was.
     """
-    _check_config(config)
+    check_config(config)
     card = config.card.read_text(encoding="utf-8") if config.card is not None else None
     _check_target(bundle)
     bundle.parent.mkdir(parents=True, exist_ok=True)
@@ -112,16 +64,23 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
         built.mkdir()
         manifest = _build(read_source(checkpoint), built, config, card, progress)
         _put_in_place(built, bundle)
+    if config.build_engines:
+        for path in build_engines(bundle, manifest, config.ep_context):
+            logger.info("engines: %s", path)
     return manifest
 
 
 def _build(source: Source, bundle: Path, config: ExportConfig, card: str | None, progress: Progress) -> Manifest:
     captions = _captions(config)
     replies = sample_replies(source, captions, config.num_positions, 0, progress, "replies to compare")
+    for_tensorrt = config.provider == "tensorrt"
     graph, weights = _language_model(source, config, captions, bundle.parent, progress)
+    profiles = language_model_profiles(source) if for_tensorrt else ()
     write_graph(graph, bundle / language_model_graph.FILE)
     task = progress.add_task("motion decoder graph", total=1)
-    decoder_graph = write_motion_decoder_graph(source.motion_decoder, config.decoder_precision, bundle)
+    decoder_graph = write_motion_decoder_graph(
+        source.motion_decoder, config.decoder_precision, bundle, _series(replies), for_tensorrt
+    )
     progress.update(task, advance=1)
     shutil.copyfile(source.tokenizer_file, bundle / TOKENIZER)
     (bundle / CARD).write_text(card or _card(config, source), encoding="utf-8")
@@ -135,7 +94,7 @@ def _build(source: Source, bundle: Path, config: ExportConfig, card: str | None,
         frames_per_code=FRAMES_PER_CODE,
         prompt_template=PROMPT_TEMPLATE,
         tokens=source.tokens,
-        language_model=language_model_graph.describe(source, config.precision, weights),
+        language_model=language_model_graph.describe(source, config.precision, weights, profiles),
         motion_decoder=decoder_graph,
         sampling=SamplingDefaults(temperature=config.temperature, top_p=config.top_p),
         parity=None,
@@ -155,7 +114,11 @@ def _language_model(
     """The graph in the precision that was asked for, and how its weights are written."""
     task = progress.add_task("language model graph", total=1)
     on_cuda = config.provider == "cuda"
-    graph = build_language_model(source, "fp16" if on_cuda else "fp32", config.provider, scratch)
+    # The builder's attention has no kernel in float32 on CUDA.
+    if config.provider == "tensorrt" or (on_cuda and config.precision == "fp32"):
+        graph = build_portable_language_model(source, scratch)
+    else:
+        graph = build_language_model(source, "fp16" if on_cuda else "fp32", config.provider, scratch)
     progress.update(task, advance=1)
     if config.precision == "fp32":
         return graph, "float32"
@@ -163,7 +126,7 @@ def _language_model(
         if on_cuda:
             return graph, "float16"
         store_weights_as_float16(graph)
-        return graph, "float16, computed in float32"
+        return graph, "float16, computed in float32" if config.provider == "cpu" else "float16"
     replies = sample_replies(
         source, captions, config.calibration_tokens, CALIBRATION_SEED, progress, "replies to calibrate"
     )
@@ -183,14 +146,19 @@ def _check(
     progress: Progress,
 ) -> Parity:
     provider = config.check_on or config.provider
-    series = [reply.codes for reply in replies if reply.codes]
+    series = _series(replies)
     series.append(tuple(np.random.default_rng(0).integers(manifest.tokens.num_codes, size=64).tolist()))
     return Parity(
         provider=PROVIDERS[provider][0],
         motion_decoder=check_motion_decoder(source.motion_decoder, bundle, manifest, provider, series, progress),
         language_model=check_language_model(source.language_model, bundle, manifest, provider, replies, progress),
-        judge=None,
+        judge=None if config.judge is None else check_with_judge(source, bundle, manifest, provider, config, progress),
     )
+
+
+def _series(replies: Sequence[WrittenReply]) -> list[tuple[int, ...]]:
+    """Codes of the replies that have some."""
+    return [reply.codes for reply in replies if reply.codes]
 
 
 def _captions(config: ExportConfig) -> Sequence[str]:
@@ -199,13 +167,6 @@ def _captions(config: ExportConfig) -> Sequence[str]:
         return PROMPTS
     captions = [clip.captions[0] for clip in read_prepared(config.prepared).clips if clip.captions]
     return [captions[place] for place in np.random.default_rng(0).permutation(len(captions))]
-
-
-def _check_config(config: ExportConfig) -> None:
-    """The command line offers these names only; this is for callers."""
-    for name, choices in (("provider", Provider), ("precision", Precision), ("decoder_precision", DecoderPrecision)):
-        if (value := getattr(config, name)) not in get_args(choices):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
 
 
 def _check_target(bundle: Path) -> None:

@@ -7,14 +7,13 @@ last position only.
 import contextlib
 import io
 import logging
-import shutil
 import tempfile
 from pathlib import Path
 
 import onnx
 
-from export.source import Source
-from python_core.contract.bundle import LanguageModelGraph
+from export.source import Source, write_huggingface
+from python_core.contract.bundle import LanguageModelGraph, ShapeProfile
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +40,7 @@ def build_language_model(source: Source, precision: str, provider: str, scratch:
     shared = "true" if model.config.tie_word_embeddings else "false"
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         weights, built, cache = (str(Path(folder) / name) for name in ("weights", "built", "cache"))
-        model.save_pretrained(weights)
-        shutil.copyfile(source.tokenizer_file, Path(weights) / "tokenizer.json")
-        (Path(weights) / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+        write_huggingface(source, Path(weights))
         said = io.StringIO()
         try:
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -56,13 +53,16 @@ def build_language_model(source: Source, precision: str, provider: str, scratch:
         return onnx.load(Path(built) / "model.onnx")
 
 
-def describe(source: Source, precision: str, weights: str) -> LanguageModelGraph:
+def describe(
+    source: Source, precision: str, weights: str, profiles: tuple[ShapeProfile, ...] = ()
+) -> LanguageModelGraph:
     """What the manifest says of the graph.
 
     Args:
         source: What is exported.
         precision: As it was asked for.
         weights: How they are written, in words.
+        profiles: Of a portable graph, for TensorRT.
     """
     config = source.language_model.config
     return LanguageModelGraph(
@@ -73,5 +73,5 @@ def describe(source: Source, precision: str, weights: str) -> LanguageModelGraph
         max_tokens=config.max_position_embeddings,
         precision=precision,
         weights=weights,
-        profiles=(),
+        profiles=profiles,
     )

@@ -3,14 +3,16 @@
 import contextlib
 import io
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import torch
 
 from export.graph_file import write_graph
+from export.quantized_decoder import quantize_decoder
 from export.stored_weights import store_weights_as_float16
-from python_core.contract.bundle import MotionDecoderGraph
+from python_core.contract.bundle import MotionDecoderGraph, ShapeProfile
 from python_core.motion_decoder import MotionDecoder
 from python_core.steady_twist import MEMORY_FRAMES
 
@@ -29,13 +31,21 @@ OUTPUTS = (
 )
 
 
-def write_motion_decoder_graph(decoder: MotionDecoder, precision: str, bundle: Path) -> MotionDecoderGraph:
+def write_motion_decoder_graph(
+    decoder: MotionDecoder,
+    precision: str,
+    bundle: Path,
+    series: Sequence[Sequence[int]] = (),
+    profiled: bool = False,
+) -> MotionDecoderGraph:
     """Write `motion_decoder.onnx` for any number of streams and codes.
 
     Args:
         decoder: The decoder.
-        precision: fp32, or fp16 for weights that are stored in float16 and computed in float32.
+        precision: fp32, fp16 for weights that are stored in float16 and computed in float32, or int8.
         bundle: Folder to write into.
+        series: Codes that int8 is calibrated with.
+        profiled: Whether to say for which shapes TensorRT builds engines.
     """
     # Batch and length differ from 1 and from each other here, so that the exporter takes neither for a constant.
     example = (torch.zeros(2, 3, dtype=torch.int64), *decoder.zero_states(2))
@@ -56,6 +66,8 @@ def write_motion_decoder_graph(decoder: MotionDecoder, precision: str, bundle: P
     graph = program.model_proto
     if precision == "fp16":
         store_weights_as_float16(graph)
+    elif precision == "int8":
+        graph = quantize_decoder(decoder, graph, INPUTS, series, bundle)
     onnx.checker.check_model(graph, full_check=True)
     write_graph(graph, bundle / FILE)
     return MotionDecoderGraph(
@@ -63,5 +75,14 @@ def write_motion_decoder_graph(decoder: MotionDecoder, precision: str, bundle: P
         conv_state_size=decoder.vqvae.decoder.state_size,
         num_past_frames=MEMORY_FRAMES,
         precision=precision,
-        profiles=(),
+        profiles=_profiles(decoder) if profiled else (),
     )
+
+
+def _profiles(decoder: MotionDecoder) -> tuple[ShapeProfile, ...]:
+    """One code of one stream, some codes of some, a whole clip of many."""
+    states = [state.shape[1:] for state in decoder.zero_states(1)]
+    profiles = [ShapeProfile(input="codes", min=(1, 1), opt=(16, 8), max=(64, 49))]
+    for name, shape in zip(INPUTS[1:], states, strict=True):
+        profiles.append(ShapeProfile(input=name, min=(1, *shape), opt=(16, *shape), max=(64, *shape)))
+    return tuple(profiles)

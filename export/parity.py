@@ -13,10 +13,12 @@ from transformers import PreTrainedModel
 
 from bridge.decoder import Decoder, join
 from bridge.engine import Engine
+from bridge.sampler import Sampler
 from export.replies import WrittenReply
 from python_core.contract.bundle import LanguageModelParity, Manifest, MotionDecoderParity
 from python_core.contract.motion import Motion
 from python_core.contract.quality import measure_quality
+from python_core.contract.vocabulary import Place, ReplyParser
 from python_core.motion_decoder import MotionDecoder
 
 logger = logging.getLogger(__name__)
@@ -97,6 +99,25 @@ def read_reply(engine: Engine, reply: WrittenReply) -> NDArray[np.float32]:
     return np.stack(rows)
 
 
+def write_reply(engine: Engine, manifest: Manifest, prompt: Sequence[int], seed: int, max_codes: int) -> list[int]:
+    """Let the session write a reply within the grammar, as the bridge does; its codes."""
+    sampling, layout = manifest.sampling, manifest.tokens
+    sampler, parser = Sampler(seed, sampling.temperature, sampling.top_p), ReplyParser(layout)
+    parser.feed(layout.think_open)
+
+    def choose(logits: NDArray[np.float32]) -> int:
+        allowed = parser.allowed_ranges()
+        if parser.place is Place.MOTION and not parser.codes:
+            allowed = tuple(ids for ids in allowed if layout.motion_close not in ids)
+        return sampler.draw(logits, allowed)
+
+    for token_id in engine.generate([*prompt, layout.think_open], choose):
+        parser.feed(token_id)
+        if parser.place is Place.DONE or len(parser.codes) == max_codes:
+            break
+    return parser.codes
+
+
 def check_motion_decoder(
     reference: MotionDecoder, bundle: Path, manifest: Manifest, provider: str, series: Sequence[Sequence[int]],
     progress: Progress,
@@ -111,7 +132,7 @@ def check_motion_decoder(
     roots, rotations, joints, scores, expected_scores = [], [], [], [], []
     num_frames = 0
     for codes in progress.track(series, description="parity of the motion decoder"):
-        expected = reference.motion(list(codes), manifest.frame_rate_hz)
+        (expected,) = reference.motions([codes], manifest.frame_rate_hz)
         found = decode_streamed(decoder, codes)
         num_frames += found.num_frames
         roots.append(np.linalg.norm(found.root_positions_m - expected.root_positions_m, axis=-1).max())

@@ -53,7 +53,7 @@ def sample_replies(
     written = 0
     for prompts, reasoning in _batches(captions):
         asked = [prompt_ids(source.tokenizer, PROMPT_TEMPLATE, source.tokens, prompt.text) for prompt in prompts]
-        sampling = Sampling(max_codes=_most_codes(source, max(map(len, asked))), constrained=True, reasoning=reasoning)
+        sampling = Sampling(max_codes=most_codes(source, max(map(len, asked))), constrained=True, reasoning=reasoning)
         model, tokenizer, tokens = source.language_model, source.tokenizer, source.tokens
         for ids, reply in zip(asked, generate(model, tokenizer, tokens, prompts, sampling, seed), strict=True):
             codes = tuple(reply.codes)
@@ -72,7 +72,12 @@ def _batches(captions: Sequence[str]) -> Iterator[tuple[list[Prompt], bool]]:
         yield [Prompt(captions[place % len(captions)]) for place in places], number % 2 == 0
 
 
-def _most_codes(source: Source, prompt_tokens: int) -> int:
+def most_codes(source: Source, prompt_tokens: int) -> int:
+    """Codes of the longest reply that is asked for, which the model must have room for.
+
+    Raises:
+        ValueError: It has room for none.
+    """
     room = source.language_model.config.max_position_embeddings - prompt_tokens
     most = min(MAX_CODES, (room - longest_reply(source.tokens, 0)) // source.tokens.num_levels)
     if most < 1:

@@ -1,9 +1,11 @@
 """The checkpoint that is exported, read and checked."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedModel
@@ -48,8 +50,13 @@ def read_source(checkpoint: Path) -> Source:
         ValueError: No checkpoint, one of an architecture that has no graph, a tokenizer that is not the model's, or
             weights that are not numbers.
     """
+    folder = checkpoint / "language_model"
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(
+            f"{folder}: holds an adapter beside its model; merge it first, as the stages that train one do"
+        )
     loaded = load_language_model(checkpoint)
-    model, folder = loaded.model, checkpoint / "language_model"
+    model = loaded.model
     architecture = type(model).__name__
     if architecture not in ARCHITECTURES:
         raise ValueError(
@@ -71,6 +78,20 @@ def read_source(checkpoint: Path) -> Source:
         model_id=loaded.model_id,
         data_notice=loaded.data_notice,
     )
+
+
+def write_huggingface(source: Source, folder: Path) -> None:
+    """Write the language model as the graph builders read it.
+
+    Raises:
+        OSError: There is no room on the disk.
+    """
+    try:
+        source.language_model.save_pretrained(folder)
+    except SafetensorError as error:  # What its writer raises where others raise OSError.
+        raise OSError(f"{folder}: the model cannot be written there ({error})") from error
+    shutil.copyfile(source.tokenizer_file, folder / "tokenizer.json")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
 
 
 def _fit_rows(model: PreTrainedModel, num_tokens: int, folder: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from export.bundle_writer import ExportConfig, export_bundle
+from export.bundle_writer import export_bundle
+from export.config import ExportConfig
 from python_core.contract.bundle import Manifest, open_bundle
 from python_core.contract.motion import Motion
 from python_core.contract.skeleton import BODY_22

@@ -11,7 +11,8 @@ from rich.progress import Progress
 
 from bridge.decoder import Decoder, join
 from export import bundle_writer, parity
-from export.bundle_writer import ExportConfig, export_bundle
+from export.bundle_writer import export_bundle
+from export.config import ExportConfig
 from export.parity import ParityError, check_language_model
 from export.replies import PROMPTS, sample_replies
 from export.source import read_source
@@ -54,7 +55,9 @@ def test_codes_one_by_one_are_the_whole_clip(tiny_bundle: Path):
 def test_a_decoder_that_differs_fails_the_export_and_no_manifest_is_written(
     tiny_checkpoint: Path, tiny_bundle: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def write_decoder_that_is_1_cm_off(decoder: MotionDecoder, _precision: str, bundle: Path) -> MotionDecoderGraph:
+    def write_decoder_that_is_1_cm_off(
+        decoder: MotionDecoder, _precision: str, bundle: Path, *_: object
+    ) -> MotionDecoderGraph:
         model = onnx.load(tiny_bundle / manifest.motion_decoder.file)
         changed = 0
         for tensor in model.graph.initializer:

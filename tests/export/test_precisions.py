@@ -12,7 +12,8 @@ import pytest
 
 from bridge.stream import MotionModel
 from export import bundle_writer, graph_file
-from export.bundle_writer import ExportConfig, Precision, export_bundle
+from export.bundle_writer import export_bundle
+from export.config import ExportConfig, Precision, Provider
 from python_core.contract.bundle import Manifest, MotionDecoderGraph, open_bundle
 
 CONFIG = ExportConfig(num_positions=100, calibration_tokens=400)
@@ -20,7 +21,7 @@ CONFIG = ExportConfig(num_positions=100, calibration_tokens=400)
 
 @pytest.fixture(autouse=True)
 def decoder_of_the_tiny_bundle(tiny_bundle: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    def copy(_decoder: object, _precision: str, bundle: Path) -> MotionDecoderGraph:
+    def copy(_decoder: object, _precision: str, bundle: Path, *_: object) -> MotionDecoderGraph:
         shutil.copy(tiny_bundle / manifest.motion_decoder.file, bundle)
         return manifest.motion_decoder
 
@@ -47,6 +48,28 @@ def test_the_bundle_is_smaller_agrees_with_torch_and_answers(
         # 2 layers of 5 matrices, and the head; no matrix and no embedding stays as it was.
         assert (ops["MatMulNBits"], ops["GatherBlockQuantized"], ops["MatMul"], ops["Transpose"]) == (11, 1, 0, 0)
         assert f"{precision[-1]} bits" in manifest.language_model.weights
+
+
+@pytest.mark.parametrize(("provider", "precision"), [("cuda", "fp16"), ("cuda", "int4"), ("tensorrt", "fp32")])
+def test_graphs_for_gpus_are_checked_on_the_cpu_where_there_is_none(
+    provider: Provider, precision: Precision, tiny_checkpoint: Path, tmp_path: Path
+):
+    config = replace(CONFIG, provider=provider, precision=precision, check_on="cpu")
+    manifest = export_bundle(tiny_checkpoint, tmp_path / "b", config)
+    assert (manifest.provider, manifest.language_model.precision) == (provider, precision)
+    assert manifest.parity is not None
+    assert manifest.parity.provider == "CPUExecutionProvider"
+    graph = onnx.load(tmp_path / "b" / "language_model.onnx").graph
+    inputs = {value.name: value.type.tensor_type.elem_type for value in graph.input}
+    caches = [f"past_key_values.{layer}.{kind}" for layer in range(2) for kind in ("key", "value")]
+    assert set(inputs) == {"input_ids", "attention_mask", *caches}
+    domains = {node.domain for node in graph.node}
+    if provider == "cuda":
+        assert inputs["past_key_values.0.key"] == onnx.TensorProto.FLOAT16
+        assert "com.microsoft" in domains
+    else:
+        assert domains <= {"", "ai.onnx"}
+        assert {profile.input for profile in manifest.language_model.profiles} == set(inputs)
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

@@ -21,22 +21,14 @@ namespace MotionR1.Editor
         public string Host
         {
             get => _host;
-            set
-            {
-                _host = value.Trim();
-                Save(true);
-            }
+            set => (_host, _) = (value.Trim(), Changed());
         }
 
         /// <summary>Whether the bridge is asked over TLS.</summary>
         public bool Tls
         {
             get => _tls;
-            set
-            {
-                _tls = value;
-                Save(true);
-            }
+            set => (_tls, _) = (value, Changed());
         }
 
         /// <summary>Bearer token.</summary>
@@ -51,6 +43,12 @@ namespace MotionR1.Editor
 
         /// <summary>Opens a client of this bridge.</summary>
         public MotionClient Open() => new MotionClient(Transports.Open(Address), Token);
+
+        bool Changed()
+        {
+            Save(true);
+            return true;
+        }
 
         [SettingsProvider]
         static SettingsProvider Provider() => new SettingsProvider("Project/Motion-R1", SettingsScope.Project)

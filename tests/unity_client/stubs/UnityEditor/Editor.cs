@@ -48,10 +48,9 @@ namespace UnityEditor
     {
         public static T instance { get; } = new T();
 
-        /// <summary>Not Unity's: told of every save.</summary>
-        public event Action Saved;
-
-        protected void Save(bool saveAsText) => Saved?.Invoke();
+        protected void Save(bool saveAsText)
+        {
+        }
     }
 
     public static class EditorUserSettings

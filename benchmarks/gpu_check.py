@@ -1,0 +1,171 @@
+"""Everything that needs a GPU, in under 10 minutes: export, parity and speed on CUDA and TensorRT, as JSON.
+
+    python benchmarks/gpu_check.py runs/sft gpu_check.json
+
+What fails is written down with its reason, and the rest goes on. With --provider cpu the same steps run on a machine
+without a GPU, which shows that the script works and nothing else.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from bridge import tensorrt_engines
+from bridge.decoder import Decoder
+from bridge.engine import Engine
+from bridge.providers import PROVIDERS, build_engines, installed_packages, why_missing
+from export.bundle_writer import export_bundle
+from export.config import ExportConfig, Precision, Provider
+from python_core.contract.bundle import Manifest
+
+logger = logging.getLogger("gpu_check")
+
+BUNDLES: dict[Provider, tuple[Precision, ...]] = {
+    "cpu": ("int8",),
+    "cuda": ("fp16", "int8", "int4"),
+    "tensorrt": ("fp32", "fp16"),
+}
+NUM_POSITIONS = 500
+NUM_TOKENS, NUM_CODES = 200, 100
+
+
+@dataclass
+class Step:
+    """One bundle on one provider."""
+
+    provider: str
+    precision: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long export (with parity), engines, opening and measuring took."""
+    parity: dict[str, Any] = field(default_factory=dict)
+    speed: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+    """Empty where all went well."""
+
+
+def check(checkpoint: Path, providers: list[Provider], budget_s: float) -> dict[str, Any]:
+    """Run all steps for which there is time.
+
+    Args:
+        checkpoint: Folder that train-sft wrote.
+        providers: Where to run.
+        budget_s: Steps that have not begun by then are left out, and named.
+    """
+    begun = time.monotonic()
+    steps = []
+    for provider in providers:
+        for precision in BUNDLES[provider]:
+            step = Step(provider, precision)
+            steps.append(step)
+            if time.monotonic() - begun > budget_s:
+                step.error = f"left out: {budget_s:.0f} s were over"
+                continue
+            logger.info("%s %s", provider, precision)
+            try:
+                _run(checkpoint, provider, precision, step)
+            except Exception as error:  # Whatever fails on a GPU is what this script is to tell.
+                step.error = f"{type(error).__name__}: {error}"
+                logger.error("%s %s: %s", provider, precision, step.error)
+    return {
+        "machine": _machine(),
+        "seconds": round(time.monotonic() - begun, 1),
+        "providers": {name: why_missing(name) or "loads" for name in PROVIDERS},
+        "steps": [asdict(step) for step in steps],
+    }
+
+
+def _run(checkpoint: Path, provider: Provider, precision: Precision, step: Step) -> None:
+    config = ExportConfig(provider=provider, precision=precision, num_positions=NUM_POSITIONS, calibration_tokens=4000)
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder) / "bundle"
+        manifest = _timed(step, "export", lambda: export_bundle(checkpoint, bundle, config))
+        assert manifest.parity is not None
+        step.parity = asdict(manifest.parity)
+        if provider == "tensorrt":
+            _timed(step, "engines", lambda: build_engines(bundle, manifest, context=False))
+        engine = _timed(step, "open_language_model", lambda: Engine(bundle, manifest.language_model, provider))
+        decoder = _timed(step, "open_motion_decoder", lambda: Decoder(bundle, manifest, provider))
+        expected = PROVIDERS[provider][0]
+        for name, got in (("language model", engine.provider), ("motion decoder", decoder.provider)):
+            if got != expected:
+                raise RuntimeError(f"the {name} runs on {got}, expected {expected}")
+        _timed(step, "measure", lambda: _measure(engine, decoder, manifest, step))
+
+
+def _measure(engine: Engine, decoder: Decoder, manifest: Manifest, step: Step) -> None:
+    """Time tokens and codes of one stream, after a warm-up."""
+    random = np.random.default_rng(0)
+    num_tokens = min(NUM_TOKENS, manifest.language_model.max_tokens // 2)
+    prompt = random.integers(manifest.tokens.vocabulary_size, size=32).tolist()
+    codes = random.integers(manifest.tokens.num_codes, size=NUM_CODES).tolist()
+
+    def most_likely(logits: NDArray[np.float32]) -> int:
+        return int(logits.argmax())
+
+    for warm in (False, True):
+        times = [time.perf_counter()]
+        for _ in engine.generate(prompt, most_likely):
+            times.append(time.perf_counter())
+            if len(times) > num_tokens:
+                break
+        state, decoded = decoder.start(), [time.perf_counter()]
+        for code in codes:
+            _, state = decoder.decode([code], state)
+            decoded.append(time.perf_counter())
+        if warm:
+            step.speed = {
+                "first_token_ms": 1000 * (times[1] - times[0]),
+                "tokens_per_s": (len(times) - 2) / (times[-1] - times[1]),
+                "code_ms_median": 1000 * float(np.median(np.diff(decoded))),
+            }
+
+
+def _timed(step: Step, name: str, run: Callable[[], Any]) -> Any:
+    begun = time.monotonic()
+    try:
+        return run()
+    finally:
+        step.seconds[name] = round(time.monotonic() - begun, 2)
+
+
+def _machine() -> dict[str, str]:
+    found = {"python": platform.python_version(), "onnxruntime": ort.__version__} | installed_packages()
+    for name, ask in (("gpu", tensorrt_engines.gpu_name), ("tensorrt", tensorrt_engines.tensorrt_version)):
+        try:
+            found[name] = ask()
+        except OSError as error:
+            found[name] = f"none ({error})"
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Write the JSON; 1 where a step failed."""
+    parser = argparse.ArgumentParser(description="Export, parity and speed on CUDA and TensorRT, in 10 minutes.")
+    parser.add_argument("checkpoint", type=Path, help="folder that train-sft wrote")
+    parser.add_argument("out", type=Path, help="JSON to write")
+    parser.add_argument("--provider", action="append", choices=tuple(BUNDLES), help="default: cuda and tensorrt")
+    parser.add_argument("--budget-s", type=float, default=480.0, help="no step begins after it (default %(default)s)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logger.setLevel(logging.INFO)
+    found = check(options.checkpoint, options.provider or ["cuda", "tensorrt"], options.budget_s)
+    options.out.write_text(json.dumps(found, indent=2) + "\n")
+    failed = [step for step in found["steps"] if step["error"]]
+    print(f"{options.out}: {len(found['steps']) - len(failed)} of {len(found['steps'])} steps, {found['seconds']} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

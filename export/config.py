@@ -1,0 +1,104 @@
+"""What is asked of an export, and what of it cannot be."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from bridge.providers import RUNS_ON, ProviderError, why_missing
+
+BITS = {"int8": 8, "int4": 4}
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+DecoderPrecision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What goes into a bundle besides the weights."""
+
+    provider: Provider = "cpu"
+    """Where the bridge will run it. For tensorrt the graph has standard operators only."""
+
+    precision: Precision = "fp32"
+    """Weights of the language model. int8 and int4 are computed with inputs in 8 bits; fp16 is computed in float16 on
+    cuda, while on cpu it halves the file and is computed in float32.
+    """
+
+    decoder_precision: DecoderPrecision = "fp32"
+    """Weights of the motion decoder; fp16 halves the file and is computed in float32. int8 is fastest on a CPU, and is
+    refused where motions get worse.
+    """
+
+    build_engines: bool = False
+    """Build the engines of TensorRT for this machine's GPU now, not at the first start."""
+
+    ep_context: bool = False
+    """With build_engines: write ONNX files that hold nothing but an engine, which open fastest."""
+
+    prepared: Path | None = None
+    """Folder that prepare wrote: its captions are asked in calibration and parity; None asks a dozen sentences."""
+
+    judge: Path | None = None
+    """Folder that train-evaluator --kind judge wrote: says whether int8 and int4 replies are as good as before. It is
+    shown compositions of the val clips of `prepared`.
+    """
+
+    judge_replies: int = 256
+    """Replies that the judge is shown, once before quantization and once after."""
+
+    temperature: float = 0.8
+    """Sampling temperature when a request does not say."""
+
+    top_p: float = 0.9
+    """Nucleus when a request does not say."""
+
+    licence: str = "see data_notice"
+    """Licence of the weights, an SPDX expression or a name."""
+
+    card: Path | None = None
+    """A model card to put into the bundle, for example the one of the bundle that is written over; None writes one that
+    says what is known.
+    """
+
+    check_on: str | None = None
+    """Provider on which parity is measured; None is `provider`. Where there is no GPU, cpu proves the graphs, but not
+    the provider; the manifest says where it was.
+    """
+
+    num_positions: int = 2000
+    """Token positions on which torch and the session are compared."""
+
+    calibration_tokens: int = 8000
+    """Tokens of replies from which int8 and int4 learn what the layers get as inputs."""
+
+
+def check_config(config: ExportConfig) -> None:
+    """Refuse what cannot be exported, before anything is read.
+
+    Raises:
+        ValueError: A name is unknown, or things do not go together.
+        ProviderError: Parity would be measured on a provider that does not load.
+    """
+    # The command line offers these names only; this is for callers.
+    for name, choices in (("provider", Provider), ("precision", Precision), ("decoder_precision", DecoderPrecision)):
+        if (value := getattr(config, name)) not in get_args(choices):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
+    if config.provider == "tensorrt" and config.precision in BITS:
+        raise ValueError(
+            f"precision {config.precision} is not for tensorrt, which has no MatMulNBits and would cut the graph to "
+            "pieces; choose fp16, or --provider cuda"
+        )
+    if config.build_engines and config.provider != "tensorrt":
+        raise ValueError(f"build_engines is for --provider tensorrt, got {config.provider}")
+    if config.judge is not None and config.prepared is None:
+        raise ValueError("judge needs prepared, whose val clips it is shown; give --prepared FOLDER")
+    fitting = RUNS_ON[config.provider]
+    check_on = config.check_on or config.provider
+    if check_on not in fitting:
+        raise ValueError(f"check_on must be one of {', '.join(fitting)} for {config.provider}, got {check_on!r}")
+    if reason := why_missing(check_on):
+        raise ProviderError(
+            f"parity is measured on {check_on}, which does not load: {reason}; without it, --check-on cpu proves the "
+            "graphs but not the provider"
+        )

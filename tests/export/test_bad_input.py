@@ -1,0 +1,138 @@
+"""Checkpoints and disks with which no bundle can be made."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from export.bundle_writer import export_bundle
+from export.config import ExportConfig
+from export.source import read_source
+from python_core.contract.bundle import open_bundle
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint", ignore=shutil.ignore_patterns("training"))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def test_an_architecture_without_a_graph_is_named(checkpoint: Path):
+    tokens = Tokenizer.from_file(str(checkpoint / "language_model" / "tokenizer.json")).get_vocab_size()
+    config = GPT2Config(vocab_size=tokens, n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    GPT2LMHeadModel(config).save_pretrained(checkpoint / "language_model")
+    with pytest.raises(
+        ValueError, match=r"architecture GPT2LMHeadModel has no graph; expected one of LlamaForCausalLM"
+    ):
+        read_source(checkpoint)
+
+
+def test_a_model_type_that_nobody_knows_is_named(checkpoint: Path):
+    path = checkpoint / "language_model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "dreamer"}))
+    with pytest.raises(ValueError, match="dreamer"):
+        read_source(checkpoint)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused(checkpoint: Path):
+    path = checkpoint / "language_model" / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.add_tokens(["<Extra>"])
+    tokenizer.save(str(path))
+    num_tokens = tokenizer.get_vocab_size()
+    expected = (
+        rf"the tokenizer has {num_tokens} tokens, the model rows for {num_tokens - 1}; put back the tokenizer\.json"
+    )
+    with pytest.raises(ValueError, match=expected):
+        read_source(checkpoint)
+
+
+def test_a_tokenizer_without_motion_tokens_is_refused(checkpoint: Path):
+    path = checkpoint / "language_model" / "tokenizer.json"
+    fields = json.loads(path.read_text())
+    fields["added_tokens"] = [token for token in fields["added_tokens"] if token["content"] != "<think>"]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match="the tokenizer has no token <think>"):
+        read_source(checkpoint)
+
+
+def test_rows_that_pad_a_vocabulary_are_dropped(checkpoint: Path):
+    source = read_source(checkpoint)
+    model, num_tokens = source.language_model, source.tokens.vocabulary_size
+    token_ids = torch.tensor([[5, 6, 7]])
+    before = model(token_ids).logits
+    model.resize_token_embeddings(num_tokens + 60, mean_resizing=False)
+    model.save_pretrained(checkpoint / "language_model")
+    trimmed = read_source(checkpoint).language_model
+    assert torch.equal(trimmed(token_ids).logits, before)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_numbers_are_named(checkpoint: Path, number: float):
+    name = "model.layers.1.mlp.up_proj.weight"
+    change_weights(checkpoint / "language_model", lambda weights: weights[name][3, :2].fill_(number))
+    with pytest.raises(ValueError, match=rf"{name} holds 2 numbers that are not finite, of 8192; training diverged"):
+        read_source(checkpoint)
+
+
+def test_a_motion_tokenizer_that_diverged_is_named(checkpoint: Path):
+    change_weights(checkpoint / "vqvae", lambda weights: weights["statistics.mean"][0].fill_(float("nan")))
+    with pytest.raises(ValueError, match=r"vqvae: mean holds 1 numbers that are not finite"):
+        read_source(checkpoint)
+
+
+def test_an_adapter_that_was_not_merged_is_refused(checkpoint: Path):
+    (checkpoint / "language_model" / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds an adapter beside its model; merge it first"):
+        read_source(checkpoint)
+
+
+@pytest.mark.parametrize("limit_bytes", [3_000, 150_000])
+def test_a_disk_that_fills_leaves_the_old_bundle_and_nothing_half_written(
+    limit_bytes: int, tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path
+):
+    old = shutil.copytree(tiny_bundle, tmp_path / "old")
+    before = open_bundle(old)
+    # No file may grow beyond the limit, which writers see as they see a full disk.
+    script = (
+        "import resource, sys; from export.__main__ import main; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes})); sys.exit(main(sys.argv[1:]))"
+    )
+    for bundle in (old, tmp_path / "new"):
+        command = [sys.executable, "-c", script, str(tiny_checkpoint), str(bundle), "--num-positions", "20"]
+        finished = subprocess.run(command, capture_output=True, text=True)
+        assert finished.returncode == 2, finished.stderr
+        assert "File too large" in finished.stderr.splitlines()[-1]
+        assert "Traceback" not in finished.stderr
+    assert open_bundle(old) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (ExportConfig(provider="tensorrt", precision="int4"), "precision int4 is not for tensorrt"),
+        (ExportConfig(build_engines=True), "build_engines is for --provider tensorrt, got cpu"),
+        (ExportConfig(judge=Path("judge")), "judge needs prepared"),
+        (ExportConfig(check_on="cuda"), "check_on must be one of cpu for cpu, got 'cuda'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_anything_is_read(
+    config: ExportConfig, expected: str, tmp_path: Path
+):
+    with pytest.raises(ValueError, match=expected):
+        export_bundle(tmp_path, tmp_path / "bundle", config)

@@ -1,0 +1,60 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+
+from export.motion_decoder_graph import FILE, INPUTS, OUTPUTS, write_motion_decoder_graph
+from export.source import Source, read_source
+
+
+@pytest.fixture(scope="module")
+def source(tiny_checkpoint: Path) -> Source:
+    return read_source(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def series(source: Source) -> NDArray[np.int64]:
+    return np.random.default_rng(3).integers(source.tokens.num_codes, size=(12, 20))
+
+
+@pytest.fixture(scope="module")
+def folder(source: Source, series: NDArray[np.int64], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("int8")
+    graph = write_motion_decoder_graph(source.motion_decoder, "int8", folder, series[:8].tolist())
+    assert graph.precision == "int8"
+    return folder
+
+
+def decode(folder: Path, source: Source, codes: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+    session = ort.InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
+    states = [state.numpy() for state in source.motion_decoder.zero_states(len(codes))]
+    found = session.run(OUTPUTS, dict(zip(INPUTS, (codes, *states), strict=True)))
+    return [np.asarray(values) for values in found]
+
+
+def test_products_are_in_8_bits_with_fixed_scales(folder: Path):
+    ops = Counter(node.op_type for node in onnx.load(folder / FILE).graph.node)
+    assert ops["QuantizeLinear"] > 0
+    assert "DynamicQuantizeLinear" not in ops
+
+
+def test_frames_of_codes_that_calibration_has_not_seen_are_near_torchs(
+    folder: Path, source: Source, series: NDArray[np.int64]
+):
+    roots, rotations, *_ = decode(folder, source, series[8:])
+    expected = source.motion_decoder.motions(series[8:].tolist(), source.frame_rate_hz)
+    for row, motion in enumerate(expected):
+        assert np.abs(roots[row] - motion.root_positions_m).max() < 0.1
+        alike = np.abs((rotations[row] * motion.joint_rotations).sum(-1))
+        assert np.degrees(2 * np.arccos(np.minimum(alike, 1))).mean() < 3
+
+
+def test_a_stream_gets_the_same_bits_alone_and_among_others(folder: Path, source: Source, series: NDArray[np.int64]):
+    together = decode(folder, source, series)
+    alone = decode(folder, source, series[4:5])
+    for many, one in zip(together, alone, strict=True):
+        assert np.array_equal(many[4:5], one)
