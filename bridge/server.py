@@ -205,7 +205,7 @@ def running(config: ServeConfig) -> Iterator[Running]:
 
 
 def _load(config: ServeConfig) -> MotionModel:
-    model = MotionModel(config.bundle, config.provider, config.num_threads)
+    model = MotionModel(config.bundle, config.provider, config.num_threads, max_rows=config.max_streams)
     try:
         model.warm_up()
         if not model.code_duration_s <= config.max_duration_s < math.inf:

@@ -80,6 +80,7 @@ class MotionService:
         self._admission = Admission(config.max_streams, config.max_queue, config.max_wait_s, metrics)
         self._loaded: _Loaded | None = None
         self._draining = False
+        metrics.batch_rows.set_function(self._num_rows)
         self._calls: dict[str, tuple[type[Message], _Answer]] = {
             "GetModel": (motion_pb2.GetModelRequest, self._get_model),
             "PlanMotion": (motion_pb2.PlanMotionRequest, self._plan_motion),
@@ -124,6 +125,9 @@ class MotionService:
         """Close the model; call it when no stream runs."""
         if self._loaded is not None:
             self._loaded.model.close()
+
+    def _num_rows(self) -> int:
+        return 0 if self._loaded is None else self._loaded.model.engine.num_rows
 
     def _ready(self) -> _Loaded:
         if self._loaded is not None and not self._draining:

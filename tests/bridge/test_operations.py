@@ -105,6 +105,7 @@ class Calls:
         address = self.server.ops_address
         wait_for(lambda: scrape(address)["motion_streams_active"] == 0, f"{what}: its place is still in use")
         assert scrape(address)["motion_queue_length"] == 0, what
+        wait_for(lambda: scrape(address)["motion_batch_rows"] == 0, f"{what}: its row is still in the batch")
         assert len(list(self.stub.StreamMotion(at_once(0.2), timeout=20))) == 3, what
 
 
@@ -112,6 +113,7 @@ def test_whatever_is_cancelled_gives_its_place_back(server: Running):
     calls = Calls(server)
     stream = calls.stub.StreamMotion(at_once())
     next(stream)
+    wait_for(lambda: scrape(server.ops_address)["motion_batch_rows"] == 1, "the stream has no row")
     waiting = calls.stub.PlanMotion.future(motion_pb2.PlanMotionRequest(prompt="walk"))
     wait_for(lambda: scrape(server.ops_address)["motion_queue_length"] == 1, "unary does not wait")
     waiting.cancel()

@@ -84,12 +84,13 @@ def test_every_call_works_over_both_transports_and_frames_are_pythons(
 
     printed = run_nunit(
         *CALLS,
+        "MotionR1.Tests.WindowTests",
         MOTION_R1_GRPC_ADDRESS=tiny_bridge.grpc_address,
         MOTION_R1_WEB_ADDRESS=tiny_bridge.web_address,
         MOTION_R1_CALLS_FOLDER=str(tmp_path),
         MOTION_R1_KILL_FOLDER="",
     )
-    assert "18 passed, 0 failed, 2 skipped" in printed, printed
+    assert "19 passed, 0 failed, 2 skipped" in printed, printed
     for name, frames in expected.items():
         assert frames, name
         for transport in ("web", "native"):

@@ -21,14 +21,22 @@ namespace MotionR1.Editor
         public string Host
         {
             get => _host;
-            set => (_host, _) = (value.Trim(), Changed());
+            set
+            {
+                _host = value.Trim();
+                Save(true);
+            }
         }
 
         /// <summary>Whether the bridge is asked over TLS.</summary>
         public bool Tls
         {
             get => _tls;
-            set => (_tls, _) = (value, Changed());
+            set
+            {
+                _tls = value;
+                Save(true);
+            }
         }
 
         /// <summary>Bearer token.</summary>
@@ -43,12 +51,6 @@ namespace MotionR1.Editor
 
         /// <summary>Opens a client of this bridge.</summary>
         public MotionClient Open() => new MotionClient(Transports.Open(Address), Token);
-
-        bool Changed()
-        {
-            Save(true);
-            return true;
-        }
 
         [SettingsProvider]
         static SettingsProvider Provider() => new SettingsProvider("Project/Motion-R1", SettingsScope.Project)

@@ -27,6 +27,7 @@ namespace MotionR1.Editor
         OpenCalls _calls;
         Limits _limits;
         RecordedMotion _shown;
+        string _planned = "";
         PlanView _plan;
         PreviewView _preview;
         QualityView _quality;
@@ -114,16 +115,20 @@ namespace MotionR1.Editor
         {
             var response = await _calls.Plan(new PlanMotionRequest { Prompt = _prompt, Seed = Seed() });
             _beats.Load(response.Plan.Beats);
+            _planned = _prompt;
             _plan.Refresh();
         }
 
         async Task Generate()
         {
             _takes.Clear();
+            // The plan of another sentence is not this one's, unless somebody has worked on it.
+            if (_planned != _prompt && !_beats.IsChanged) _beats.Load(Array.Empty<Beat>());
+            var beats = new List<Beat>(_beats.Beats);
             for (int take = 0; take < _numTakes; take++)
             {
                 var request = new StreamMotionRequest { Prompt = _prompt, Seed = Seed() + (ulong)take };
-                request.Beats.AddRange(_beats.Beats);
+                request.Beats.AddRange(beats);
                 Say($"take {take + 1} of {_numTakes} ...");
                 var motion = await _calls.Make(request);
                 _takes.Add(motion);
@@ -217,7 +222,7 @@ namespace MotionR1.Editor
 
         void Show(RecordedMotion motion)
         {
-            _shown = motion;
+            (_shown, _planned) = (motion, _prompt);
             if (motion.Plan != null)
             {
                 _beats.Load(motion.Plan.Beats);

@@ -273,21 +273,24 @@ namespace MotionR1.Tests
             var settings = BridgeSettings.instance;
             (settings.Host, settings.Tls, settings.Token) = (" bridge.example:443 ", true, "secret");
             Assert.That((settings.Address, settings.Token), Is.EqualTo(("https://bridge.example:443", "secret")));
+            var saved = new List<string>();
+            settings.Saved += () => saved.Add(settings.Address);
             settings.Tls = false;
+            Assert.That(saved, Is.EqualTo(new[] { "http://bridge.example:443" }), "saved as it is now");
             Assert.That(settings.Address, Is.EqualTo("http://bridge.example:443"));
         }
 
-        static void Call(object target, string method) => target.GetType()
+        internal static void Call(object target, string method) => target.GetType()
             .GetMethod(method, BindingFlags.Instance | BindingFlags.NonPublic).Invoke(target, null);
 
-        static IEnumerable<string> Texts(VisualElement element)
+        internal static IEnumerable<string> Texts(VisualElement element)
         {
             if (element is TextElement text) yield return text.text;
             for (int i = 0; i < element.childCount; i++)
                 foreach (string found in Texts(element[i])) yield return found;
         }
 
-        static T Find<T>(VisualElement element, string text) where T : TextElement
+        internal static T Find<T>(VisualElement element, string text) where T : TextElement
         {
             if (element is T found && found.text == text) return found;
             for (int i = 0; i < element.childCount; i++)

@@ -48,9 +48,10 @@ namespace UnityEditor
     {
         public static T instance { get; } = new T();
 
-        protected void Save(bool saveAsText)
-        {
-        }
+        /// <summary>Not Unity's: told of every save.</summary>
+        public event Action Saved;
+
+        protected void Save(bool saveAsText) => Saved?.Invoke();
     }
 
     public static class EditorUserSettings
