@@ -135,8 +135,9 @@ def as_markdown(found: list[Evaluation], against: Evaluation) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    scores, plans = row["scores"], row["plans"] or {}
-    quality = row["quality"] or {"report": {}}
+    scores: dict[str, Any] = row["scores"]
+    plans: dict[str, Any] = row["plans"] or {}
+    quality: dict[str, Any] = row["quality"] or {"report": {}}
     return [
         *(_number(scores[name]["value"]) for name in (*SCORES, "diversity_from_real")),
         *(_share(value) for value in (row["well_formed"], *map(plans.get, ("recovered", "in_order", "followed")))),
@@ -163,8 +164,13 @@ def _differences(one: Evaluation, against: Evaluation) -> list[str]:
         cells.append(
             _number(value - start, "+") + (f" [{interval.low:+.3f}, {interval.high:+.3f}]" if interval else "")
         )
-    skates = [(found.ours["quality"] or {"report": {}})["report"].get("foot_skate_m_s") for found in (one, against)]
-    return [*cells, NOTHING if None in skates else _number(skates[0] - skates[1], "+")]
+    skate, start = (_foot_skate_m_s(found) for found in (one, against))
+    return [*cells, NOTHING if skate is None or start is None else _number(skate - start, "+")]
+
+
+def _foot_skate_m_s(found: Evaluation) -> float | None:
+    quality: dict[str, Any] = found.ours["quality"] or {"report": {}}
+    return quality["report"].get("foot_skate_m_s")
 
 
 def _number(value: float | None, sign: str = "") -> str:

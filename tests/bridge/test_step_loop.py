@@ -157,7 +157,7 @@ def test_a_stream_that_fails_ends_alone(model: MotionModel):
 
         got = await asyncio.gather(good, rest(), return_exceptions=True)
         await wait_until_idle(model)
-        return got
+        return [*got]
 
     good, bad = asyncio.run(ask())
     assert isinstance(bad, BundleError)

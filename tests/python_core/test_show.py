@@ -99,7 +99,7 @@ def test_a_reconstruction_is_what_the_checkpoint_decodes_and_its_error_is_the_me
     (codes,) = tokenizer.encode([np.array(prepared.features(clip))])
     assert decoded.codes is not None
     assert decoded.codes.tolist() == codes
-    again = MotionDecoder(tokenizer.model, prepared.normalizer).motion(codes, 20.0)
+    again = MotionDecoder(tokenizer.model, prepared.normalizer).motions([codes], 20.0)[0]
     assert np.array_equal(decoded.motion.joint_rotations, again.joint_rotations)
     assert source.motion.num_frames == decoded.motion.num_frames == 4 * len(codes)
     places_m = [strip.motion.joint_positions_m() for strip in (source, decoded)]
