@@ -8,7 +8,7 @@ lets each rival go on from the same prompts of 60 tokens, 1, 4, 16 and 64 at a t
     ours              the engine, int4: same graph, tokens drawn among 512 entries of a level by temperature and top-p
 
 Rivals take turns, round after round. Rates are tokens for a second of this process's CPU time, so that other work on
-machine counts as little as it can; caches are shared with it all the same. Prints, writes WORK/engine_speed.json:
+the machine counts as little as it can; caches are shared with it all the same. Prints, writes WORK/engine_speed.json:
 rates, the share of the memory bound, the engine's overhead, the gaps of 16 streams while others join, the motion
 decoder, and characters in real time.
 """

@@ -87,9 +87,11 @@ def _encode_shards(
 def _encode(
     clips: Sequence[PreparedClip], prepared: Path, vqvae: Path, shifts: int, candidates: int
 ) -> dict[str, Series]:
-    opened, tokenizer = read_prepared(prepared), _open(vqvae, candidates)
+    opened = read_prepared(prepared)
     starts = [(clip, first) for clip in clips for first in range(shifts)]
-    with one_thread():
+    # A model draws weights before it loads them; a run that finds its codes made goes on with the same random numbers.
+    with one_thread(), torch.random.fork_rng():
+        tokenizer = _open(vqvae, candidates)
         codes = tokenizer.encode(
             [np.array(opened.features(clip)[first:]) for clip, first in starts],
             at_once=None if torch.cuda.is_available() else AT_ONCE_CPU,

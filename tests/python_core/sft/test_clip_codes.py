@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from python_core.clips.prepared import read_prepared
 from python_core.motion_tokenizer import MotionTokenizer
@@ -37,3 +38,16 @@ def test_workers_find_the_same_codes_and_a_killed_run_keeps_what_it_had(
     found = encode_once(clips, prepared_folder, tiny_vqvae, 2, 32, shared, workers=2)
     assert found == wanted | {clips[0].clip_id: [[7]]}
     assert sorted((shared / CODES).read_text().splitlines()[1:]) == sorted(lines[1:])
+
+
+def test_random_numbers_are_the_same_whether_codes_were_found_before_or_not(
+    prepared_folder: Path, tiny_vqvae: Path, tmp_path: Path
+):
+    clips = read_prepared(prepared_folder).split("train")
+    drawn = []
+    for _ in range(2):
+        clip_codes._open.cache_clear()
+        torch.manual_seed(1)
+        encode_once(clips, prepared_folder, tiny_vqvae, 1, 32, tmp_path, workers=1)
+        drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
