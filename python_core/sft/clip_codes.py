@@ -8,6 +8,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def encode_once(
         candidates: Codes that the search tries after each beginning.
         out: Folder of the run.
         workers: Processes that share the work on a CPU; 0 takes as many as there are cores. A GPU takes one.
+
+    Raises:
+        OSError: A worker was killed; what was found is kept.
     """
     path = out / CODES
     found = dict(read_codes(path))
@@ -80,6 +84,11 @@ def _encode_shards(
         try:
             for future in as_completed(running):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a worker that encoded clips was killed, perhaps for want of memory; what was found is kept, run again "
+                "with fewer --workers"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

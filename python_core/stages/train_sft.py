@@ -139,6 +139,8 @@ class TrainSftConfig(SampleShares):
         for name in ("steps", "batch", "accumulate", "patience", "save_every", "candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.workers < 0:
+            raise ValueError(f"workers must be 0, for all cores, or more, got {self.workers}")
         if self.packed < 1 or self.batch % self.packed:
             raise ValueError(f"packed must divide batch, which is {self.batch}, got {self.packed}")
 

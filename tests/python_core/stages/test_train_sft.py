@@ -154,6 +154,8 @@ def test_held_out_accuracy_is_that_of_scored_tokens_seen_from_the_token_before()
         ({"max_history": 0}, "max_history must be at least 1, got 0"),
         ({"shifts": 9}, "shifts goes from 1 to the 4 frames of a code, got 9"),
         ({"save_every": 0}, "save_every must be at least 1, got 0"),
+        ({"candidates": 0}, "candidates must be at least 1, got 0"),
+        ({"workers": -1}, "workers must be 0, for all cores, or more, got -1"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(fields: dict[str, float], message: str):
