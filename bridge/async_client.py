@@ -1,7 +1,6 @@
 """The client for asyncio; `client.py` says what each call does."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TypeVar
@@ -9,10 +8,9 @@ from typing import TypeVar
 import grpc
 
 from bridge import wire
-from bridge.client import PATIENCE_S, Attempts, CallError, status_of
-from bridge.connection import Connection
-from bridge.stubs import motion_pb2, motion_pb2_grpc
-from bridge.track import COMMIT_LEAD_S, Request, Track, steered
+from bridge.connection import MODEL_TIMEOUT_S, PATIENCE_S, Attempts, Connection, Servers, StreamCalls
+from bridge.stubs import motion_pb2
+from bridge.track import COMMIT_LEAD_S, Track, steered
 from python_core.contract.plan import Plan
 
 _T = TypeVar("_T")
@@ -37,11 +35,10 @@ class AsyncMotionClient:
     """`MotionClient` for asyncio. Use it as an asynchronous context manager."""
 
     def __init__(self, *addresses: str, connection: Connection | None = None, patience_s: float = PATIENCE_S) -> None:
-        self._connection = connection or Connection(addresses)
+        connection = connection or Connection(addresses)
         self._patience_s = patience_s
-        self._channels = self._connection.async_channels()
-        self._stubs = [motion_pb2_grpc.MotionServiceStub(channel) for channel in self._channels]
-        self._turn = 0
+        self._channels = connection.async_channels()
+        self._servers = Servers(connection, self._channels)
 
     async def __aenter__(self) -> "AsyncMotionClient":
         return self
@@ -55,9 +52,9 @@ class AsyncMotionClient:
         """Close the connection; running calls are cancelled."""
         await asyncio.gather(*(channel.close() for channel in self._channels))
 
-    async def get_model(self, timeout_s: float = 10.0) -> motion_pb2.GetModelResponse:
+    async def get_model(self, timeout_s: float = MODEL_TIMEOUT_S) -> motion_pb2.GetModelResponse:
         """Ask what the server runs; raises as `MotionClient.get_model` does."""
-        return await self._unary(lambda stub: stub.GetModel(motion_pb2.GetModelRequest(), **self._with(timeout_s)))
+        return await self._unary(lambda: self._servers.get_model(timeout_s))
 
     async def plan(
         self,
@@ -68,7 +65,7 @@ class AsyncMotionClient:
     ) -> Plan:
         """The plan of a sentence; raises as `MotionClient.plan` does."""
         request = motion_pb2.PlanMotionRequest(prompt=prompt, seed=seed, sampling=sampling)
-        response = await self._unary(lambda stub: stub.PlanMotion(request, **self._with(timeout_s)))
+        response = await self._unary(lambda: self._servers.plan(request, timeout_s))
         return wire.read_plan(response.plan)
 
     def stream(self, request: motion_pb2.StreamMotionRequest, timeout_s: float | None = None) -> AsyncMotionStream:
@@ -110,61 +107,31 @@ class AsyncMotionClient:
     async def _events(
         self, track: Track, timeout_s: float | None, resumes: bool
     ) -> AsyncGenerator[motion_pb2.MotionEvent]:
-        ends_s = None if timeout_s is None else time.monotonic() + timeout_s
-        request: Request | None = track.request
-        attempts = Attempts(len(self._stubs), self._patience_s)
+        calls = StreamCalls(self._servers, track, timeout_s, self._patience_s, resumes)
         while True:
-            left_s = None if ends_s is None else max(0.0, ends_s - time.monotonic())
             call = None
             try:
-                if resumes:
-                    response = await self._stub.GetModel(motion_pb2.GetModelRequest(), **self._with(10.0))
-                    request = track.rest(response.limits.max_duration_s)
-                    if request is None:
-                        yield track.close()
-                        return
-                    track.resume(request)
-                assert request is not None
-                call = self._start(request, left_s)
+                limits = (await self._servers.get_model()).limits if calls.resumes else None
+                call = calls.start(limits)
+                if call is None:
+                    yield track.close()
+                    return
                 async for response in call:
-                    event = track.feed(response.event)
-                    attempts.succeed()
-                    if event is not None:
+                    if (event := calls.feed(response)) is not None:
                         yield event
                 track.end()
                 return
             except grpc.RpcError as error:
-                resumes = track.header is not None
-                if not attempts.again(status_of(error)[0], broke=resumes):
-                    raise CallError(self._address, error) from error
+                pause_s = calls.fail(error)
             finally:
                 if call is not None:
                     call.cancel()
-            self._turn += 1
-            await asyncio.sleep(attempts.pause_s)
+            await asyncio.sleep(pause_s)
 
-    def _start(self, request: Request, timeout_s: float | None):
-        if isinstance(request, motion_pb2.DecodeMotionRequest):
-            return self._stub.DecodeMotion(request, **self._with(timeout_s))
-        return self._stub.StreamMotion(request, **self._with(timeout_s))
-
-    async def _unary(self, ask: Callable[[motion_pb2_grpc.MotionServiceStub], Awaitable[_T]]) -> _T:
-        attempts = Attempts(len(self._stubs), self._patience_s)
+    async def _unary(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        attempts = Attempts(self._servers, self._patience_s)
         while True:
             try:
-                return await ask(self._stub)
+                return await ask()
             except grpc.RpcError as error:
-                if not attempts.again(status_of(error)[0], broke=False):
-                    raise CallError(self._address, error) from error
-            self._turn += 1
-
-    @property
-    def _stub(self) -> motion_pb2_grpc.MotionServiceStub:
-        return self._stubs[self._turn % len(self._stubs)]
-
-    @property
-    def _address(self) -> str:
-        return self._connection.addresses[self._turn % len(self._stubs)]
-
-    def _with(self, timeout_s: float | None) -> dict:
-        return {"timeout": timeout_s, "metadata": self._connection.metadata}
+                attempts.fail(error)

@@ -11,27 +11,14 @@ import numpy as np
 
 from bridge import wire
 from bridge.clip import Clip
-from bridge.connection import Connection
-from bridge.stubs import motion_pb2, motion_pb2_grpc
-from bridge.track import COMMIT_LEAD_S, Request, StreamError, Track, check_events, steered
+from bridge.connection import MODEL_TIMEOUT_S, PATIENCE_S, Attempts, CallError, Connection, Servers, StreamCalls
+from bridge.stubs import motion_pb2
+from bridge.track import COMMIT_LEAD_S, StreamError, Track, check_events, steered
 from python_core.contract.plan import Plan
 
 __all__ = ["CallError", "MotionClient", "MotionStream", "Received", "StreamError", "check_events"]
 
-PATIENCE_S = 10.0
-"""How long a stream that broke is asked for again."""
-_PAUSE_S = 0.1
-"""Between two rounds of asking every server."""
 _T = TypeVar("_T")
-
-
-class CallError(ValueError):
-    """A call that the server refused or could not finish."""
-
-    def __init__(self, address: str, error: grpc.RpcError) -> None:
-        self.code, details = status_of(error)
-        remedy = "; is the bridge running there?" if self.code is grpc.StatusCode.UNAVAILABLE else ""
-        super().__init__(f"{address}: {self.code.name}: {details}{remedy}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,11 +55,10 @@ class MotionClient:
     """
 
     def __init__(self, *addresses: str, connection: Connection | None = None, patience_s: float = PATIENCE_S) -> None:
-        self._connection = connection or Connection(addresses)
+        connection = connection or Connection(addresses)
         self._patience_s = patience_s
-        self._channels = self._connection.channels()
-        self._stubs = [motion_pb2_grpc.MotionServiceStub(channel) for channel in self._channels]
-        self._turn = 0
+        self._channels = connection.channels()
+        self._servers = Servers(connection, self._channels)
 
     def __enter__(self) -> "MotionClient":
         return self
@@ -87,13 +73,13 @@ class MotionClient:
         for channel in self._channels:
             channel.close()
 
-    def get_model(self, timeout_s: float = 10.0) -> motion_pb2.GetModelResponse:
+    def get_model(self, timeout_s: float = MODEL_TIMEOUT_S) -> motion_pb2.GetModelResponse:
         """Ask what the server runs.
 
         Raises:
             CallError: The server cannot be reached.
         """
-        return self._unary(lambda stub: stub.GetModel(motion_pb2.GetModelRequest(), **self._with(timeout_s)))
+        return self._unary(lambda: self._servers.get_model(timeout_s))
 
     def plan(
         self,
@@ -108,7 +94,7 @@ class MotionClient:
             CallError: The server refused, or could not finish.
         """
         request = motion_pb2.PlanMotionRequest(prompt=prompt, seed=seed, sampling=sampling)
-        return wire.read_plan(self._unary(lambda stub: stub.PlanMotion(request, **self._with(timeout_s))).plan)
+        return wire.read_plan(self._unary(lambda: self._servers.plan(request, timeout_s)).plan)
 
     def stream(self, request: motion_pb2.StreamMotionRequest, timeout_s: float | None = None) -> MotionStream:
         """The motion of a sentence.
@@ -196,96 +182,31 @@ class MotionClient:
         return MotionStream(track, self._events(track, timeout_s, resumes=False))
 
     def _events(self, track: Track, timeout_s: float | None, resumes: bool) -> Generator[motion_pb2.MotionEvent]:
-        ends_s = None if timeout_s is None else time.monotonic() + timeout_s
-        request: Request | None = track.request
-        attempts = Attempts(len(self._stubs), self._patience_s)
+        calls = StreamCalls(self._servers, track, timeout_s, self._patience_s, resumes)
         while True:
-            left_s = None if ends_s is None else max(0.0, ends_s - time.monotonic())
             call = None
             try:
-                if resumes:
-                    limits = self._stub.GetModel(motion_pb2.GetModelRequest(), **self._with(10.0)).limits
-                    request = track.rest(limits.max_duration_s)
-                    if request is None:
-                        yield track.close()
-                        return
-                    track.resume(request)
-                assert request is not None
-                call = self._start(request, left_s)
+                limits = self._servers.get_model().limits if calls.resumes else None
+                call = calls.start(limits)
+                if call is None:
+                    yield track.close()
+                    return
                 for response in call:
-                    event = track.feed(response.event)
-                    attempts.succeed()
-                    if event is not None:
+                    if (event := calls.feed(response)) is not None:
                         yield event
                 track.end()
                 return
             except grpc.RpcError as error:
-                resumes = track.header is not None
-                if not attempts.again(status_of(error)[0], broke=resumes):
-                    raise CallError(self._address, error) from error
+                pause_s = calls.fail(error)
             finally:
                 if call is not None:
                     call.cancel()
-            self._turn += 1
-            time.sleep(attempts.pause_s)
+            time.sleep(pause_s)
 
-    def _start(self, request: Request, timeout_s: float | None):
-        if isinstance(request, motion_pb2.DecodeMotionRequest):
-            return self._stub.DecodeMotion(request, **self._with(timeout_s))
-        return self._stub.StreamMotion(request, **self._with(timeout_s))
-
-    def _unary(self, ask: Callable[[motion_pb2_grpc.MotionServiceStub], _T]) -> _T:
-        attempts = Attempts(len(self._stubs), self._patience_s)
+    def _unary(self, ask: Callable[[], _T]) -> _T:
+        attempts = Attempts(self._servers, self._patience_s)
         while True:
             try:
-                return ask(self._stub)
+                return ask()
             except grpc.RpcError as error:
-                if not attempts.again(status_of(error)[0], broke=False):
-                    raise CallError(self._address, error) from error
-            self._turn += 1
-
-    @property
-    def _stub(self) -> motion_pb2_grpc.MotionServiceStub:
-        return self._stubs[self._turn % len(self._stubs)]
-
-    @property
-    def _address(self) -> str:
-        return self._connection.addresses[self._turn % len(self._stubs)]
-
-    def _with(self, timeout_s: float | None) -> dict:
-        return {"timeout": timeout_s, "metadata": self._connection.metadata}
-
-
-class Attempts:
-    """Whether a call that failed is made again: a new one once on every server, one that broke until patience ends."""
-
-    def __init__(self, num_servers: int, patience_s: float) -> None:
-        self._num_servers, self._patience_s = num_servers, patience_s
-        self._num_failed, self._failing_since_s = 0, 0.0
-
-    @property
-    def pause_s(self) -> float:
-        """How long to wait first: not before every server was asked."""
-        return _PAUSE_S if self._num_failed % self._num_servers == 0 else 0.0
-
-    def succeed(self) -> None:
-        """Note that an event came."""
-        self._num_failed = 0
-
-    def again(self, code: grpc.StatusCode, broke: bool) -> bool:
-        """Note a failure. Only a server that is away, full or draining may be another one's turn."""
-        now_s = time.monotonic()
-        if not self._num_failed:
-            self._failing_since_s = now_s
-        self._num_failed += 1
-        if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
-            return False
-        if broke:
-            return now_s - self._failing_since_s < self._patience_s
-        return self._num_failed < self._num_servers
-
-
-def status_of(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
-    """Code and message of a failed call, of threads or of asyncio."""
-    assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
-    return error.code(), error.details() or ""
+                attempts.fail(error)

@@ -1,10 +1,24 @@
-"""Where bridges are, and how a client proves who it is."""
+"""Where bridges are, how a client proves who it is, and which of them it asks next when one does not answer.
 
+Nothing in here waits: the clients of threads and of asyncio do, each in its own way.
+"""
+
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
+from bridge.stubs import motion_pb2, motion_pb2_grpc
+from bridge.track import Request, Track
+
+PATIENCE_S = 10.0
+"""How long a stream that broke is asked for again."""
+MODEL_TIMEOUT_S = 10.0
+"""How long a server may take to say what it runs."""
+_PAUSE_S = 0.1
+"""Between two rounds of asking every server."""
 OPTIONS = (
     # A server that comes back is found again within a second, not after two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -71,3 +85,144 @@ class Connection:
             None if self.tls_key is None else self.tls_key.read_bytes(),
             None if self.tls_certificate is None else self.tls_certificate.read_bytes(),
         )
+
+
+class CallError(ValueError):
+    """A call that the server refused or could not finish."""
+
+    def __init__(self, address: str, code: grpc.StatusCode, details: str) -> None:
+        self.code = code
+        remedy = "; is the bridge running there?" if code is grpc.StatusCode.UNAVAILABLE else ""
+        super().__init__(f"{address}: {code.name}: {details}{remedy}")
+
+
+class Servers:
+    """The servers of a connection. One of them is asked, until it is another one's turn.
+
+    Calls are those of the channels, which are of threads or of asyncio.
+    """
+
+    def __init__(self, connection: Connection, channels: Sequence[grpc.Channel | grpc.aio.Channel]) -> None:
+        self._addresses, self._metadata = connection.addresses, connection.metadata
+        self._stubs = [motion_pb2_grpc.MotionServiceStub(channel) for channel in channels]
+        self._turn = 0
+
+    def __len__(self) -> int:
+        return len(self._stubs)
+
+    @property
+    def address(self) -> str:
+        """Of the server whose turn it is."""
+        return self._addresses[self._turn]
+
+    def take_turns(self) -> None:
+        """Let the next one be asked."""
+        self._turn = (self._turn + 1) % len(self)
+
+    def get_model(self, timeout_s: float = MODEL_TIMEOUT_S):
+        """Begin the call."""
+        return self._stub.GetModel(motion_pb2.GetModelRequest(), timeout=timeout_s, metadata=self._metadata)
+
+    def plan(self, request: motion_pb2.PlanMotionRequest, timeout_s: float | None):
+        """Begin the call."""
+        return self._stub.PlanMotion(request, timeout=timeout_s, metadata=self._metadata)
+
+    def stream(self, request: Request, timeout_s: float | None):
+        """Begin the call that a request of either kind is for."""
+        decodes = isinstance(request, motion_pb2.DecodeMotionRequest)
+        begin = self._stub.DecodeMotion if decodes else self._stub.StreamMotion
+        return begin(request, timeout=timeout_s, metadata=self._metadata)
+
+    @property
+    def _stub(self) -> motion_pb2_grpc.MotionServiceStub:
+        return self._stubs[self._turn]
+
+
+class Attempts:
+    """Whether a call that failed is made again: a new one once on every server, one that broke until patience ends."""
+
+    def __init__(self, servers: Servers, patience_s: float) -> None:
+        self._servers, self._patience_s = servers, patience_s
+        self._num_failed, self._failing_since_s = 0, 0.0
+
+    def succeed(self) -> None:
+        """Note that an event came."""
+        self._num_failed = 0
+
+    def fail(self, error: grpc.RpcError, broke: bool = False) -> float:
+        """Note a failure. Only a server that is away, full or draining makes it another one's turn.
+
+        Returns:
+            Seconds to wait before the next attempt: none before every server was asked.
+
+        Raises:
+            CallError: There is no next attempt.
+        """
+        assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
+        now_s = time.monotonic()
+        if not self._num_failed:
+            self._failing_since_s = now_s
+        self._num_failed += 1
+        is_others_turn = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        has_patience = now_s - self._failing_since_s < self._patience_s
+        if not is_others_turn or not (has_patience if broke else self._num_failed < len(self._servers)):
+            raise CallError(self._servers.address, error.code(), error.details() or "") from error
+        self._servers.take_turns()
+        return 0.0 if self._num_failed % len(self._servers) else _PAUSE_S
+
+
+class StreamCalls:
+    """The calls that make one stream: the first, and another one each time that it breaks.
+
+    Args:
+        servers: Who is asked.
+        track: What has come so far.
+        timeout_s: Of all calls together.
+        patience_s: How long a stream that broke is asked for again.
+        resumes: The track has begun before.
+    """
+
+    def __init__(
+        self, servers: Servers, track: Track, timeout_s: float | None, patience_s: float, resumes: bool
+    ) -> None:
+        self._servers, self._track = servers, track
+        self._ends_s = None if timeout_s is None else time.monotonic() + timeout_s
+        self._attempts = Attempts(servers, patience_s)
+        self.resumes = resumes
+        """Whether the next call is for what is missing, which takes the limits of the server that is asked."""
+
+    def start(self, limits: motion_pb2.Limits | None):
+        """Begin the next call; None if nothing is missing but the summary.
+
+        Args:
+            limits: The server's, where the call resumes.
+        """
+        left_s = None if self._ends_s is None else max(0.0, self._ends_s - time.monotonic())
+        if limits is None:
+            return self._servers.stream(self._track.request, left_s)
+        request = self._track.rest(limits.max_duration_s)
+        if request is None:
+            return None
+        self._track.resume(request)
+        return self._servers.stream(request, left_s)
+
+    def feed(
+        self, response: motion_pb2.StreamMotionResponse | motion_pb2.DecodeMotionResponse
+    ) -> motion_pb2.MotionEvent | None:
+        """Take in what came; the event as `Track.feed` gives it.
+
+        Raises:
+            StreamError: It is out of order, or comes from another bundle.
+        """
+        event = self._track.feed(response.event)
+        self._attempts.succeed()
+        return event
+
+    def fail(self, error: grpc.RpcError) -> float:
+        """Note that the call failed; seconds to wait before the next one.
+
+        Raises:
+            CallError: There is no next one.
+        """
+        self.resumes = self._track.header is not None
+        return self._attempts.fail(error, broke=self.resumes)
