@@ -1,6 +1,7 @@
 """python -m bridge serve | generate | convert | bench | demo | doctor | token"""
 
 import argparse
+import contextlib
 import dataclasses
 import logging
 import sys
@@ -124,6 +125,8 @@ def _add_serving(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--insecure", action="store_true", help="any --host without TLS and tokens: a proxy has them")
     serve.add_argument("--log-format", choices=("text", "json"), default="text", help="(default %(default)s)")
     serve.add_argument("--log-prompts", action="store_true", help="write prompts to the log")
+    serve.add_argument("--ray", metavar="ADDRESS", help="let the replicas of a Ray cluster answer; see bridge.ray_app")
+    serve.add_argument("--traces", action="store_true", help="OpenTelemetry spans of calls, sent where OTEL_* says")
 
 
 def _add_bundle(parser: argparse.ArgumentParser, positional: bool) -> None:
@@ -147,7 +150,10 @@ def _serve(options: argparse.Namespace) -> int:
     import signal
 
     from bridge.server import serve
+    from bridge.traces import export
 
+    if options.ray and options.bundle:
+        raise ValueError("--ray asks replicas that have a bundle already: serve run bridge.ray_app:app bundle=BUNDLE")
     config = _serve_config(options)
     scheme = "https" if options.tls_certificate else "http"
 
@@ -167,7 +173,10 @@ def _serve(options: argparse.Namespace) -> int:
             signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reloading.set))
         await serve(config, started, stopping, reloading)
 
-    asyncio.run(run())
+    with contextlib.ExitStack() as stack:
+        if config.traces:
+            stack.callback(export())
+        asyncio.run(run())
     return 0
 
 
@@ -295,6 +304,8 @@ def _serve_config(options: argparse.Namespace) -> "ServeConfig":
         tokens=options.tokens,
         insecure=options.insecure,
         log_prompts=options.log_prompts,
+        traces=options.traces,
+        ray=options.ray,
     )
 
 

@@ -77,6 +77,13 @@ class ServeConfig:
     log_prompts: bool = False
     """Write prompts, and messages that quote them, to the log."""
 
+    traces: bool = False
+    """Write a span of each call to the process's OpenTelemetry tracer provider. They hold no words of prompts."""
+
+    ray: str | None = None
+    """Address of a Ray cluster whose replicas make the motions (`ray_app.py`); what is said of a bundle and of streams
+    is theirs then, not this server's. `auto` is the cluster of this machine."""
+
     def check(self) -> None:
         """See whether a server could run like this.
 
@@ -96,6 +103,8 @@ class ServeConfig:
         for option, value_s in (("--max-wait-s", self.max_wait_s), ("--max-idle-s", self.max_idle_s)):
             if not 0 < value_s < math.inf:
                 raise ValueError(f"{option} must be a number of seconds, more than 0, got {value_s:g}")
+        if self.ray is not None and self.traces:
+            raise ValueError("--traces is the replicas' with --ray: serve run bridge.ray_app:app traces=1")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("--tls-certificate and --tls-key belong together; give both, or none")
         if self.tls_client_ca is not None and self.tls_certificate is None:

@@ -1,4 +1,4 @@
-"""MotionService over gRPC, with health and reflection."""
+"""A `Service` over gRPC, with health and reflection."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,9 +9,9 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from bridge.call import TRACE_HEADERS, Service
 from bridge.config import MAX_REQUEST_BYTES
 from bridge.interceptors import CountingInterceptor, TokenInterceptor, abort, caller
-from bridge.service import MotionService
 from bridge.status import SERVICE, StatusError, reason
 from bridge.tokens import Tokens
 
@@ -28,7 +28,7 @@ OPTIONS = (
 )
 
 
-def make_server(service: MotionService, tokens: Tokens | None) -> grpc.aio.Server:
+def make_server(service: Service, tokens: Tokens | None) -> grpc.aio.Server:
     """A server that asks for tokens, if there are any, and counts."""
     interceptors: list[grpc.aio.ServerInterceptor] = [CountingInterceptor(service.metrics)]
     if tokens is not None:
@@ -36,8 +36,8 @@ def make_server(service: MotionService, tokens: Tokens | None) -> grpc.aio.Serve
     return grpc.aio.server(options=OPTIONS, interceptors=interceptors)
 
 
-async def add_services(server: grpc.aio.Server, service: MotionService, max_idle_s: float) -> health.aio.HealthServicer:  # pyright: ignore[reportAttributeAccessIssue], set on import
-    """Add MotionService, health and reflection; `set_serving` says what health answers."""
+async def add_services(server: grpc.aio.Server, service: Service, max_idle_s: float) -> health.aio.HealthServicer:  # pyright: ignore[reportAttributeAccessIssue], set on import
+    """Add the service, health and reflection; `set_serving` says what health answers."""
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, _handlers(service, max_idle_s))])
     health_servicer = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue], set on import
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -65,13 +65,13 @@ def idle(max_idle_s: float) -> StatusError:
     )
 
 
-def _handlers(service: MotionService, max_idle_s: float) -> dict[str, grpc.RpcMethodHandler]:
+def _handlers(service: Service, max_idle_s: float) -> dict[str, grpc.RpcMethodHandler]:
     """Handlers that get requests as bytes: gRPC itself answers bytes that are no request with a Python exception."""
 
     def unary(method: str) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[Message | None]]:
         async def answer(data: bytes, context: grpc.aio.ServicerContext) -> Message | None:
             try:
-                async with aclosing(service.call(method, data, caller.get())) as responses:
+                async with aclosing(service.call(method, data, caller.get(), _trace(context))) as responses:
                     return await anext(responses)
             except StatusError as error:
                 await abort(error, context)
@@ -81,7 +81,7 @@ def _handlers(service: MotionService, max_idle_s: float) -> dict[str, grpc.RpcMe
     def stream(method: str) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[None]]:
         async def answer(data: bytes, context: grpc.aio.ServicerContext) -> None:
             try:
-                async with aclosing(service.call(method, data, caller.get())) as responses:
+                async with aclosing(service.call(method, data, caller.get(), _trace(context))) as responses:
                     async for response in responses:
                         try:
                             async with asyncio.timeout(max_idle_s):
@@ -103,6 +103,10 @@ def _handlers(service: MotionService, max_idle_s: float) -> dict[str, grpc.RpcMe
             for name in ("StreamMotion", "DecodeMotion")
         },
     }
+
+
+def _trace(context: grpc.aio.ServicerContext) -> dict[str, str]:
+    return {key: str(value) for key, value in context.invocation_metadata() or () if key in TRACE_HEADERS}
 
 
 def _serialize(message: Message) -> bytes:

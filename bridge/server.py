@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import math
 import os
 import queue
 import socket
@@ -17,13 +16,14 @@ from pathlib import Path
 import grpc
 from aiohttp import web
 
+from bridge.call import Service
 from bridge.certificates import Certificates
 from bridge.config import DEFAULT_BUNDLE, LOOPBACK, ServeConfig
 from bridge.grpc_server import add_services, make_server, set_serving
 from bridge.metrics import Metrics
 from bridge.ops import ops_application
+from bridge.ray_app import RayService
 from bridge.service import MotionService
-from bridge.stream import MotionModel
 from bridge.tokens import Tokens
 from bridge.web import application
 from python_core.contract.bundle import BundleError
@@ -117,13 +117,11 @@ async def serve(
     for option, port, host in (*ports, ("--metrics-port", config.ops_port, config.ops_host)):
         if port is not None:
             check_port(port, option, host)
-    check_bundle_exists(config.bundle)
+    service = _service(config)
     tokens = Tokens(config.tokens) if config.tokens is not None else None
     certificates = None
     if config.tls_certificate is not None and config.tls_key is not None:
         certificates = Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca)
-    metrics = Metrics()
-    service = MotionService(config, metrics)
     server = make_server(service, tokens)
     health = await add_services(server, service, config.max_idle_s)
     web_runner = web.AppRunner(
@@ -132,7 +130,7 @@ async def serve(
         access_log=None,
         shutdown_timeout=config.grace_s,
     )
-    ops_runner = web.AppRunner(ops_application(metrics), access_log=None)
+    ops_runner = web.AppRunner(ops_application(service.metrics), access_log=None)
     loop = asyncio.get_running_loop()
     reloading = reloading or asyncio.Event()
     reloads: asyncio.Task[None] | None = None
@@ -141,16 +139,15 @@ async def serve(
         port = _bind(server, config, certificates)
         await server.start()
         ops_address = await _start_http(ops_runner, config.ops_host, config.ops_port, "--metrics-port", None)
-        model = await asyncio.to_thread(_load, config)
-        service.replace(model)
+        served = await service.load()
         context = certificates.context() if certificates is not None else None
         web_address = await _start_http(web_runner, config.host, config.web_port, "--web-port", context)
         await set_serving(health, True)
-        reloads = asyncio.create_task(_reload_when_asked(config, service, reloading))
+        reloads = asyncio.create_task(_reload_when_asked(service, reloading))
         started(
             Running(
-                model_id=model.bundle.manifest.model_id,
-                provider=model.engine.provider,
+                model_id=served.model_id,
+                provider=served.provider,
                 grpc_address=_address(config.host, port),
                 web_address=web_address,
                 ops_address=ops_address,
@@ -204,34 +201,25 @@ def running(config: ServeConfig) -> Iterator[Running]:
         thread.join()
 
 
-def _load(config: ServeConfig) -> MotionModel:
-    model = MotionModel(config.bundle, config.provider, config.num_threads, max_rows=config.max_streams)
-    try:
-        model.warm_up()
-        if not model.code_duration_s <= config.max_duration_s < math.inf:
-            raise ValueError(
-                f"--max-duration-s must be a number of seconds, {model.code_duration_s:g} or more, "
-                f"got {config.max_duration_s:g}"
-            )
-    except BaseException:
-        model.close()
-        raise
-    return model
+def _service(config: ServeConfig) -> Service:
+    if config.ray is not None:
+        return RayService(config.ray, config.max_wait_s, Metrics())
+    check_bundle_exists(config.bundle)
+    return MotionService(config, Metrics())
 
 
-async def _reload_when_asked(config: ServeConfig, service: MotionService, reloading: asyncio.Event) -> None:
+async def _reload_when_asked(service: Service, reloading: asyncio.Event) -> None:
     while True:
         await reloading.wait()
         reloading.clear()
         try:
-            model = await asyncio.to_thread(_load, config)
+            served = await service.load()
         except Exception as error:  # Whatever is wrong with the new bundle, the old one serves.
             service.metrics.reloads.labels("refused").inc()
             logger.error("the bundle was not loaded again, the old one serves on: %s", error)
         else:
-            service.replace(model)
             service.metrics.reloads.labels("loaded").inc()
-            logger.info("serving %s, revision %s", model.bundle.manifest.model_id, model.bundle.revision[:12])
+            logger.info("serving %s, revision %s", served.model_id, served.revision[:12])
 
 
 def _bind(server: grpc.aio.Server, config: ServeConfig, certificates: Certificates | None) -> int:

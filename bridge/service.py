@@ -1,13 +1,13 @@
-"""The rpcs, without a transport: messages in, messages out, failures as a `StatusError`."""
+"""The rpcs over a model in this process."""
 
 import asyncio
 import dataclasses
 import logging
+import math
 import time
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2
 
 from bridge import wire
 from bridge.admission import RETRY_DELAY_S, Admission
+from bridge.call import Call, Served
 from bridge.config import MAX_REQUEST_BYTES, ServeConfig
 from bridge.metrics import Metrics, StreamTimes
 from bridge.pacing import Pacer, Pacing
@@ -35,25 +36,13 @@ from bridge.request import (
 from bridge.status import SERVICE, QualityError, StatusError, reason, retry_after, to_status
 from bridge.stream import Chunk, Event, MotionModel, Planned, Summary
 from bridge.stubs import motion_pb2
+from bridge.traces import Tracer
 from python_core.contract.plan import MAX_BEATS, PlanError
 from python_core.contract.vocabulary import ReplyError
 
 logger = logging.getLogger(__name__)
 
-_Answer = Callable[[Any, "Call"], AsyncGenerator[Message]]
-
-
-@dataclass(eq=False)
-class Call:
-    """One call, for the log."""
-
-    method: str
-    caller: str = ""
-    """Whose token it came with; empty where none is needed."""
-    request_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    began_s: float = field(default_factory=time.monotonic)
-    num_chunks: int = 0
-    ended: str = "cancelled"
+_Answer = Callable[[Any, Call], AsyncGenerator[Message]]
 
 
 @dataclass(eq=False)
@@ -68,16 +57,20 @@ class _Loaded:
 
 
 class MotionService:
-    """The rpcs over one open model at a time. Until it has one, and while it drains, it answers UNAVAILABLE.
+    """A `Service` over one open model at a time. Until it has one, and while it drains, it answers UNAVAILABLE.
 
     Args:
         config: Limits, and what to log.
         metrics: What counts.
+
+    Raises:
+        ValueError: Traces are asked for, and OpenTelemetry is missing.
     """
 
     def __init__(self, config: ServeConfig, metrics: Metrics) -> None:
         self._config, self._metrics = config, metrics
         self._admission = Admission(config.max_streams, config.max_queue, config.max_wait_s, metrics)
+        self._tracer = Tracer() if config.traces else None
         self._loaded: _Loaded | None = None
         self._draining = False
         metrics.batch_rows.set_function(self._num_rows)
@@ -103,11 +96,16 @@ class MotionService:
         """What this service counts."""
         return self._metrics
 
-    def replace(self, model: MotionModel) -> None:
-        """Serve a model, warmed up, from the next call on; running streams end on the one that they began with.
+    async def load(self) -> Served:
+        """Verify, open and warm up the bundle; new calls are served by it, running streams by what they began with.
 
-        The service closes its models.
+        Raises:
+            ValueError: As `open_model`.
         """
+        return self.replace(await asyncio.to_thread(open_model, self._config))
+
+    def replace(self, model: MotionModel) -> Served:
+        """Serve a model, warmed up, from the next call on; the service closes its models."""
         limits = Limits(self._config.max_duration_s, model.code_duration_s, model.bundle.manifest.tokens.num_codes)
         old, self._loaded = self._loaded, _Loaded(model, wire.model(model), limits)
         self._metrics.ready.set(not self._draining)
@@ -115,6 +113,7 @@ class MotionService:
             old.replaced = True
             if not old.num_streams:
                 old.model.close()
+        return Served(model.bundle.manifest.model_id, model.bundle.revision, model.engine.provider)
 
     def drain(self) -> None:
         """Take no new calls; running ones go on."""
@@ -140,20 +139,11 @@ class MotionService:
             reason(name),
         )
 
-    def call(self, method: str, data: bytes, caller: str = "") -> AsyncGenerator[Message]:
-        """The responses of an rpc. Closing or cancelling them stops the work within one step.
-
-        Args:
-            method: Name of the rpc.
-            data: The request, serialised.
-            caller: Whose token it came with, for the log.
-
-        Raises:
-            StatusError: The call failed, at once or while iterating; nothing else leaves here but cancellation.
-        """
-        if method not in self._calls:
-            known = ", ".join(self._calls)
-            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"{SERVICE} has no method {method}; it has {known}")
+    def call(
+        self, method: str, data: bytes, caller: str = "", trace: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Message]:
+        """As `Service.call`."""
+        check_method(method, self.methods)
         kind, answer = self._calls[method]
         try:
             message = kind.FromString(data)
@@ -163,7 +153,7 @@ class MotionService:
                 f"the {len(data)} bytes of the request are no {kind.DESCRIPTOR.full_name}; "
                 f"this server speaks wire version {wire.WIRE_VERSION}",
             ) from error
-        return answer(message, Call(method, caller))
+        return answer(message, Call(method, caller, trace or {}))
 
     async def _get_model(self, _: motion_pb2.GetModelRequest, call: Call) -> AsyncGenerator[Message]:
         yield motion_pb2.GetModelResponse(
@@ -189,6 +179,7 @@ class MotionService:
             async with self._place(call) as loaded:
                 request = read_plan_request(message, loaded.limits, loaded.model.bundle.manifest.sampling)
                 planned = await loaded.model.plan(request)
+                _note_plan(call, planned)
                 response = motion_pb2.PlanMotionResponse(
                     plan=wire.plan(planned),
                     request_id=call.request_id,
@@ -249,10 +240,13 @@ class MotionService:
             async for event in events:
                 match event:
                     case Planned():
+                        _note_plan(call, event)
                         yield motion_pb2.MotionEvent(plan=wire.plan(event))
                     case Chunk():
                         await pacer.wait(event.first_frame / frame_rate_hz)
                         times.sent(event.first_frame / frame_rate_hz)
+                        if not call.num_chunks:
+                            call.note("first frame")
                         call.num_chunks += 1
                         if num_takes:
                             self._metrics.tokens.labels("motion").inc(num_levels)
@@ -268,6 +262,7 @@ class MotionService:
         """A place among the streams, and the model that serves it, which stays open until the stream ends."""
         async with self._admission.stream(call.request_id):
             self._metrics.streams_accepted.inc()
+            call.note("admitted")
             loaded = self._ready()
             loaded.num_streams += 1
             try:
@@ -279,19 +274,23 @@ class MotionService:
 
     @contextmanager
     def _told(self, call: Call, prompt: str) -> Iterator[None]:
-        """Turn what fails into a status, and write one line to the log when the call ends."""
+        """Turn what fails into a status, and tell log and traces of the call when it ends."""
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit):
             if call.ended == "cancelled":
+                call.code = grpc.StatusCode.CANCELLED
                 self._metrics.streams_cancelled.inc()
             raise
         except Exception as error:
             status = to_status(error, call.request_id)
+            call.code = status.code
             call.ended = f"{status.code.name}: {status.message if self._config.log_prompts else _first_word(status)}"
             self._metrics.streams_failed.labels(status.code.name).inc()
             raise status from error
         finally:
+            if self._tracer is not None:
+                self._tracer.write(call)
             took_ms = 1000 * (time.monotonic() - call.began_s)
             fields = {
                 "request_id": call.request_id,
@@ -312,6 +311,36 @@ class MotionService:
                 call.ended,
                 extra={"call": fields},
             )
+
+
+def check_method(method: str, known: Iterable[str]) -> None:
+    """Refuse an rpc that there is not.
+
+    Raises:
+        StatusError: UNIMPLEMENTED.
+    """
+    if method not in known:
+        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"{SERVICE} has no method {method}; it has {', '.join(known)}")
+
+
+def open_model(config: ServeConfig) -> MotionModel:
+    """Verify, open and warm up a bundle.
+
+    Raises:
+        ValueError: It does not verify, its provider does not load, its codes are longer than motions may be.
+    """
+    model = MotionModel(config.bundle, config.provider, config.num_threads, max_rows=config.max_streams)
+    try:
+        model.warm_up()
+        if not model.code_duration_s <= config.max_duration_s < math.inf:
+            raise ValueError(
+                f"--max-duration-s must be a number of seconds, {model.code_duration_s:g} or more, "
+                f"got {config.max_duration_s:g}"
+            )
+    except BaseException:
+        model.close()
+        raise
+    return model
 
 
 async def _best_take(model: MotionModel, request: StreamRequest) -> tuple[MotionRequest, list[Event]]:
@@ -349,6 +378,10 @@ async def _best_take(model: MotionModel, request: StreamRequest) -> tuple[Motion
 async def _replay(events: list[Event]) -> AsyncGenerator[Event]:
     for event in events:
         yield event
+
+
+def _note_plan(call: Call, planned: Planned) -> None:
+    call.note("plan", num_beats=len(planned.plan.beats), num_tokens=planned.num_tokens)
 
 
 def _first_word(status: StatusError) -> str:

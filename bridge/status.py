@@ -32,11 +32,14 @@ class StatusError(Exception):
 
     def proto(self) -> status_pb2.Status:
         """As it travels in the trailer `grpc-status-details-bin`."""
-        packed = []
-        for detail in self.details:
-            packed.append(any_pb2.Any())
-            packed[-1].Pack(detail)
+        packed = [detail if isinstance(detail, any_pb2.Any) else _packed(detail) for detail in self.details]
         return status_pb2.Status(code=self.code.value[0], message=self.message, details=packed)
+
+    @staticmethod
+    def of(status: status_pb2.Status) -> "StatusError":
+        """The error that `proto` was made of, its details packed."""
+        code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+        return StatusError(code, status.message, *status.details)
 
 
 class QualityError(ValueError):
@@ -101,6 +104,12 @@ def to_status(error: Exception, request_id: str) -> StatusError:
     logger.error("call %s: internal error", request_id, exc_info=error)
     message = f"internal error; the server's log has it under request id {request_id}"
     return StatusError(grpc.StatusCode.INTERNAL, message, reason("INTERNAL"), about(request_id))
+
+
+def _packed(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
 
 
 def _cut(text: str) -> str:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import grpc
 from aiohttp import web
 
+from bridge.call import TRACE_HEADERS, Service
 from bridge.config import MAX_REQUEST_BYTES
 from bridge.grpc_server import idle
-from bridge.service import MotionService
 from bridge.status import SERVICE, StatusError
 from bridge.tokens import Tokens
 
@@ -39,7 +39,7 @@ _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
 def application(
-    service: MotionService, tokens: Tokens | None, cors_origins: tuple[str, ...], max_idle_s: float
+    service: Service, tokens: Tokens | None, cors_origins: tuple[str, ...], max_idle_s: float
 ) -> web.Application:
     """An aiohttp application that answers the rpcs; run it with `handler_cancellation`, so that a client that leaves
     cancels its call.
@@ -61,7 +61,7 @@ def application(
 class _Gate:
     """Answers HTTP requests."""
 
-    service: MotionService
+    service: Service
     tokens: Tokens | None
     cors_origins: tuple[str, ...]
     max_idle_s: float
@@ -91,8 +91,9 @@ class _Gate:
         try:
             async with asyncio.timeout(_timeout_s(request)):
                 caller = self.tokens.name(request.headers.get("authorization")) if self.tokens is not None else ""
-                data = await _read_frame(request)
-                async with aclosing(self.service.call(request.match_info["method"], data, caller)) as messages:
+                data, method = await _read_frame(request), request.match_info["method"]
+                trace = {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
+                async with aclosing(self.service.call(method, data, caller, trace)) as messages:
                     async for message in messages:
                         if response is None:
                             response = web.StreamResponse(headers={**cors, "Content-Type": CONTENT_TYPE})

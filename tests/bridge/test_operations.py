@@ -1,5 +1,6 @@
 """How calls end, what is counted, and what changes while the server runs."""
 
+import asyncio
 import dataclasses
 import json
 import logging
@@ -12,8 +13,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, suppress
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -26,10 +27,13 @@ from bridge.client import CallError, MotionClient
 from bridge.logs import JsonFormatter
 from bridge.metrics import Metrics
 from bridge.server import Running, ServeConfig, running
+from bridge.service import MotionService
 from bridge.status import SERVICE
 from bridge.stubs import motion_pb2, motion_pb2_grpc
 from python_core.contract.bundle import MANIFEST, Manifest, sha256, write_manifest
+from python_core.contract.vocabulary import MAX_REASONING_TOKENS
 
+Write = Callable[[Sequence[int]], Path]
 FOREVER_S = 2000.0
 DASHBOARD = Path(__file__).parents[2] / "deploy/grafana/motion-r1.json"
 
@@ -196,10 +200,12 @@ def test_whatever_runs_when_the_server_stops_is_told(endless_bundle: Path):
             except OSError as error:
                 ended[kind] = type(error).__name__
 
+        body: list[bytes] = []
+
         def read_web() -> None:
             with suppress(OSError, HTTPException, ValueError):  # The body is cut, which is an incomplete stream.
-                while web.read1(65536):
-                    pass
+                while part := web.read1(65536):
+                    body.append(part)
 
         unary = calls.stub.PlanMotion.future(motion_pb2.PlanMotionRequest(prompt="walk"))
         readers = [
@@ -217,6 +223,43 @@ def test_whatever_runs_when_the_server_stops_is_told(endless_bundle: Path):
         reader.join(10)
         assert not reader.is_alive()
     assert {ended[kind] for kind in ("stream", "decode", "unary")} <= {"UNAVAILABLE", "CANCELLED"}
+    assert body
+    assert b"grpc-status: 0" not in b"".join(body)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_plan_that_is_cancelled_or_too_late_while_it_is_written_frees_its_row(
+    scripted_bundle: Write, manifest: Manifest, text_ids: Callable[[str], list[int]], late: bool
+):
+    words = text_ids("1. " + " ".join(["walk"] * 80))[:MAX_REASONING_TOKENS]
+    config = ServeConfig(bundle=scripted_bundle(manifest.tokens.reply_ids(words, [1])))
+    metrics = Metrics()
+    service = MotionService(config, metrics)
+    request = motion_pb2.PlanMotionRequest(prompt="walk").SerializeToString()
+
+    def count(name: str) -> float | None:
+        return metrics.registry.get_sample_value(name)
+
+    async def run() -> None:
+        await service.load()
+        async with aclosing(service.call("PlanMotion", request)) as responses:
+            asking = asyncio.ensure_future(anext(responses))
+            while not count("motion_batch_rows"):
+                assert not asking.done(), "the plan was written before anybody looked"
+                await asyncio.sleep(0)
+            if late:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(asking, 0)
+            else:
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+        while count("motion_batch_rows"):
+            await asyncio.sleep(0.001)
+        assert (count("motion_streams_active"), count("motion_streams_cancelled_total")) == (0, 1)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+    service.close()
 
 
 def test_health_says_when_a_server_loads_serves_and_drains(endless_bundle: Path):

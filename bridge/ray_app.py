@@ -1,0 +1,332 @@
+"""The rpcs on Ray Serve: replicas that make motions anywhere in a cluster, and what answers clients for all of them.
+
+    serve run bridge.ray_app:app bundle=/models/walk max_replicas=8      once for a cluster
+    python -m bridge serve --ray auto                                    on each node that clients call
+
+Ray starts replicas, scales them with the streams that run, replaces those that die. Clients are answered by our own
+server, with all that it does at its edge (health, tokens, TLS, gRPC-Web, typed errors). Ray's gRPC proxy would lose the
+details of errors in streams, and tell of a replica that dies as INTERNAL, which clients do not repeat.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from bridge.admission import RETRY_DELAY_S
+from bridge.call import Served
+from bridge.config import DEFAULT_BUNDLE, ServeConfig
+from bridge.metrics import Metrics
+from bridge.service import MotionService, check_method, open_model
+from bridge.status import StatusError, reason, retry_after
+from bridge.stubs import motion_pb2
+from bridge.traces import export
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+    from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+
+logger = logging.getLogger(__name__)
+
+APP = "motion-r1"
+"""What the application is called in the cluster: serve run --name."""
+DESCRIBE_S = 1.0
+"""How long a replica may take to say what it serves, before its last answer is given."""
+
+RESPONSES: dict[str, type[Message]] = {
+    "GetModel": motion_pb2.GetModelResponse,
+    "PlanMotion": motion_pb2.PlanMotionResponse,
+    "StreamMotion": motion_pb2.StreamMotionResponse,
+    "DecodeMotion": motion_pb2.DecodeMotionResponse,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppConfig:
+    """What `serve run bridge.ray_app:app NAME=VALUE ...` takes, or `args` of a config file."""
+
+    bundle: str = str(DEFAULT_BUNDLE)
+    """Folder of the bundle, at the same place on every node."""
+    provider: str = "auto"
+    """As of `serve`."""
+    num_threads: int = 1
+    """As `serve --threads`."""
+    max_streams: int = 10
+    """Streams of one replica at once."""
+    max_duration_s: float = 10.0
+    """Longest motion that a request may ask for."""
+    min_replicas: int = 1
+    """Replicas that run whatever is asked for."""
+    max_replicas: int = 4
+    """Replicas at most."""
+    num_cpus: float = 1.0
+    """Cores that Ray keeps for a replica."""
+    num_gpus: float = 0.0
+    """GPUs that Ray keeps for a replica."""
+    grace_s: float = 10.0
+    """How long the streams of a replica may go on that is taken away."""
+    log_prompts: int = 0
+    """1 writes prompts, and messages that quote them, to the replicas' log."""
+    traces: int = 0
+    """1 writes a span of each call, as `serve --traces`."""
+
+    @staticmethod
+    def read(arguments: Mapping[str, Any]) -> "AppConfig":
+        """From what Ray passes on; a command line's values are text.
+
+        Raises:
+            ValueError: An argument is unknown, or no number where one is expected.
+        """
+        kinds = {field.name: type(field.default) for field in dataclasses.fields(AppConfig)}
+        values = {}
+        for name, value in arguments.items():
+            if name not in kinds:
+                raise ValueError(f"{name}: unknown; the arguments of bridge.ray_app:app are {', '.join(kinds)}")
+            try:
+                values[name] = kinds[name](value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name} must be {kinds[name].__name__}, got {value!r}") from error
+        config = AppConfig(**values)
+        if not 1 <= config.min_replicas <= config.max_replicas:
+            raise ValueError(
+                f"min_replicas must be 1 or more and at most max_replicas, "
+                f"got {config.min_replicas} and {config.max_replicas}"
+            )
+        config.serve_config().check()
+        return config
+
+    def serve_config(self) -> ServeConfig:
+        """The same for the service of a replica."""
+        return ServeConfig(
+            bundle=Path(self.bundle),
+            provider=self.provider,
+            num_threads=self.num_threads,
+            max_streams=self.max_streams,
+            max_duration_s=self.max_duration_s,
+            log_prompts=bool(self.log_prompts),
+            traces=bool(self.traces),
+        )
+
+
+def app(arguments: dict[str, Any]) -> "Application":
+    """The application that Ray Serve runs.
+
+    Raises:
+        ValueError: An argument is unknown or cannot work; Ray is missing.
+    """
+    config = AppConfig.read(arguments)
+    serve = _ray().serve
+    deployment = serve.deployment(
+        Replica,
+        name="Replica",
+        max_ongoing_requests=config.max_streams,
+        autoscaling_config={
+            "min_replicas": config.min_replicas,
+            "max_replicas": config.max_replicas,
+            # So that a new replica is ready before the others are full.
+            "target_ongoing_requests": max(1.0, 0.7 * config.max_streams),
+        },
+        graceful_shutdown_timeout_s=config.grace_s,
+        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+    )
+    return deployment.bind(config)
+
+
+class Replica:
+    """A model, and the rpcs over it; Ray makes as many as are needed."""
+
+    def __init__(self, config: AppConfig) -> None:
+        if config.traces:
+            export()
+        self._service = MotionService(config.serve_config(), Metrics())
+        self._served = self._service.replace(open_model(config.serve_config()))
+
+    async def describe(self) -> tuple[Served, bytes]:
+        """What it serves, and its answer to GetModel."""
+        async with aclosing(self._service.call("GetModel", b"")) as responses:
+            return self._served, (await anext(responses)).SerializeToString()
+
+    async def call(
+        self, method: str, data: bytes, caller: str, trace: Mapping[str, str]
+    ) -> AsyncGenerator[tuple[str, bytes]]:
+        """What an rpc answers, serialised: `place` once there is one for the call, each `response`, or a `status`."""
+        yield "place", b""
+        try:
+            async with aclosing(self._service.call(method, data, caller, trace)) as responses:
+                async for response in responses:
+                    yield "response", response.SerializeToString()
+        except StatusError as error:
+            yield "status", error.proto().SerializeToString()
+
+
+class RayService:
+    """A `Service` whose calls are answered by the replicas of a cluster.
+
+    Args:
+        address: Of the cluster; `auto` is that of this machine.
+        max_wait_s: How long a call waits for a replica that has a place.
+        metrics: What counts; what happens within streams is counted by the replicas.
+
+    Raises:
+        ValueError: Ray is missing.
+    """
+
+    def __init__(self, address: str, max_wait_s: float, metrics: Metrics) -> None:
+        self._ray, self._address, self._max_wait_s, self._metrics = _ray(), address, max_wait_s, metrics
+        self._handle: DeploymentHandle | None = None
+        self._model = b""
+        self._num_streams = 0
+        self._draining = False
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """As `Service.methods`."""
+        return tuple(RESPONSES)
+
+    @property
+    def metrics(self) -> Metrics:
+        """As `Service.metrics`."""
+        return self._metrics
+
+    @property
+    def num_streams(self) -> int:
+        """As `Service.num_streams`."""
+        return self._num_streams
+
+    async def load(self) -> Served:
+        """Find the application in the cluster, and what it serves.
+
+        Raises:
+            ValueError: There is no cluster at the address, or no application in it.
+        """
+        if self._handle is None:
+            self._handle = await asyncio.to_thread(self._connect)
+        served, self._model = await self._handle.describe.remote()
+        self._metrics.ready.set(not self._draining)
+        return served
+
+    def call(
+        self, method: str, data: bytes, caller: str = "", trace: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Message]:
+        """As `Service.call`."""
+        check_method(method, RESPONSES)
+        return self._model_of_a_replica() if method == "GetModel" else self._call(method, data, caller, trace or {})
+
+    def drain(self) -> None:
+        """As `Service.drain`."""
+        self._draining = True
+        self._metrics.ready.set(0)
+
+    def close(self) -> None:
+        """Ask the cluster for nothing more; its replicas stay."""
+        if self._handle is not None:
+            self._handle.shutdown()
+
+    def _connect(self) -> "DeploymentHandle":
+        try:
+            self._ray.init(address=self._address, namespace="serve", log_to_driver=False, ignore_reinit_error=True)
+            return self._ray.serve.get_app_handle(APP)
+        except (ConnectionError, self._ray.exceptions.RayError) as error:
+            raise ValueError(f"--ray {self._address}: no cluster there ({error}); ray start begins one") from error
+        except self._ray.serve.exceptions.RayServeException as error:
+            raise ValueError(
+                f"--ray {self._address}: no application {APP} in the cluster ({error}); "
+                f"serve run bridge.ray_app:app --name {APP} begins it"
+            ) from error
+
+    def _ready(self) -> "DeploymentHandle":
+        if self._handle is not None and not self._draining:
+            return self._handle
+        raise unavailable("this server is stopping" if self._draining else "this server looks for its cluster")
+
+    async def _model_of_a_replica(self) -> AsyncGenerator[Message]:
+        """What a replica says that has time to, or said last: a cluster that is full is well, and says so."""
+        handle = self._ready()
+        with suppress(TimeoutError, *self._lost()):
+            async with asyncio.timeout(DESCRIBE_S):
+                _, self._model = await handle.describe.remote()
+        yield motion_pb2.GetModelResponse.FromString(self._model)
+
+    async def _call(self, method: str, data: bytes, caller: str, trace: Mapping[str, str]) -> AsyncGenerator[Message]:
+        sent: DeploymentResponseGenerator = (
+            self._ready()
+            .options(stream=True)
+            .call.remote(  # pyright: ignore[reportAssignmentType], stream=True
+                method, data, caller, dict(trace)
+            )
+        )
+        self._count(1)
+        try:
+            await self._wait_for_place(sent)
+            async for kind, payload in sent:
+                if kind == "status":
+                    raise StatusError.of(status_pb2.Status.FromString(payload))
+                yield RESPONSES[method].FromString(payload)
+        except self._lost() as error:
+            logger.warning("the replica of a call is lost: %s", error)
+            raise unavailable("the replica that made this motion is lost") from error
+        finally:
+            sent.cancel()
+            self._count(-1)
+
+    async def _wait_for_place(self, sent: AsyncIterator[tuple[str, bytes]]) -> None:
+        try:
+            async with asyncio.timeout(self._max_wait_s):
+                await anext(sent)
+        except TimeoutError as error:
+            self._metrics.streams_refused.inc()
+            raise StatusError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"no replica of the cluster has had a place for {self._max_wait_s:g} s; try again in "
+                f"{RETRY_DELAY_S:g} s, or let it have more replicas",
+                retry_after(RETRY_DELAY_S),
+                reason("STREAMS_IN_USE"),
+            ) from error
+        self._metrics.streams_accepted.inc()
+
+    def _count(self, change: int) -> None:
+        self._num_streams += change
+        self._metrics.streams_active.set(self._num_streams)
+
+    def _lost(self) -> tuple[type[Exception], ...]:
+        """What a call gets whose replica or cluster goes away."""
+        serve, ray = self._ray.serve.exceptions, self._ray.exceptions
+        return (
+            ray.RayActorError, ray.TaskCancelledError, ray.RaySystemError,
+            serve.DeploymentUnavailableError, serve.ReplicaUnavailableError,
+        )  # fmt: skip
+
+
+def unavailable(why: str) -> StatusError:
+    """What makes clients ask again, here or elsewhere."""
+    return StatusError(
+        grpc.StatusCode.UNAVAILABLE,
+        f"{why}; ask another server, or try again in {RETRY_DELAY_S:g} s",
+        retry_after(RETRY_DELAY_S),
+        reason("REPLICA_LOST"),
+    )
+
+
+def _ray():
+    """Ray, with Serve.
+
+    Raises:
+        ValueError: It is missing.
+    """
+    try:
+        import ray
+        import ray.exceptions
+        import ray.serve.exceptions
+        from ray import serve
+    except ImportError as error:
+        raise ValueError(f"Ray Serve is missing ({error}); pip install '.[ray]'") from error
+    assert serve
+    return ray

@@ -1,0 +1,157 @@
+"""The bridge on Ray Serve, in a cluster of two nodes on this machine."""
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from bridge.__main__ import main
+from bridge.client import CallError, MotionClient
+from bridge.ray_app import APP, AppConfig, app
+from bridge.server import Running, ServeConfig, running
+from bridge.stubs import motion_pb2, motion_pb2_grpc
+
+# Ray's own, on import and at the end.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+ROOT = Path(__file__).parents[2]
+MAX_STREAMS = 4
+
+
+def request(seed: int, duration_s: float = 2.0, realtime: bool = False) -> motion_pb2.StreamMotionRequest:
+    made = motion_pb2.StreamMotionRequest(
+        prompt="a person walks", seed=seed, reasoning=motion_pb2.REASONING_OFF, max_duration_s=duration_s
+    )
+    if realtime:
+        made.pacing.mode = motion_pb2.PACING_MODE_REALTIME
+        made.pacing.max_lead_s = 0.2
+    return made
+
+
+def test_arguments_are_read_and_what_is_wrong_with_one_is_said():
+    config = AppConfig.read({"bundle": "/models/walk", "max_replicas": "8", "num_cpus": 0.5, "traces": "1"})
+    assert (config.bundle, config.max_replicas, config.num_cpus, config.traces) == ("/models/walk", 8, 0.5, 1)
+    with pytest.raises(
+        ValueError, match=r"replicas: unknown; the arguments of bridge\.ray_app:app are bundle, provider"
+    ):
+        AppConfig.read({"replicas": 2})
+    with pytest.raises(ValueError, match="max_streams must be int, got 'many'"):
+        AppConfig.read({"max_streams": "many"})
+    with pytest.raises(ValueError, match="min_replicas must be 1 or more and at most max_replicas, got 5 and 4"):
+        AppConfig.read({"min_replicas": 5})
+    with pytest.raises(ValueError, match="--max-streams must be 1 or more, got 0"):
+        AppConfig.read({"max_streams": 0})
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--ray", "auto", "/models/walk"], "--ray asks replicas that have a bundle already"),
+        (["--ray", "auto", "--traces"], "--traces is the replicas' with --ray"),
+    ],
+)
+def test_options_that_are_the_replicas_are_refused(options: list[str], told: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["serve", *options]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Running]:
+    """A server before two replicas, one on each node."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # Or whatever else runs on this machine goes before the replicas.
+        import ray
+        from ray import serve
+        from ray.cluster_utils import Cluster
+
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        nodes.add_node(num_cpus=1)
+        try:
+            ray.init(address=nodes.address, namespace="serve", log_to_driver=False)
+            serve.start(proxy_location="Disabled")
+            arguments = {"min_replicas": 2, "max_replicas": 2, "max_streams": MAX_STREAMS, "num_cpus": 1}
+            serve.run(app(arguments), name=APP, route_prefix=None)
+            config = ServeConfig(port=0, web_port=0, ops_port=0, ray=nodes.address, max_wait_s=2.0)
+            with running(config) as server:
+                yield server
+        finally:
+            serve.shutdown()
+            ray.shutdown()
+            nodes.shutdown()
+
+
+@pytest.mark.slow
+def test_replicas_send_the_frames_that_a_single_server_sends(cluster: Running):
+    with (
+        running(ServeConfig(port=0, web_port=None)) as single,
+        MotionClient(single.grpc_address) as alone,
+        MotionClient(cluster.grpc_address) as client,
+    ):
+        assert client.get_model().model == alone.get_model().model
+        for seed in range(8):
+            expected = [event for event in alone.stream(request(seed)) if event.HasField("chunk")]
+            assert [event for event in client.stream(request(seed)) if event.HasField("chunk")] == expected
+        with pytest.raises(CallError, match="prompt: must say what the character does") as caught:
+            list(client.stream(motion_pb2.StreamMotionRequest(prompt="")))
+        assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.slow
+def test_a_replica_that_is_killed_loses_no_stream(cluster: Running):
+    import ray
+
+    complete: dict[int, list[int]] = {}
+    begun = threading.Barrier(MAX_STREAMS + 1)
+
+    def play(seed: int) -> None:
+        with MotionClient(cluster.grpc_address, patience_s=60) as client:
+            stream = client.stream(request(seed, 8.0, realtime=True))
+            events = list(itertools.islice(stream, 3))
+            begun.wait(60)
+            events += list(stream)
+        assert events[-1].HasField("summary")
+        complete[seed] = [event.chunk.first_frame for event in events if event.HasField("chunk")]
+
+    threads = [threading.Thread(target=play, args=(seed,)) for seed in range(MAX_STREAMS)]
+    for thread in threads:
+        thread.start()
+    begun.wait(60)
+    replicas = [actor for actor in ray.util.list_named_actors(all_namespaces=True) if f"{APP}#" in actor["name"]]
+    assert len(replicas) == 2
+    ray.kill(ray.get_actor(**replicas[0]))
+    for thread in threads:
+        thread.join(90)
+    assert sorted(complete) == list(range(MAX_STREAMS))
+    for frames in complete.values():
+        assert frames == list(range(0, 4 * len(frames), 4))
+
+
+@pytest.mark.slow
+def test_what_is_too_much_is_refused_and_what_is_cancelled_makes_room(cluster: Running):
+    forever = motion_pb2.DecodeMotionRequest(codes=[1] * 4096, pacing=request(0, realtime=True).pacing)
+    with grpc.insecure_channel(cluster.grpc_address) as channel, MotionClient(cluster.grpc_address) as client:
+        stub = motion_pb2_grpc.MotionServiceStub(channel)
+        streams: list[Any] = []
+        deadline = time.monotonic() + 120
+        while len(streams) < 2 * MAX_STREAMS:  # The replica that was killed may still be missing.
+            assert time.monotonic() < deadline
+            stream = stub.DecodeMotion(forever)
+            with suppress(grpc.RpcError):
+                next(stream)
+                streams.append(stream)
+        with pytest.raises(CallError, match="no replica of the cluster has had a place for 2 s") as caught:
+            list(client.stream(request(0)))
+        assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert client.get_model().limits.max_streams == MAX_STREAMS
+        streams[0].cancel()
+        assert list(client.stream(request(0)))[-1].HasField("summary")
+        for stream in streams:
+            stream.cancel()
