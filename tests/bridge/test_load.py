@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from bridge.stubs import motion_pb2, motion_pb2_grpc
 pytestmark = pytest.mark.slow
 
 MAX_STREAMS = 5
+Record = Callable[[str, object], None]
 QUIET_S, OVERLOAD_S = 30.0, 60.0
 
 
@@ -78,7 +79,7 @@ class Clients:
             assert not thread.is_alive(), "a call hangs"
 
 
-def test_three_times_as_many_clients_as_streams_cost_the_accepted_ones_next_to_nothing():
+def test_three_times_as_many_clients_as_streams_cost_the_accepted_ones_next_to_nothing(record_property: Record):
     quiet, crowded = Clients(), Clients()
     config = ServeConfig(bundle=DEFAULT_BUNDLE, port=0, web_port=None, max_streams=MAX_STREAMS)
     with running(config) as server:
@@ -101,15 +102,18 @@ def test_three_times_as_many_clients_as_streams_cost_the_accepted_ones_next_to_n
         crowded.ask(server.grpc_address, 3 * MAX_STREAMS, OVERLOAD_S)
         stop.set()
         watcher.join()
+    ratio = np.percentile(crowded.gaps_s, 99) / np.percentile(quiet.gaps_s, 99)
+    record_property("outcomes", dict(crowded.outcomes))
+    record_property("p99_gap_ratio", round(float(ratio), 3))
+    record_property("p99_gap_quiet_ms", round(1000 * float(np.percentile(quiet.gaps_s, 99)), 1))
     assert set(quiet.outcomes) == {"complete"}
     assert set(crowded.outcomes) == {"complete", "RESOURCE_EXHAUSTED"}
     assert len(statuses) > 20
     assert set(statuses) == {health_pb2.HealthCheckResponse.SERVING}
-    ratio = np.percentile(crowded.gaps_s, 99) / np.percentile(quiet.gaps_s, 99)
     assert ratio <= 1.2, f"p99 chunk gap under overload / without: {ratio:.2f}"
 
 
-def test_memory_after_2000_streams_is_that_after_200(tiny_bundle: Path):
+def test_memory_after_2000_streams_is_that_after_200(tiny_bundle: Path, record_property: Record):
     def resident_mb() -> float:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
@@ -125,6 +129,7 @@ def test_memory_after_2000_streams_is_that_after_200(tiny_bundle: Path):
                 before_mb = resident_mb()
             assert list(stub.StreamMotion(at_once(seed, 1.0), timeout=60))[-1].event.HasField("summary")
         grown_mb = resident_mb() - before_mb
+    record_property("grown_mb", round(grown_mb, 1))
     assert grown_mb < 50, f"{grown_mb:.1f} MB"
 
 
@@ -181,7 +186,7 @@ def test_a_server_that_is_told_to_stop_breaks_no_stream():
     assert all(results)
 
 
-def test_the_service_adds_at_most_a_quarter_to_the_models_first_frame():
+def test_the_service_adds_at_most_a_quarter_to_the_models_first_frame(record_property: Record):
     """The model alone: prefill, plan, one code and its frames; the service: all that and the way to the client."""
 
     async def first_chunk_s(model: MotionModel, request: MotionRequest) -> float:
@@ -219,11 +224,12 @@ def test_the_service_adds_at_most_a_quarter_to_the_models_first_frame():
                 next(event for event in stream if event.HasField("chunk"))
                 ratios.append((time.monotonic() - began_s) / alone_s)
                 stream.close()
+            record_property(f"first_frame_ratio_reasoning_{reasoning}", round(statistics.median(ratios), 3))
             assert statistics.median(ratios) <= 1.25, f"reasoning {reasoning}: {statistics.median(ratios):.2f}"
     model.close()
 
 
-def test_50_new_orders_arrive_before_the_playhead_reaches_their_commit_point():
+def test_50_new_orders_arrive_before_the_playhead_reaches_their_commit_point(record_property: Record):
     """Eight characters at once, reasoning off, frames at most a second ahead of the clock."""
     late_s: list[float] = []
 
@@ -254,4 +260,6 @@ def test_50_new_orders_arrive_before_the_playhead_reaches_their_commit_point():
         asyncio.run(play(server.grpc_address))
     assert len(late_s) == 50
     in_time = sum(late <= 0 for late in late_s)
+    record_property("in_time", in_time)
+    record_property("late_ms", [round(1000 * late) for late in sorted(late_s)])
     assert in_time == 50, f"{in_time} of 50 in time, the worst {1000 * max(late_s):.0f} ms late"

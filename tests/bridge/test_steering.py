@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from python_core.contract.plan import Beat, Plan
 
 PROMPTS = ("a person walks forward", "a person waves", "someone squats down", "a person jumps", "a person turns left")
 Write = Callable[[Sequence[int]], Path]
+Record = Callable[[str, object], None]
 
 
 def at_once(prompt: str = PROMPTS[0], seed: int = 0, duration_s: float = 2.0) -> motion_pb2.StreamMotionRequest:
@@ -117,7 +120,7 @@ def test_asyncio_plans_streams_steers_decodes_and_resumes(
 
 
 @pytest.mark.slow
-def test_50_random_splices_of_the_default_bundle_are_as_smooth_as_its_clips():
+def test_50_random_splices_of_the_default_bundle_are_as_smooth_as_its_clips(record_property: Record):
     chance, ratios = np.random.default_rng(0), []
     with (
         running(ServeConfig(bundle=DEFAULT_BUNDLE, port=0, web_port=None)) as server,
@@ -133,12 +136,21 @@ def test_50_random_splices_of_the_default_bundle_are_as_smooth_as_its_clips():
             motion = join([*before.track.parts[:num_codes], *after.track.parts])
             speeds = steps_m(motion)
             ratios.append(speeds[4 * num_codes - 1] / np.percentile(speeds, 99))
+    record_property("worst_ratio", round(float(max(ratios)), 3))
     assert max(ratios) <= 1.5, sorted(ratios)[-5:]
 
 
+def resident_mb() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
 @pytest.mark.slow
-def test_ten_minutes_of_steering_keep_body_and_root_together():
+def test_ten_minutes_of_steering_keep_body_and_root_together_and_cost_no_more_at_the_end(record_property: Record):
+    """Of motion, sent as fast as it is made."""
     chance, at_s = np.random.default_rng(1), 0.0
+    first_chunk_s: list[float] = []
+    memory_mb: list[float] = []
     with (
         running(ServeConfig(bundle=DEFAULT_BUNDLE, port=0, web_port=None)) as server,
         MotionClient(server.grpc_address) as client,
@@ -148,8 +160,13 @@ def test_ten_minutes_of_steering_keep_body_and_root_together():
         last = None
         while at_s < 600:
             order = at_once(str(chance.choice(PROMPTS)), int(chance.integers(2**31)), 4.0)
+            began_s = time.monotonic()
             new = client.steer(stream, at_s + 2.0, order)
+            while not next(new).HasField("chunk"):
+                pass
+            first_chunk_s.append(time.monotonic() - began_s)
             list(new)
+            memory_mb.append(resident_mb())
             kept = stream.track.parts[: round((new.track.starts_at_s - stream.track.starts_at_s) / 0.2)]
             assert kept
             motion = join(kept)
@@ -163,3 +180,12 @@ def test_ten_minutes_of_steering_keep_body_and_root_together():
             assert isinstance(new.track.request, motion_pb2.StreamMotionRequest)
             assert len(new.track.request.history.codes) <= 64
             stream, at_s = new, new.track.starts_at_s
+    # The history has its full length after 13 s: from then on every order is alike.
+    third = len(first_chunk_s) // 3
+    slower = statistics.median(first_chunk_s[-third:]) / statistics.median(first_chunk_s[third : 2 * third])
+    grown_mb = memory_mb[-1] - memory_mb[third]
+    record_property("orders", len(first_chunk_s))
+    record_property("first_chunk_last_third_to_second", round(slower, 3))
+    record_property("grown_mb", round(grown_mb, 1))
+    assert grown_mb < 50
+    assert slower <= 1.5
