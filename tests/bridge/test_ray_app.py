@@ -124,7 +124,8 @@ def test_a_replica_that_is_killed_loses_no_stream(cluster: Running):
     for thread in threads:
         thread.start()
     begun.wait(60)
-    replicas = [actor for actor in ray.util.list_named_actors(all_namespaces=True) if f"{APP}#" in actor["name"]]
+    actors: list[Any] = ray.util.list_named_actors(all_namespaces=True)
+    replicas = [actor for actor in actors if f"{APP}#" in actor["name"]]
     assert len(replicas) == 2
     ray.kill(ray.get_actor(**replicas[0]))
     for thread in threads:
