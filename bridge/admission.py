@@ -8,9 +8,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from bridge.metrics import Metrics
-from bridge.status import StatusError, about, reason, retry_after
-
-RETRY_DELAY_S = 1.0
+from bridge.status import RETRY_DELAY_S, StatusError, about, reason, retry_after
 
 
 class Admission:

@@ -21,18 +21,17 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from bridge.admission import RETRY_DELAY_S
-from bridge.call import Served
+from bridge.call import Call, Served
 from bridge.config import DEFAULT_BUNDLE, ServeConfig
 from bridge.metrics import Metrics
 from bridge.service import MotionService, check_method, open_model
-from bridge.status import StatusError, reason, retry_after
+from bridge.status import RETRY_DELAY_S, StatusError, reason, retry_after, to_status, unavailable
 from bridge.stubs import motion_pb2
 from bridge.traces import export
 
 if TYPE_CHECKING:
     from ray.serve import Application
-    from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+    from ray.serve.handle import DeploymentHandle
 
 logger = logging.getLogger(__name__)
 
@@ -202,14 +201,22 @@ class RayService:
         return self._num_streams
 
     async def load(self) -> Served:
-        """Find the application in the cluster, and what it serves.
+        """Find the application in the cluster, wait until a replica runs, and ask it what it serves.
 
         Raises:
-            ValueError: There is no cluster at the address, or no application in it.
+            ValueError: There is no cluster at the address, or no application in it that works.
         """
-        if self._handle is None:
-            self._handle = await asyncio.to_thread(self._connect)
-        served, self._model = await self._handle.describe.remote()
+        try:
+            if self._handle is None:
+                self._handle = await asyncio.to_thread(self._connect)
+            served, self._model = await self._handle.describe.remote()
+        except (ConnectionError, self._ray.exceptions.RayError) as error:
+            raise ValueError(f"--ray {self._address}: no cluster there ({error}); ray start begins one") from error
+        except self._ray.serve.exceptions.RayServeException as error:
+            raise ValueError(
+                f"--ray {self._address}: the cluster has no application {APP} that works ({error}); "
+                f"serve run bridge.ray_app:app --name {APP} begins it"
+            ) from error
         self._metrics.ready.set(not self._draining)
         return served
 
@@ -231,21 +238,15 @@ class RayService:
             self._handle.shutdown()
 
     def _connect(self) -> "DeploymentHandle":
-        try:
-            self._ray.init(address=self._address, namespace="serve", log_to_driver=False, ignore_reinit_error=True)
-            return self._ray.serve.get_app_handle(APP)
-        except (ConnectionError, self._ray.exceptions.RayError) as error:
-            raise ValueError(f"--ray {self._address}: no cluster there ({error}); ray start begins one") from error
-        except self._ray.serve.exceptions.RayServeException as error:
-            raise ValueError(
-                f"--ray {self._address}: no application {APP} in the cluster ({error}); "
-                f"serve run bridge.ray_app:app --name {APP} begins it"
-            ) from error
+        self._ray.init(address=self._address, namespace="serve", log_to_driver=False, ignore_reinit_error=True)
+        return self._ray.serve.get_app_handle(APP)
 
     def _ready(self) -> "DeploymentHandle":
         if self._handle is not None and not self._draining:
             return self._handle
-        raise unavailable("this server is stopping" if self._draining else "this server looks for its cluster")
+        if self._draining:
+            raise unavailable("this server is stopping", "DRAINING")
+        raise unavailable("this server is looking for its replicas", "LOADING")
 
     async def _model_of_a_replica(self) -> AsyncGenerator[Message]:
         """What a replica says that has time to, or said last: a cluster that is full is well, and says so."""
@@ -256,13 +257,8 @@ class RayService:
         yield motion_pb2.GetModelResponse.FromString(self._model)
 
     async def _call(self, method: str, data: bytes, caller: str, trace: Mapping[str, str]) -> AsyncGenerator[Message]:
-        sent: DeploymentResponseGenerator = (
-            self._ready()
-            .options(stream=True)
-            .call.remote(  # pyright: ignore[reportAssignmentType], stream=True
-                method, data, caller, dict(trace)
-            )
-        )
+        remote = self._ready().options(stream=True).call.remote
+        sent: Any = remote(method, data, caller, dict(trace))
         self._count(1)
         try:
             await self._wait_for_place(sent)
@@ -272,7 +268,11 @@ class RayService:
                 yield RESPONSES[method].FromString(payload)
         except self._lost() as error:
             logger.warning("the replica of a call is lost: %s", error)
-            raise unavailable("the replica that made this motion is lost") from error
+            raise unavailable("the replica that made this motion is lost", "REPLICA_LOST") from error
+        except StatusError:
+            raise
+        except Exception as error:  # Of Ray, or what a replica did not expect: it has no place on the wire.
+            raise to_status(error, Call(method).request_id) from error
         finally:
             sent.cancel()
             self._count(-1)
@@ -303,16 +303,6 @@ class RayService:
             ray.RayActorError, ray.TaskCancelledError, ray.RaySystemError,
             serve.DeploymentUnavailableError, serve.ReplicaUnavailableError,
         )  # fmt: skip
-
-
-def unavailable(why: str) -> StatusError:
-    """What makes clients ask again, here or elsewhere."""
-    return StatusError(
-        grpc.StatusCode.UNAVAILABLE,
-        f"{why}; ask another server, or try again in {RETRY_DELAY_S:g} s",
-        retry_after(RETRY_DELAY_S),
-        reason("REPLICA_LOST"),
-    )
 
 
 def _ray():

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 
 from bridge import wire
-from bridge.admission import RETRY_DELAY_S, Admission
+from bridge.admission import Admission
 from bridge.call import Call, Served
 from bridge.config import MAX_REQUEST_BYTES, ServeConfig
 from bridge.metrics import Metrics, StreamTimes
@@ -33,7 +33,7 @@ from bridge.request import (
     read_plan_request,
     read_stream_request,
 )
-from bridge.status import SERVICE, QualityError, StatusError, reason, retry_after, to_status
+from bridge.status import SERVICE, QualityError, StatusError, to_status, unavailable
 from bridge.stream import Chunk, Event, MotionModel, Planned, Summary
 from bridge.stubs import motion_pb2
 from bridge.traces import Tracer
@@ -131,13 +131,9 @@ class MotionService:
     def _ready(self) -> _Loaded:
         if self._loaded is not None and not self._draining:
             return self._loaded
-        doing, name = ("stopping", "DRAINING") if self._draining else ("loading its model", "LOADING")
-        raise StatusError(
-            grpc.StatusCode.UNAVAILABLE,
-            f"this server is {doing}; ask another replica, or try again in {RETRY_DELAY_S:g} s",
-            retry_after(RETRY_DELAY_S),
-            reason(name),
-        )
+        if self._draining:
+            raise unavailable("this server is stopping", "DRAINING")
+        raise unavailable("this server is loading its model", "LOADING")
 
     def call(
         self, method: str, data: bytes, caller: str = "", trace: Mapping[str, str] | None = None

@@ -19,6 +19,8 @@ from python_core.contract.vocabulary import ReplyError
 logger = logging.getLogger(__name__)
 
 SERVICE = motion_pb2.DESCRIPTOR.services_by_name["MotionService"].full_name
+RETRY_DELAY_S = 1.0
+"""After which a client may ask again that was sent away."""
 MAX_QUOTED = 300
 """Characters of a malformed reply that an error quotes."""
 
@@ -64,6 +66,16 @@ def retry_after(delay_s: float) -> error_details_pb2.RetryInfo:
     whole = math.floor(delay_s)
     nanos = round((delay_s - whole) * 1e9)
     return error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=whole, nanos=nanos))
+
+
+def unavailable(why: str, name: str) -> StatusError:
+    """What makes clients ask again, here or elsewhere; the reason's name is for programs."""
+    return StatusError(
+        grpc.StatusCode.UNAVAILABLE,
+        f"{why}; ask another replica, or try again in {RETRY_DELAY_S:g} s",
+        retry_after(RETRY_DELAY_S),
+        reason(name),
+    )
 
 
 def about(request_id: str) -> error_details_pb2.RequestInfo:
