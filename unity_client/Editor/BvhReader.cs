@@ -37,6 +37,10 @@ namespace MotionR1.Editor
             motion.Add(new MotionEvent { Header = new StreamHeader { Model = model } });
             for (int frame = 0; frame < numFrames; frame++)
                 motion.Add(new MotionEvent { Chunk = ReadFrame(file, frame, offsets.Count, channels) });
+            motion.Add(new MotionEvent
+            {
+                Summary = new StreamSummary { NumFrames = numFrames, NumCodes = numFrames, DurationS = numFrames * frameS },
+            });
             return motion;
         }
 

@@ -19,17 +19,24 @@ namespace MotionR1.Editor
             }
             else
             {
-                Undo.RegisterCompleteObjectUndo(old, "Bake motion");
-                clip.name = old.name;
-                EditorUtility.CopySerialized(clip, old);
-                Object.DestroyImmediate(clip);
-                var before = PassportOf(path);
-                if (before != null) Object.DestroyImmediate(before, true);
+                Overwrite(old, clip);
             }
-            if (passport != null) AssetDatabase.AddObjectToAsset(passport, old);
+            // Undo brings the old clip back, and so it has to bring its passport.
+            var before = PassportOf(path);
+            if (before == null && passport != null) AssetDatabase.AddObjectToAsset(passport, old);
+            else if (before != null && passport == null) Undo.DestroyObjectImmediate(before);
+            else if (before != null) Overwrite(before, passport);
             EditorUtility.SetDirty(old);
             AssetDatabase.SaveAssets();
             return old;
+        }
+
+        static void Overwrite(Object old, Object by)
+        {
+            Undo.RegisterCompleteObjectUndo(old, "Bake motion");
+            by.name = old.name;
+            EditorUtility.CopySerialized(by, old);
+            Object.DestroyImmediate(by);
         }
 
         /// <summary>Finds the passport in a clip's asset; null if there is none.</summary>

@@ -22,13 +22,13 @@ namespace MotionR1.Editor
         [SerializeField] bool _loop;
         [SerializeField] bool _inPlace;
         [SerializeField] List<string> _codes = new List<string>();  // a code has up to 63 bits
-        [SerializeField] List<PassportBeat> _beats = new List<PassportBeat>();
+        [SerializeField] List<SerializedBeat> _beats = new List<SerializedBeat>();
 
         /// <summary>What was asked for.</summary>
         public string Prompt => _prompt;
 
         /// <summary>The plan as text.</summary>
-        public string Plan => _plan;
+        public string PlanText => _plan;
 
         /// <summary>The seed of the motion.</summary>
         public ulong Seed => _seed.Length == 0 ? 0 : ulong.Parse(_seed);
@@ -67,7 +67,7 @@ namespace MotionR1.Editor
                 (passport._score, passport._verdict) = (summary.Quality.Score, summary.Quality.Verdict.ToString());
             foreach (long code in motion.Codes()) passport._codes.Add(code.ToString());
             if (motion.Plan != null)
-                foreach (var beat in motion.Plan.Beats) passport._beats.Add(new PassportBeat(beat));
+                foreach (var beat in motion.Plan.Beats) passport._beats.Add(new SerializedBeat(beat));
             return passport;
         }
 
@@ -79,36 +79,12 @@ namespace MotionR1.Editor
             return request;
         }
 
-        /// <summary>The plan, to edit.</summary>
-        public List<Beat> Beats()
+        /// <summary>The plan, with its beats to edit.</summary>
+        public Plan ToPlan()
         {
-            var beats = new List<Beat>();
-            foreach (var beat in _beats) beats.Add(beat.ToBeat());
-            return beats;
-        }
-    }
-
-    /// <summary>A beat as Unity serializes it.</summary>
-    [Serializable]
-    public sealed class PassportBeat
-    {
-        [SerializeField] string _text = "";
-        [SerializeField] float _durationS;
-        [SerializeField] List<string> _bodyParts = new List<string>();
-
-        /// <summary>Copies a beat.</summary>
-        public PassportBeat(Beat beat)
-        {
-            (_text, _durationS) = (beat.Text, beat.DurationS);
-            _bodyParts.AddRange(beat.BodyParts);
-        }
-
-        /// <summary>And back.</summary>
-        public Beat ToBeat()
-        {
-            var beat = new Beat { Text = _text, DurationS = _durationS };
-            beat.BodyParts.AddRange(_bodyParts);
-            return beat;
+            var plan = new Plan { Text = _plan };
+            foreach (var beat in _beats) plan.Beats.Add(beat.ToBeat());
+            return plan;
         }
     }
 }

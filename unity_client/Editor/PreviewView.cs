@@ -26,6 +26,7 @@ namespace MotionR1.Editor
         PoseSnapshot _before;
         double _lastS;
 
+        /// <summary>Shows nothing yet.</summary>
         public PreviewView()
         {
             style.flexGrow = 1;
@@ -37,6 +38,9 @@ namespace MotionR1.Editor
             Add(_time);
             _time.RegisterValueChangedCallback(change => ShowAt(change.newValue));
         }
+
+        /// <summary>Told of each time that is shown, seconds.</summary>
+        public event System.Action<float> Shown;
 
         /// <summary>Whether time runs.</summary>
         public bool IsPlaying { get; set; }
@@ -76,16 +80,17 @@ namespace MotionR1.Editor
             _time.value = (_time.value + deltaS) % _time.highValue;
         }
 
+        /// <summary>Lets go of the humanoid.</summary>
         public void Dispose() => Bind(null);
 
         void ShowAt(float seconds)
         {
             if (_motion == null) return;
-            int frame = Mathf.RoundToInt(seconds * _motion.Header.Model.FrameRateHz);
-            _motion.ReadFrame((int)Mathf.Clamp(frame, 0, _motion.NumFrames - 1), _frame);
+            _motion.ReadFrame(_motion.FrameAt(seconds), _frame);
             _figure.Show(_motion.Header.Model.Skeleton, _frame);
             _retargeter?.Apply(_frame, 0);
             if (_retargeter != null) SceneView.RepaintAll();
+            Shown?.Invoke(seconds);
         }
 
         void DrawMarks(MeshGenerationContext context)

@@ -20,9 +20,7 @@ namespace MotionR1.Editor
                 Add(new Label("No quality report: the motion did not come from a bridge."));
                 return;
             }
-            var verdict = new Label($"{report.Verdict}, score {report.Score:0.00}; weakest: {report.WeakestMeasure}");
-            verdict.style.color = ColorOf(report.Verdict);
-            Add(verdict);
+            Add(Verdict(report));
             Add(new Label($"feet slide {report.FootSkateMS * 100:0.0} cm/s, {report.FootSkateRatio:0 %} of steps; " +
                 $"in contact {report.ContactFootSpeedMS * 100:0.0} cm/s"));
             Add(new Label($"below the floor {report.PenetrationM * 100:0.0} cm, above it {report.FloatM * 100:0.0} cm"));
@@ -30,13 +28,19 @@ namespace MotionR1.Editor
                 $"fastest joint {report.JointSpeedMS:0.0} m/s"));
         }
 
-        /// <summary>Green, yellow or red.</summary>
-        public static Color ColorOf(Verdict verdict) => verdict switch
+        /// <summary>The verdict in a line, green, yellow or red.</summary>
+        public static Label Verdict(QualityReport report)
         {
-            Verdict.Good => Good,
-            Verdict.Fair => Fair,
-            Verdict.Poor => Poor,
-            _ => Color.gray,
-        };
+            if (report == null) return new Label("not measured");
+            var line = new Label($"{report.Verdict}, score {report.Score:0.00}; weakest: {report.WeakestMeasure}");
+            line.style.color = report.Verdict switch
+            {
+                Core.V1.Verdict.Good => Good,
+                Core.V1.Verdict.Fair => Fair,
+                Core.V1.Verdict.Poor => Poor,
+                _ => Color.gray,
+            };
+            return line;
+        }
     }
 }

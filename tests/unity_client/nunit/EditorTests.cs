@@ -27,7 +27,7 @@ namespace MotionR1.Tests
             Assert.That((beats.IsChanged, beats.DurationS), Is.EqualTo((false, 3.5f)));
             beats.SetText(1, "  jump \n up ");
             Assert.That((beats.FirstChanged, beats.Beats[1].Text), Is.EqualTo((1, "jump up")));
-            beats.Load(beats.Beats.ToList());
+            beats.Load(beats.ToPlan().Beats);
             beats.SetDuration(2, 1.26f);
             Assert.That((beats.FirstChanged, beats.Beats[2].DurationS), Is.EqualTo((2, 1.3f)));
             beats.Move(2, 0);
@@ -158,7 +158,7 @@ namespace MotionR1.Tests
                 Is.EqualTo(("walk on", ulong.MaxValue, "tiny", "Apache-2.0", 0.8f)));
             Assert.That(passport.ToDecodeRequest().Codes, Is.EqualTo(motion.Codes()));
             Assert.That(passport.Options.Loop, Is.True);
-            Assert.That(passport.Beats().Select(beat => (beat.Text, beat.DurationS, beat.BodyParts.Count)),
+            Assert.That(passport.ToPlan().Beats.Select(beat => (beat.Text, beat.DurationS, beat.BodyParts.Count)),
                 Is.EqualTo(new[] { ("walk", 0.8f, 1) }));
 
             var again = Moving(8);
@@ -290,6 +290,14 @@ namespace MotionR1.Tests
                 foreach (string found in Texts(element[i])) yield return found;
         }
 
+        internal static List<T> All<T>(VisualElement element) where T : VisualElement
+        {
+            var all = new List<T>();
+            if (element is T found) all.Add(found);
+            for (int i = 0; i < element.childCount; i++) all.AddRange(All<T>(element[i]));
+            return all;
+        }
+
         internal static T Find<T>(VisualElement element, string text) where T : TextElement
         {
             if (element is T found && found.text == text) return found;
@@ -327,8 +335,15 @@ namespace MotionR1.Tests
         static List<Beat> Beats(params (string text, float seconds)[] beats) =>
             beats.Select(beat => new Beat { Text = beat.text, DurationS = beat.seconds }).ToList();
 
+        internal static Plan Plan(params (string text, float seconds)[] beats)
+        {
+            var plan = new Plan();
+            plan.Beats.AddRange(Beats(beats));
+            return plan;
+        }
+
         // Walks and turns; limbs move as far as muscles can follow: hinges about one axis and their twist.
-        static RecordedMotion Moving(int numCodes)
+        internal static RecordedMotion Moving(int numCodes)
         {
             var motion = new RecordedMotion();
             var header = Streams.Header(Rig.Names.Length);

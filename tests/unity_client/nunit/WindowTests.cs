@@ -1,5 +1,6 @@
 using System;
 using System.Linq;
+using System.Reflection;
 using System.Threading;
 using MotionR1.Editor;
 using NUnit.Framework;
@@ -37,15 +38,38 @@ namespace MotionR1.Tests
                 Wait(window, "baked " + Path);
                 var passport = ClipAsset.PassportOf(Path);
                 var codes = passport.ToDecodeRequest().Codes;
-                Assert.That((codes.Count > 0, passport.Beats().Count > 0), Is.EqualTo((true, true)));
+                Assert.That((codes.Count > 0, passport.ToPlan().Beats.Count > 0), Is.EqualTo((true, true)));
                 var clip = AssetDatabase.LoadAssetAtPath<AnimationClip>(Path);
                 var before = Curve(clip);
 
+                // Three takes of the same plan side by side, the best of them chosen.
                 Selection.activeObject = clip;
+                EditorTests.All<SliderInt>(window.rootVisualElement).Single().value = 3;
                 Click(window, "Generate");
-                Wait(window, "weakest");
+                WaitForStep("Generate motion", 2);
+                Assert.That(Draft(window).Takes.Select(take => take.Motion.Summary.Seed),
+                    Is.EqualTo(new[] { 1UL, 2UL, 3UL }));
+                Assert.That(Draft(window).Takes.Max(take => take.Score), Is.EqualTo(Draft(window).Chosen.Score));
+                Wait(window, "Take 3: seed 3");
+                Undo.PerformUndo();
+                Assert.That(Draft(window).Chosen.Motion.Codes(), Is.EqualTo(codes), "the take before");
+
+                // The last beat made anew: what is before it stays, what was there stands beside it.
+                var plan = Draft(window).Plan;
+                int last = plan.Beats.Count - 1, kept = plan.FirstCode(last, Draft(window).Chosen.Motion);
+                EditorTests.All<SliderInt>(window.rootVisualElement).Single().value = 1;
+                Draft(window).EditPlan("Edit beat", beats => beats.SetText(last, "wave with the right hand"));
+                EditorTests.All<Button>(window.rootVisualElement).Last(button => button.text == "from here").Click();
+                WaitForStep($"Make anew from beat {last + 1}", 1);
+                Assert.That(Draft(window).Takes.Select(take => take.FromBeat), Is.EqualTo(new[] { 0, last }));
+                Assert.That(Draft(window).Chosen.Motion.Codes().Take(kept), Is.EqualTo(codes.Take(kept)));
+                Assert.That(Draft(window).Plan.Beats[last].Text, Is.EqualTo("wave with the right hand"));
+                Undo.PerformUndo();
+                Assert.That(Draft(window).Takes.Single().Motion.Codes(), Is.EqualTo(codes));
+
                 Click(window, "Bake again");
-                for (int i = 0; i < 1200 && ClipAsset.PassportOf(Path) == passport; i++) Thread.Sleep(50);
+                WaitForStep("Bake again", 1);
+                Wait(window, "baked " + Path);
                 Assert.That(ClipAsset.PassportOf(Path).ToDecodeRequest().Codes, Is.EqualTo(codes));
                 Assert.That(Curve(clip), Is.EqualTo(before), "the same codes, the same curve");
             }
@@ -53,6 +77,19 @@ namespace MotionR1.Tests
             {
                 EditorTests.Call(window, "OnDisable");
             }
+        }
+
+        static MotionDraft Draft(MotionWindow window) => (MotionDraft)typeof(MotionWindow)
+            .GetField("_draft", BindingFlags.Instance | BindingFlags.NonPublic).GetValue(window);
+
+        static void WaitForStep(string name, int times)
+        {
+            for (int i = 0; i < 1200; i++)
+            {
+                if (Undo.Names.Count(step => step == name) == times) return;
+                Thread.Sleep(50);
+            }
+            Assert.Fail($"waited for step '{name}': {string.Join(", ", Undo.Names)}");
         }
 
         static float[] Curve(AnimationClip clip)

@@ -64,6 +64,13 @@ namespace UnityEngine
         }
     }
 
+    public class GUIContent
+    {
+        public GUIContent(string text) => this.text = text;
+
+        public string text { get; set; }
+    }
+
     [Flags]
     public enum HideFlags
     {
@@ -124,6 +131,8 @@ namespace UnityEngine.UIElements
 
         StyleColor color { get; set; }
 
+        StyleColor backgroundColor { get; set; }
+
         StyleEnum<FlexDirection> flexDirection { get; set; }
 
         StyleEnum<DisplayStyle> display { get; set; }
@@ -138,6 +147,8 @@ namespace UnityEngine.UIElements
         public StyleLength height { get; set; }
 
         public StyleColor color { get; set; }
+
+        public StyleColor backgroundColor { get; set; }
 
         public StyleEnum<FlexDirection> flexDirection { get; set; }
 
@@ -160,6 +171,10 @@ namespace UnityEngine.UIElements
         public bool ctrlKey { get; set; }
 
         public bool commandKey { get; set; }
+    }
+
+    public class FocusOutEvent : EventBase
+    {
     }
 
     public class PointerMoveEvent : EventBase
@@ -278,6 +293,8 @@ namespace UnityEngine.UIElements
                 Raise(new ChangeEvent<T> { newValue = value });
             }
         }
+
+        public void SetValueWithoutNotify(T newValue) => _value = newValue;
     }
 
     public static class INotifyValueChangedExtensions

@@ -131,6 +131,11 @@ namespace MotionR1.Core
             if (Summary != null) yield return new MotionEvent { Summary = Summary };
         }
 
+        /// <summary>The frame that is nearest to a time, seconds since the first one; the last where the motion is over.
+        /// </summary>
+        public int FrameAt(double seconds) =>
+            Math.Max(0, (int)Math.Min(NumFrames - 1, Math.Round(seconds * Header.Model.FrameRateHz)));
+
         /// <summary>Copies one frame.</summary>
         public void ReadFrame(int frame, MotionFrame into)
         {

@@ -129,15 +129,27 @@ namespace UnityEditor
         public static void Quit() => quitting?.Invoke();
     }
 
-    public static class Undo
+    public class GenericMenu
     {
-        public delegate void UndoRedoCallback();
+        public delegate void MenuFunction();
 
-        public static UndoRedoCallback undoRedoPerformed { get; set; }
+        /// <summary>Not Unity's: the menu that a user sees.</summary>
+        public static GenericMenu Shown { get; private set; }
 
-        public static void RegisterCompleteObjectUndo(Object objectToUndo, string name)
+        /// <summary>Not Unity's: what stands in it.</summary>
+        public List<(string text, bool on, MenuFunction choose)> Items { get; } =
+            new List<(string, bool, MenuFunction)>();
+
+        public void AddItem(GUIContent content, bool on, MenuFunction func) => Items.Add((content.text, on, func));
+
+        public void AddSeparator(string path)
         {
         }
+
+        public void ShowAsContext() => Shown = this;
+
+        /// <summary>Not Unity's: what a user does.</summary>
+        public void Choose(string text) => Items.Single(item => item.text == text).choose();
     }
 
     public static class Selection
@@ -161,13 +173,7 @@ namespace UnityEditor
         {
         }
 
-        public static void CopySerialized(Object source, Object dest)
-        {
-            var (from, to) = ((AnimationClip)source, (AnimationClip)dest);
-            to.Curves.Clear();
-            foreach (var curve in from.Curves) to.Curves[curve.Key] = curve.Value;
-            (to.frameRate, to.Settings) = (from.frameRate, from.Settings);
-        }
+        public static void CopySerialized(Object source, Object dest) => Serialization.Copy(source, dest);
     }
 
     public static class AssetDatabase
