@@ -1,5 +1,7 @@
-// Stands in for UnityEngine.Networking, and for the handlers that speak HTTP/2: enough to compile. Requests need Unity.
+// Stands in for UnityEngine.Networking: a request is played by a script of the tests. The handlers that speak HTTP/2 are
+// there to compile; their requests need Unity.
 using System;
+using System.Collections.Generic;
 using System.Net.Http;
 using System.Threading;
 using System.Threading.Tasks;
@@ -54,7 +56,11 @@ namespace UnityEngine.Networking
 
         public long Status { get; set; } = 200;
 
-        public string ContentType { get; set; } = "application/grpc-web+proto";
+        /// <summary>False while no response has begun.</summary>
+        public bool Answers { get; set; } = true;
+
+        public Dictionary<string, string> Headers { get; } =
+            new Dictionary<string, string> { ["content-type"] = "application/grpc-web+proto" };
 
         public string Error { get; set; }
 
@@ -65,6 +71,8 @@ namespace UnityEngine.Networking
         public UnityWebRequest Request { get; internal set; }
 
         public byte[] Sent { get; internal set; }
+
+        public Dictionary<string, string> SentHeaders { get; } = new Dictionary<string, string>();
 
         public void Receive(byte[] data) => ((DownloadHandlerScript)Request.downloadHandler).Receive(data, data.Length);
     }
@@ -95,7 +103,7 @@ namespace UnityEngine.Networking
 
         public DownloadHandler downloadHandler { get; set; }
 
-        public long responseCode => _sent && _web.Error == null ? _web.Status : 0;
+        public long responseCode => _sent && _web.Answers ? _web.Status : 0;
 
         public bool isDone => _sent && (_web.Done || _web.Error != null);
 
@@ -104,11 +112,9 @@ namespace UnityEngine.Networking
         public Result result =>
             _web.Error != null ? Result.ConnectionError : _web.Done ? Result.Success : Result.InProgress;
 
-        public void SetRequestHeader(string name, string value)
-        {
-        }
+        public void SetRequestHeader(string name, string value) => _web.SentHeaders[name] = value;
 
-        public string GetResponseHeader(string name) => name == "content-type" ? _web.ContentType : null;
+        public string GetResponseHeader(string name) => _web.Headers.TryGetValue(name, out string value) ? value : null;
 
         public UnityWebRequestAsyncOperation SendWebRequest()
         {
@@ -121,6 +127,7 @@ namespace UnityEngine.Networking
 
         public void Dispose()
         {
+            if (!_web.Aborted) throw new InvalidOperationException("a request that runs is aborted first");
         }
     }
 

@@ -77,7 +77,8 @@ namespace MotionR1
                     if (count > 0) return count;
                     if (_web.isDone)
                     {
-                        if (_web.result == UnityWebRequest.Result.ConnectionError)
+                        if (_web.result == UnityWebRequest.Result.ConnectionError ||
+                            _web.result == UnityWebRequest.Result.DataProcessingError)
                             throw new IOException($"the response broke off: {_web.error}");
                         return 0;
                     }
