@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,3 +52,16 @@ def run_nunit(run_program: Callable[..., str], assemblies: Path) -> Callable[...
         return run_program(sys.executable, HERE / "build.py", "test", TOOLS, assemblies, *names, **environment)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[[Path], None]:
+    """Wait until the other side has written a file."""
+
+    def wait(path: Path) -> None:
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while not path.exists():
+            assert time.monotonic() < deadline_s, f"{path.name} did not come"
+            time.sleep(0.02)
+
+    return wait

@@ -44,8 +44,10 @@ namespace MotionR1.Tests
         internal static HttpByteTransport Web() =>
             new HttpByteTransport(new Uri(Environment.GetEnvironmentVariable(WebAddress)));
 
-        internal static HttpByteTransport Native() => new HttpByteTransport(
-            new Uri("http://" + Environment.GetEnvironmentVariable(GrpcAddress)), GrpcProtocol.Native, new Http2Only());
+        internal static HttpByteTransport Native() => Native(Environment.GetEnvironmentVariable(GrpcAddress));
+
+        internal static HttpByteTransport Native(string address) =>
+            new HttpByteTransport(new Uri("http://" + address), GrpcProtocol.Native, new Http2Only());
 
         static List<string> Chunks(IByteTransport transport) => Events(transport, "a person walks forward")
             .Where(step => step.Chunk != null).Select(step => CodecTests.Hex(step.ToBytes())).ToList();

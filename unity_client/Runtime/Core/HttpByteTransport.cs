@@ -26,11 +26,12 @@ namespace MotionR1.Core
             if (!address.IsAbsoluteUri || !address.Scheme.StartsWith("http", StringComparison.Ordinal))
                 throw new ArgumentException($"expected an address like http://127.0.0.1:50052, got '{address}'");
             Protocol = protocol;
+            handler ??= new HttpClientHandler();
             // Unity's Mono opens two connections to a server, which would be two characters, and its HttpClientHandler
             // does not implement MaxConnectionsPerServer. Source: https://github.com/mono/mono/issues/11723
-            if (handler == null) ServicePointManager.FindServicePoint(address).ConnectionLimit = int.MaxValue;
+            if (handler is HttpClientHandler) ServicePointManager.FindServicePoint(address).ConnectionLimit = int.MaxValue;
             // A stream lasts as long as it lasts: deadlines are gRPC's business.
-            _client = new HttpClient(handler ?? new HttpClientHandler())
+            _client = new HttpClient(handler)
             {
                 BaseAddress = address,
                 Timeout = Timeout.InfiniteTimeSpan,
@@ -60,7 +61,8 @@ namespace MotionR1.Core
             }
             catch (HttpRequestException error)
             {
-                string why = error.InnerException?.Message ?? error.Message;
+                // The innermost says it: of TLS the outer ones only that something was wrong.
+                string why = error.GetBaseException().Message;
                 throw new IOException($"{_client.BaseAddress} cannot be reached: {why}", error);
             }
         }

@@ -67,7 +67,8 @@ namespace MotionR1
 
         void OnEnable()
         {
-            _client = new MotionClient(OpenTransport != null ? OpenTransport() : Transports.Open(_address), _token);
+            string roots = _rootCertificates == null ? null : _rootCertificates.text;
+            _client = new MotionClient(OpenTransport != null ? OpenTransport() : Transports.Open(_address, roots), _token);
             _limits = null;
             if (_playOnEnable) Say(_prompt);
         }

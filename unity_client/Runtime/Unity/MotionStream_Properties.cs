@@ -35,6 +35,10 @@ namespace MotionR1
         [SerializeField, Tooltip("Bearer token, if the bridge asks for one.")]
         string _token = "";
 
+        [SerializeField, Tooltip("The only roots that the bridge's certificate may come from, as PEM in a text file. " +
+            "Empty: those that the system trusts.")]
+        TextAsset _rootCertificates;
+
         [SerializeField, TextArea, Tooltip("What the character does.")]
         string _prompt = "a person walks forward";
 
@@ -83,6 +87,10 @@ namespace MotionR1
 
         /// <summary>Bearer token; read when the component is enabled.</summary>
         public string Token { get => _token; set => _token = value; }
+
+        /// <summary>The only roots that the bridge's certificate may come from, as <see cref="Transports.Open"/> takes them;
+        /// null for the system's. Read when the component is enabled.</summary>
+        public TextAsset RootCertificates { get => _rootCertificates; set => _rootCertificates = value; }
 
         /// <summary>What the character does.</summary>
         public string Prompt { get => _prompt; set => _prompt = value; }
