@@ -1,4 +1,3 @@
-using MotionR1.Core;
 using UnityEditor;
 using UnityEngine;
 
@@ -46,9 +45,5 @@ namespace MotionR1.Editor
                 if (part is MotionPassport passport) return passport;
             return null;
         }
-
-        /// <summary>Bakes a motion for any humanoid, or for the bones of one rig.</summary>
-        public static AnimationClip Bake(RecordedMotion motion, Animator rig, bool generic, BakeOptions options) =>
-            generic ? ClipBaker.Generic(motion, rig, options) : ClipBaker.Humanoid(motion, options);
     }
 }

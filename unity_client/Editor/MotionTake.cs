@@ -14,6 +14,11 @@ namespace MotionR1.Editor
 
         [NonSerialized] RecordedMotion _motion;
 
+        MotionTake()
+        {
+            // For Unity's serializer.
+        }
+
         /// <summary>Keeps a motion.</summary>
         /// <param name="prompt">What was asked for.</param>
         /// <param name="motion">What came, complete.</param>

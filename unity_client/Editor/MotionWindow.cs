@@ -20,7 +20,9 @@ namespace MotionR1.Editor
 
         OpenCalls _calls;
         Limits _limits;
-        List<MotionTake> _coming;  // while takes are made
+
+        // While takes are made. A domain reload keeps private fields too, if it is not told otherwise.
+        [NonSerialized] List<MotionTake> _coming;
 
         [MenuItem("Window/Animation/Motion-R1")]
         static void Open() => GetWindow<MotionWindow>("Motion-R1");
@@ -29,7 +31,7 @@ namespace MotionR1.Editor
         {
             if (_draft == null) _draft = MotionDraft.New();
             _draft.Changed += Refresh;
-            Undo.undoRedoPerformed += OnUndo;
+            Undo.undoRedoPerformed += OnUndo;  // before the calls, which end then: what was coming is dropped first
             _calls = new OpenCalls(() => BridgeSettings.instance.Open());
             EditorApplication.update += Tick;
         }
@@ -174,18 +176,14 @@ namespace MotionR1.Editor
 
         Task ShowOnSelection()
         {
-            _preview.Bind(SelectedHumanoid() ??
-                throw new InvalidOperationException("select a humanoid in the scene first"));
+            _preview.Bind(SelectedHumanoid("select a humanoid in the scene first"));
             return Task.CompletedTask;
         }
 
         void Save(string path, MotionTake take, BakeOptions options)
         {
-            Animator rig = null;
-            if (_draft.Generic)
-                rig = SelectedHumanoid() ??
-                    throw new InvalidOperationException("a generic clip needs its rig: select it");
-            var clip = ClipAsset.Bake(take.Motion, rig, _draft.Generic, options);
+            var clip = !_draft.Generic ? ClipBaker.Humanoid(take.Motion, options) :
+                ClipBaker.Generic(take.Motion, SelectedHumanoid("a generic clip needs its rig: select it"), options);
             // What came from a BVH file has no codes, and so no passport.
             var passport = take.HasCodes ? MotionPassport.For(take.Motion, take.Prompt, options) : null;
             ClipAsset.Save(path, clip, passport);
@@ -225,7 +223,11 @@ namespace MotionR1.Editor
             return best;
         }
 
-        static Animator SelectedHumanoid() => Selection.activeGameObject == null
-            ? null : Selection.activeGameObject.GetComponentInChildren<Animator>();
+        static Animator SelectedHumanoid(string otherwise)
+        {
+            var selected = Selection.activeGameObject;
+            var humanoid = selected == null ? null : selected.GetComponentInChildren<Animator>();
+            return humanoid != null ? humanoid : throw new InvalidOperationException(otherwise);
+        }
     }
 }

@@ -17,9 +17,9 @@ namespace MotionR1.Editor
         PreviewView _preview;
         QualityView _quality;
         Label _connection, _status;
-        BeatList _planShown;
-        IReadOnlyList<MotionTake> _takesShown;
-        MotionTake _takeShown;
+        [NonSerialized] BeatList _planShown;
+        [NonSerialized] IReadOnlyList<MotionTake> _takesShown;
+        [NonSerialized] MotionTake _takeShown;
 
         void CreateGUI()
         {

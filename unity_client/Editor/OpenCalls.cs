@@ -56,10 +56,8 @@ namespace MotionR1.Editor
             Run((client, stop) => client.PlanMotionAsync(request, null, stop));
 
         /// <summary>Makes a motion, as fast as it goes.</summary>
-        /// <param name="request">What for.</param>
-        /// <param name="onEvent">Told of every event.</param>
-        public Task<RecordedMotion> Make(StreamMotionRequest request, Action<MotionEvent> onEvent = null) =>
-            Run((client, stop) => Record(new RecordedMotion(), client.StreamMotionAsync(request, null, stop), onEvent));
+        public Task<RecordedMotion> Make(StreamMotionRequest request) =>
+            Run((client, stop) => Record(client.StreamMotionAsync(request, null, stop)));
 
         /// <summary>Keeps a motion's codes up to one and makes the rest anew.</summary>
         public Task<RecordedMotion> Remake(RecordedMotion motion, int fromCode, StreamMotionRequest request,
@@ -77,16 +75,12 @@ namespace MotionR1.Editor
 
         /// <summary>Makes a motion from its codes.</summary>
         public Task<RecordedMotion> Decode(DecodeMotionRequest request) =>
-            Run((client, stop) => Record(new RecordedMotion(), client.DecodeMotionAsync(request, null, stop), null));
+            Run((client, stop) => Record(client.DecodeMotionAsync(request, null, stop)));
 
-        static async Task<RecordedMotion> Record(RecordedMotion motion, IAsyncEnumerable<MotionEvent> events,
-            Action<MotionEvent> onEvent)
+        static async Task<RecordedMotion> Record(IAsyncEnumerable<MotionEvent> events)
         {
-            await foreach (var next in events)
-            {
-                motion.Add(next);
-                onEvent?.Invoke(next);
-            }
+            var motion = new RecordedMotion();
+            await foreach (var next in events) motion.Add(next);
             return motion;
         }
 

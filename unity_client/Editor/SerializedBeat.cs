@@ -14,6 +14,11 @@ namespace MotionR1.Editor
         [SerializeField] float _durationS;
         [SerializeField] List<string> _bodyParts = new List<string>();
 
+        SerializedBeat()
+        {
+            // For Unity's serializer.
+        }
+
         /// <summary>Copies a beat.</summary>
         public SerializedBeat(Beat beat)
         {

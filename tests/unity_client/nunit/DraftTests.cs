@@ -178,8 +178,8 @@ namespace MotionR1.Tests
 
             // What the editor does: components stop, what is serialized goes over, and they start again.
             EditorTests.Call(_window, "OnDisable");
-            _window = (MotionWindow)Serialization.Copy(_window);
-            DraftField.SetValue(_window, Serialization.Copy(before));
+            _window = (MotionWindow)Serialization.Reload(_window);
+            DraftField.SetValue(_window, Serialization.Reload(before));
             EditorTests.Call(_window, "OnEnable");
             EditorTests.Call(_window, "CreateGUI");
 
@@ -190,6 +190,8 @@ namespace MotionR1.Tests
             Assert.That(Draft.Chosen.Motion.ToBytes(), Is.EqualTo(before.Chosen.Motion.ToBytes()), "frames and all");
             Assert.That(Draft.hideFlags, Is.EqualTo(HideFlags.HideAndDontSave), "or the next scene takes it away");
             Assert.That(Texts, Does.Contain("Good, score 0.90"), "on screen as well");
+            Click("Generate");
+            Assert.That(Texts, Does.Not.Contain("are being made"), "nothing is under way");
             Undo.ClearUndo(before);
         }
 

@@ -17,6 +17,17 @@ namespace UnityEngine
             return copy;
         }
 
+        /// <summary>Makes what a domain reload leaves of an object: there private fields are kept too, unless they are marked
+        /// [NonSerialized], and what was null is empty afterwards.</summary>
+        public static Object Reload(Object source)
+        {
+            var after = (Object)Activator.CreateInstance(source.GetType());
+            (after.name, after.hideFlags) = (source.name, source.hideFlags);
+            CopyFields(source.GetType(), source, after, field => IsSerialized(field) ||
+                (!field.IsInitOnly && !field.IsNotSerialized && CanBeSerialized(field.FieldType)));
+            return after;
+        }
+
         /// <summary>Copies what is serialized; the rest of the target stays as it is.</summary>
         public static void Copy(Object source, Object target)
         {
@@ -29,17 +40,17 @@ namespace UnityEngine
                 (to.frameRate, to.Settings) = (from.frameRate, from.Settings);
                 return;
             }
-            CopyFields(source.GetType(), source, target);
+            CopyFields(source.GetType(), source, target, IsSerialized);
         }
 
-        static void CopyFields(Type type, object source, object target)
+        static void CopyFields(Type type, object source, object target, Predicate<FieldInfo> isKept)
         {
             const BindingFlags flags = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic |
                 BindingFlags.DeclaredOnly;
             // What Unity's own classes hold is not serialized here.
             for (; type != null && !IsOfTheEngine(type); type = type.BaseType)
                 foreach (var field in type.GetFields(flags))
-                    if (IsSerialized(field)) field.SetValue(target, Value(field.FieldType, field.GetValue(source), field));
+                    if (isKept(field)) field.SetValue(target, Value(field.FieldType, field.GetValue(source), field));
         }
 
         static object Value(Type type, object value, FieldInfo field)
@@ -61,12 +72,23 @@ namespace UnityEngine
             if (!type.IsSerializable || type.Namespace.StartsWith("System", StringComparison.Ordinal))
                 throw new NotSupportedException($"{field.DeclaringType}.{field.Name}: {type} is not serialized");
             var made = System.Runtime.Serialization.FormatterServices.GetUninitializedObject(type);
-            if (value != null) CopyFields(type, value, made);
+            if (value != null) CopyFields(type, value, made, IsSerialized);
             return made;
         }
 
         static bool IsSerialized(FieldInfo field) => !field.IsInitOnly && !field.IsNotSerialized &&
             (field.IsPublic || field.IsDefined(typeof(SerializeField), false));
+
+        static bool CanBeSerialized(Type type)
+        {
+            if (type.IsPrimitive || type.IsEnum || type == typeof(string) || typeof(Object).IsAssignableFrom(type))
+                return true;
+            if (type.IsArray) return CanBeSerialized(type.GetElementType());
+            if (type.IsGenericType)
+                return type.GetGenericTypeDefinition() == typeof(List<>) && CanBeSerialized(type.GetGenericArguments()[0]);
+            return type.IsSerializable && !type.Namespace.StartsWith("System", StringComparison.Ordinal) &&
+                !typeof(Delegate).IsAssignableFrom(type);
+        }
 
         static bool IsOfTheEngine(Type type) =>
             type.Namespace == "UnityEngine" || type.Namespace == "UnityEditor" || type == typeof(object);

@@ -102,9 +102,6 @@ namespace MotionR1.Core
         /// seconds.</summary>
         public double DelayS { get { lock (_lock) return DelayLockedS; } }
 
-        /// <summary>The delay that playback moves to: two frames more than most chunks are late.</summary>
-        public double TargetDelayS { get { lock (_lock) return TargetLockedS; } }
-
         /// <summary>How much later than the earliest most of the last chunks came, seconds.</summary>
         public double JitterS { get { lock (_lock) return _lateness.SpreadS; } }
 
@@ -117,6 +114,7 @@ namespace MotionR1.Core
 
         double DelayLockedS => _clockS - _playhead / _rateHz;
 
+        // What playback moves to: two frames more than most chunks are late.
         double TargetLockedS => Math.Max(_minDelayS, _lateness.UsualS + MinLeadFrames / _rateHz);
 
         /// <summary>Adds a chunk. False while it has no room: play on, then try again. Chunks come without gaps; else
