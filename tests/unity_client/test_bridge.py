@@ -3,13 +3,13 @@
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from xml.etree import ElementTree
 
 import grpc
 import numpy as np
@@ -111,12 +111,18 @@ def test_every_call_works_over_both_transports_and_frames_are_pythons(
     printed = run_nunit(
         *CALLS,
         "MotionR1.Tests.WindowTests",
+        "MotionR1.Tests.DrawingTests",
         MOTION_R1_GRPC_ADDRESS=default_bridge.grpc_address,
         MOTION_R1_WEB_ADDRESS=default_bridge.web_address,
         MOTION_R1_CALLS_FOLDER=str(tmp_path),
         MOTION_R1_KILL_FOLDER="",
+        MOTION_R1_DRAWING_FOLDER=str(tmp_path),
     )
-    assert "19 passed, 0 failed, 2 skipped" in printed, printed
+    assert "20 passed, 0 failed, 2 skipped" in printed, printed
+    # The documentation's pictures: unity_client/Documentation~ has copies of them.
+    for picture in ("window.svg", "rigs.svg"):
+        drawn = ElementTree.parse(tmp_path / picture).getroot()
+        assert len(drawn) > 100, picture
     for name, frames in expected.items():
         assert frames, name
         for transport in ("web", "native"):
@@ -138,15 +144,9 @@ def serving(bundle: Path, port: str = "0", web_port: str = "0") -> Iterator[tupl
             process.kill()
 
 
-def wait_for(path: Path) -> None:
-    """Wait until the other side has written a file."""
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while not path.exists():
-        assert time.monotonic() < deadline_s, f"{path.name} did not come"
-        time.sleep(0.02)
-
-
-def test_a_stream_goes_on_after_the_server_was_killed(run_nunit: Callable[..., str], tmp_path: Path):
+def test_a_stream_goes_on_after_the_server_was_killed(
+    run_nunit: Callable[..., str], wait_for: Callable[[Path], None], tmp_path: Path
+):
     with serving(DEFAULT_BUNDLE) as (first, ports), ThreadPoolExecutor() as pool:
         test = pool.submit(
             run_nunit,

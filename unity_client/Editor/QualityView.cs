@@ -21,6 +21,7 @@ namespace MotionR1.Editor
                 return;
             }
             Add(Verdict(report));
+            Add(Weakest(report));
             Add(new Label($"feet slide {report.FootSkateMS * 100:0.0} cm/s, {report.FootSkateRatio:0 %} of steps; " +
                 $"in contact {report.ContactFootSpeedMS * 100:0.0} cm/s"));
             Add(new Label($"below the floor {report.PenetrationM * 100:0.0} cm, above it {report.FloatM * 100:0.0} cm"));
@@ -28,11 +29,14 @@ namespace MotionR1.Editor
                 $"fastest joint {report.JointSpeedMS:0.0} m/s"));
         }
 
+        /// <summary>What to look at first.</summary>
+        public static Label Weakest(QualityReport report) => new Label($"weakest: {report?.WeakestMeasure}");
+
         /// <summary>The verdict in a line, green, yellow or red.</summary>
         public static Label Verdict(QualityReport report)
         {
             if (report == null) return new Label("not measured");
-            var line = new Label($"{report.Verdict}, score {report.Score:0.00}; weakest: {report.WeakestMeasure}");
+            var line = new Label($"{report.Verdict}, score {report.Score:0.00}");
             line.style.color = report.Verdict switch
             {
                 Core.V1.Verdict.Good => Good,

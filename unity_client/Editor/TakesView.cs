@@ -55,6 +55,7 @@ namespace MotionR1.Editor
             var figure = new StickFigure { style = { minHeight = 120 } };
             card.Add(figure);
             card.Add(QualityView.Verdict(motion.Summary.Quality));
+            card.Add(QualityView.Weakest(motion.Summary.Quality));
             var choose = new Button(() => _choose(index))
             {
                 text = chosen ? "Chosen" : "Choose",

@@ -33,6 +33,7 @@ namespace MotionR1.Tests
                 Click(window, "Plan");
                 Wait(window, "from here");
                 Click(window, "Generate");
+                WaitForStep("Generate motion", 1);
                 Wait(window, "weakest");
                 Click(window, "Bake");
                 Wait(window, "baked " + Path);
@@ -51,6 +52,7 @@ namespace MotionR1.Tests
                     Is.EqualTo(new[] { 1UL, 2UL, 3UL }));
                 Assert.That(Draft(window).Takes.Max(take => take.Score), Is.EqualTo(Draft(window).Chosen.Score));
                 Wait(window, "Take 3: seed 3");
+                Draw(window);
                 Undo.PerformUndo();
                 Assert.That(Draft(window).Chosen.Motion.Codes(), Is.EqualTo(codes), "the take before");
 
@@ -77,6 +79,20 @@ namespace MotionR1.Tests
             {
                 EditorTests.Call(window, "OnDisable");
             }
+        }
+
+        // The documentation's picture: with what is in the window now, some way into the motion.
+        static void Draw(MotionWindow window)
+        {
+            string folder = Environment.GetEnvironmentVariable(DrawingTests.Folder);
+            if (string.IsNullOrEmpty(folder)) return;
+            var time = EditorTests.All<Slider>(window.rootVisualElement).Single();
+            time.value = time.highValue * 0.45f;
+            const float width = 860, margin = 12;
+            float height = Drawing.Height(window.rootVisualElement, width - 2 * margin) + 2 * margin;
+            var drawing = new Drawing(width, height, "#383838");
+            drawing.Element(window.rootVisualElement, margin, margin, width - 2 * margin);
+            drawing.Save(System.IO.Path.Combine(folder, "window.svg"));
         }
 
         static MotionDraft Draft(MotionWindow window) => (MotionDraft)typeof(MotionWindow)

@@ -1,4 +1,5 @@
-// Stands in for UnityEngine.UIElements: a tree that holds values and raises changes; it lays out and draws nothing.
+// Stands in for UnityEngine.UIElements: a tree that holds values and raises changes; it lays out nothing, and what is painted
+// is remembered as lines.
 using System;
 using System.Collections.Generic;
 
@@ -197,20 +198,26 @@ namespace UnityEngine.UIElements
 
         public Color strokeColor { get; set; }
 
-        public void BeginPath()
-        {
-        }
+        readonly List<(Vector2 from, Vector2 to)> _path = new List<(Vector2, Vector2)>();
+        Vector2 _at;
 
-        public void MoveTo(Vector2 to)
-        {
-        }
+        /// <summary>Not Unity's: every line that was drawn.</summary>
+        public List<(Vector2 from, Vector2 to, Color color, float width)> Lines { get; } =
+            new List<(Vector2, Vector2, Color, float)>();
+
+        public void BeginPath() => _path.Clear();
+
+        public void MoveTo(Vector2 to) => _at = to;
 
         public void LineTo(Vector2 to)
         {
+            _path.Add((_at, to));
+            _at = to;
         }
 
         public void Stroke()
         {
+            foreach (var (from, to) in _path) Lines.Add((from, to, strokeColor, lineWidth));
         }
     }
 
@@ -230,7 +237,8 @@ namespace UnityEngine.UIElements
 
         public bool enabledSelf { get; private set; } = true;
 
-        public Rect contentRect => new Rect { width = 400, height = 300 };
+        /// <summary>Unity's own is read-only: layout sets it, which is left to tests here.</summary>
+        public Rect contentRect { get; set; } = new Rect { width = 400, height = 300 };
 
         public Action<MeshGenerationContext> generateVisualContent { get; set; }
 

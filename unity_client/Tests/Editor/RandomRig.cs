@@ -37,7 +37,7 @@ namespace MotionR1.Tests
             {
                 int parent = Rig.Parents[j];
                 var offset = UnitySpace.Position(Rig.Offset(j)) * lengths[j];
-                _rest[j] = parent < 0 ? Rig.RestHips : _rest[parent] + offset;
+                _rest[j] = parent < 0 ? Hips(lengths) : _rest[parent] + offset;
                 if (missing.Contains(Rig.Names[j])) continue;
                 while (parent >= 0 && Joints[parent] == null) parent = Rig.Parents[parent];
                 Joints[j] = new GameObject("bone_" + Rig.Names[j]).transform;
@@ -87,6 +87,15 @@ namespace MotionR1.Tests
             Turn("l_hip", forward, -8);
             Turn("r_hip", forward, 8);
             for (int i = 0; i < feet.Length; i++) feet[i].rotation = level[i];
+        }
+
+        // So high that the left foot stands where the source's does: the root is on the floor.
+        static Vector3 Hips(float[] lengths)
+        {
+            float height = Rig.RestHipsM;
+            for (int j = Array.IndexOf(Rig.Names, "l_ankle"); j > 0; j = Rig.Parents[j])
+                height += Rig.Offset(j).Y * (1 - lengths[j]);
+            return new Vector3(0, height, 0);
         }
 
         Transform Bone(string name) => Joints[Array.IndexOf(Rig.Names, name)];
