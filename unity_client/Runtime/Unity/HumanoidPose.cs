@@ -64,9 +64,11 @@ namespace MotionR1
                 Read(_turned, out var idleHips);
                 Blend(_turned, idleHips, idle);
             }
+            // Every look at a Transform goes through the engine.
+            var (position, rotation) = (_root.position, _root.rotation);
             for (int j = 0; j < _goal.Length; j++)
-                if (_bones[j] != null) _bones[j].rotation = _root.rotation * _goal[j];
-            _bones[0].position = _root.position + _root.rotation * _goalHips;
+                if (_bones[j] != null) _bones[j].rotation = rotation * _goal[j];
+            _bones[0].position = position + rotation * _goalHips;
             _applied = true;
         }
 
