@@ -150,7 +150,7 @@ class Attempts:
         self._num_failed = 0
 
     def fail(self, error: grpc.RpcError, broke: bool = False) -> float:
-        """Note a failure. Only a server that is away, full or draining makes it another one's turn.
+        """Note a failure. Only a server that is away, lost, full or draining makes it another one's turn.
 
         Returns:
             Seconds to wait before the next attempt: none before every server was asked.
@@ -164,11 +164,20 @@ class Attempts:
             self._failing_since_s = now_s
         self._num_failed += 1
         is_others_turn = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        is_others_turn |= is_reset(error)
         has_patience = now_s - self._failing_since_s < self._patience_s
         if not is_others_turn or not (has_patience if broke else self._num_failed < len(self._servers)):
             raise CallError(self._servers.address, error.code(), error.details() or "") from error
         self._servers.take_turns()
         return 0.0 if self._num_failed % len(self._servers) else _PAUSE_S
+
+
+def is_reset(error: grpc.Call | grpc.aio.AioRpcError) -> bool:
+    """Whether something between client and server broke a call off: a proxy whose server dies resets it, which gRPC
+    calls INTERNAL. When a server of ours says INTERNAL, it sends details with it.
+    """
+    metadata = error.trailing_metadata() or ()
+    return error.code() is grpc.StatusCode.INTERNAL and all(key != "grpc-status-details-bin" for key, _ in metadata)
 
 
 class StreamCalls:

@@ -5,8 +5,10 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from bridge.async_client import AsyncMotionClient
 from bridge.client import CallError, MotionClient
 from bridge.decoder import Decoder, join
 from bridge.server import DEFAULT_BUNDLE, ServeConfig, running
-from bridge.stubs import motion_pb2
+from bridge.stubs import motion_pb2, motion_pb2_grpc
 from python_core.contract.bundle import Manifest
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Beat, Plan
@@ -73,6 +75,41 @@ def test_a_stream_that_loses_its_server_goes_on_with_another(endless_bundle: Pat
     assert [event.chunk.first_frame for event in events if event.HasField("chunk")] == list(range(0, 60, 4))
     assert events[-1].summary.num_frames == 60
     assert steps_m(stream.track.motion).max() < 2 * steps_m(join(stream.track.parts[:3])).max() + 1e-3
+
+
+class Proxy(motion_pb2_grpc.MotionServiceServicer):
+    """Passes calls on; its first stream it resets after 4 events, as Envoy does when the server behind it dies."""
+
+    def __init__(self, address: str) -> None:
+        self.stub = motion_pb2_grpc.MotionServiceStub(grpc.insecure_channel(address))
+        self.resets = True
+
+    def GetModel(self, request: motion_pb2.GetModelRequest, context: grpc.ServicerContext):
+        return self.stub.GetModel(request)
+
+    def StreamMotion(self, request: motion_pb2.StreamMotionRequest, context: grpc.ServicerContext):
+        call = self.stub.StreamMotion(request)
+        if not self.resets:
+            yield from call
+            return
+        yield from itertools.islice(call, 4)
+        call.cancel()
+        self.resets = False
+        context.abort(grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2")
+
+
+def test_a_stream_that_a_proxy_resets_goes_on(endless_bundle: Path):
+    config = ServeConfig(bundle=endless_bundle, port=0, web_port=None, max_duration_s=100.0)
+    with running(config) as server:
+        endpoint = grpc.server(futures.ThreadPoolExecutor(4))
+        motion_pb2_grpc.add_MotionServiceServicer_to_server(Proxy(server.grpc_address), endpoint)
+        address = f"127.0.0.1:{endpoint.add_insecure_port('127.0.0.1:0')}"
+        endpoint.start()
+        with MotionClient(address) as client:
+            events = list(client.stream(at_once(duration_s=3.0)))
+        endpoint.stop(None)
+    assert [event.WhichOneof("event") for event in events] == ["header", *["chunk"] * 15, "summary"]
+    assert [event.chunk.first_frame for event in events if event.HasField("chunk")] == list(range(0, 60, 4))
 
 
 def test_a_saved_track_goes_on_later_and_without_a_server_patience_ends(endless_bundle: Path):

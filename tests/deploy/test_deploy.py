@@ -81,6 +81,7 @@ def test_envoy_and_compose_agree_with_the_server():
     addresses = find(envoy["static_resources"]["clusters"], "socket_address")
     assert {(one["address"], one["port_value"]) for one in addresses} == {("bridge", GRPC_PORT), ("bridge", WEB_PORT)}
     assert find(envoy, "service_name") == [SERVICE]
+    assert find(envoy, "health_check_config") == [{"port_value": METRICS_PORT}]
     listeners = {one["port_value"] for one in find(envoy["static_resources"]["listeners"], "socket_address")}
     published = {int(port.split(":")[1]) for port in compose["services"]["envoy"]["ports"]}
     assert listeners <= published
