@@ -177,13 +177,13 @@ def features_to_body(
     turns = -2 * features[..., slices["root_yaw_velocity"]][..., 0].cumsum(dim=1)
     yaw_after = state.yaw[:, None] + turns
     yaw = torch.cat([state.yaw[:, None], yaw_after[:, :-1]], dim=1)
-    x, z = features[..., slices["root_velocity"]].unbind(-1)
-    steps = rotate(yaw_rotation(yaw_after), torch.stack([x, torch.zeros_like(x), z], dim=-1))
-    start = torch.stack([state.position[:, 0], torch.zeros_like(state.yaw), state.position[:, 1]], dim=-1)[:, None]
+    # Products with constants put numbers into vectors: fewer nodes of a graph than zeros that are stacked with them.
+    on_the_floor, upwards = features.new_tensor([[1.0, 0, 0], [0, 0, 1]]), features.new_tensor([[0.0, 1, 0]])
+    steps = rotate(yaw_rotation(yaw_after), features[..., slices["root_velocity"]] @ on_the_floor)
+    start = (state.position @ on_the_floor)[:, None]
     place_after = start + steps.cumsum(dim=1)
     places = torch.cat([start, place_after[:, :-1]], dim=1)
-    height = features[..., slices["root_height"]]
-    root = torch.cat([torch.zeros_like(height), height, torch.zeros_like(height)], dim=-1)
+    root = features[..., slices["root_height"]] @ upwards
     others = features[..., slices["joint_positions"]]
     others = others.reshape(*others.shape[:2], skeleton.num_joints - 1, 3)
     local = torch.cat([root[:, :, None], others], dim=2)

@@ -6,6 +6,7 @@ no plane: the nearer it is to straight, the more its hinge stays where the swing
 `steady_twist.py` follows the twist from frame to frame. Plain torch, exported as part of the motion decoder.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,14 +15,15 @@ from torch import Tensor, nn
 from python_core.contract.skeleton import BODY_22, Skeleton
 from python_core.rotations import (
     cross,
-    frame,
-    inverse,
-    matrix_to_quaternion,
+    frame_rotation,
+    inverse_multiply,
     multiply,
+    multiply_inverse,
     normalize,
     rotate,
     shortest_arc,
     take,
+    with_positive_w,
 )
 
 FOLDED = 0.1
@@ -39,6 +41,7 @@ _SPINE_TWIST = ((2 / 3, 1 / 3), (1 / 3, 2 / 3))
 _SWUNG_BY_CHEST = ((12, 15), (13, 16), (14, 17))
 _ANKLES = ((7, 10), (8, 11))
 _LEAVES = (10, 11, 15, 20, 21)
+_TRUNK = (0, 9)
 _X, _MINUS_Y, _PLUS_Y = (1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 1.0, 0.0)
 
 
@@ -65,6 +68,10 @@ LIMBS = (
 )
 
 
+_PLANED = [*(end for _, end in _SPINE), *(limb.lower for limb in LIMBS)]
+"""Ends of the bones that turn with an axis of their own."""
+
+
 class PoseSolver(nn.Module):
     """Solves the 22-joint body. Joints of a kind are solved together: the graph has few nodes, a stream waits less.
 
@@ -73,8 +80,11 @@ class PoseSolver(nn.Module):
     """
 
     offsets: Tensor
+    lines: Tensor
     rest_trunk: Tensor
     rest_hips: Tensor
+    rest_bones: Tensor
+    rest_planes: Tensor
     hinges: Tensor
     usual: Tensor
     usual_from_rest: Tensor
@@ -89,12 +99,18 @@ class PoseSolver(nn.Module):
         rest = torch.from_numpy(skeleton.rest_joints_m).double()
         offsets = torch.from_numpy(skeleton.offsets_m).double()
         usual = normalize(torch.tensor([limb.usual for limb in LIMBS], dtype=torch.float64))
+        hinges = torch.tensor([limb.hinge for limb in LIMBS], dtype=torch.float64)
         uppers = [limb.lower for limb in LIMBS]
+        spine = torch.tensor([_X] * len(_SPINE), dtype=torch.float64)
+        lines = _lines(self.parents)
         buffers = {
             "offsets": offsets,
-            "rest_trunk": _trunk_frames(rest),
+            "lines": lines,
+            "rest_trunk": _trunk((lines @ rest)[len(self.parents) :]),
             "rest_hips": (rest[1] + rest[2]) / 2 - rest[0],
-            "hinges": torch.tensor([limb.hinge for limb in LIMBS], dtype=torch.float64),
+            "rest_bones": normalize(offsets),
+            "rest_planes": frame_rotation(offsets[_PLANED], torch.cat([spine, hinges])),
+            "hinges": hinges,
             "usual": usual,
             "usual_from_rest": shortest_arc(normalize(offsets[uppers]), usual),
             "spine_twist": torch.tensor(_SPINE_TWIST, dtype=torch.float64),
@@ -114,51 +130,54 @@ class PoseSolver(nn.Module):
         Returns:
             Root positions [..., 3] and rotations local to the parent joint [..., J, 4], w >= 0.
         """
-        root_positions, turned = self.in_the_world(joints)
+        root_positions, turned, _ = self.in_the_world(joints)
         return root_positions, self.local(turned)
 
-    def in_the_world(self, joints: Tensor) -> tuple[Tensor, Tensor]:
-        """The same with rotations in the world, of either sign."""
-        bones = joints - take(joints, [max(parent, 0) for parent in self.parents])
-        trunk = matrix_to_quaternion(_trunk_frames(joints) @ self.rest_trunk.mT)
+    def in_the_world(self, joints: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same with rotations in the world, of either sign; and the directions of bones by their ends, zero for
+        the root, [..., J, 3].
+        """
+        lines = self.lines @ joints
+        bones, trunk = normalize(lines[..., : len(self.parents), :]), lines[..., len(self.parents) :, :]
+        trunk = multiply_inverse(_trunk(trunk), self.rest_trunk)
         pelvis, chest = trunk[..., :1, :], trunk[..., 1:, :]
+        swung = self._swing(chest, bones, [end for _, end in _SWUNG_BY_CHEST])
 
-        ends = [end for _, end in _SPINE]
-        across = self.spine_twist @ rotate(trunk, trunk.new_tensor(_X))
-        spine = _bone_and_axis(self.offsets[ends], trunk.new_tensor(_X).expand(2, 3), take(bones, ends), across)
-        swung = _swing(chest, self.offsets, bones, [end for _, end in _SWUNG_BY_CHEST])
-
+        limb_parents = torch.cat([pelvis, pelvis, swung[..., 1:, :]], dim=-2)
         lowers, limb_ends = [limb.lower for limb in LIMBS], [limb.end for limb in LIMBS]
-        parents = torch.cat([pelvis, pelvis, swung[..., 1:, :]], dim=-2)
-        upper_bones = normalize(take(bones, lowers))
-        held = multiply(parents, self.usual_from_rest)
-        hinges = rotate(multiply(shortest_arc(rotate(parents, self.usual), upper_bones), held), self.hinges)
-        lower_bones = normalize(take(bones, limb_ends))
+        upper_bones, lower_bones = take(bones, lowers), take(bones, limb_ends)
+        held = multiply(limb_parents, self.usual_from_rest)
+        hinges = rotate(multiply(shortest_arc(rotate(limb_parents, self.usual), upper_bones), held), self.hinges)
         # The sine of the bend, over 1 + its cosine, is the tangent of half the bend: it grows until a limb is folded.
         unfolded = (1 + (upper_bones * lower_bones).sum(-1, keepdim=True)).clamp(min=FOLDED)
         planes = cross(upper_bones, lower_bones) / unfolded
-        uppers = _bone_and_axis(self.offsets[lowers], self.hinges, upper_bones, hinges + PLANE_WEIGHT * planes)
-        lower_turns = _swing(uppers, self.offsets, bones, limb_ends)
-        ankles = _swing(lower_turns[..., :2, :], self.offsets, bones, [end for _, end in _ANKLES])
+        across = self.spine_twist @ rotate(trunk, trunk.new_tensor(_X))
+        # These bones turn exactly to their directions, and their axes as near to their own as that allows.
+        axes = torch.cat([across, hinges + PLANE_WEIGHT * planes], dim=-2)
+        planed = multiply_inverse(frame_rotation(take(bones, _PLANED), axes), self.rest_planes)
+        lower_turns = self._swing(planed[..., len(_SPINE) :, :], bones, limb_ends)
+        ankles = self._swing(lower_turns[..., :2, :], bones, [end for _, end in _ANKLES])
 
-        solved = torch.cat([pelvis, spine, chest, swung, uppers, lower_turns, ankles], dim=-2)
-        turned = take(solved, self._places())
+        turned = take(torch.cat([trunk, swung, planed, lower_turns, ankles], dim=-2), self._places())
         hips = (joints[..., 1, :] + joints[..., 2, :]) / 2
-        return hips - rotate(turned[..., 0, :], self.rest_hips), turned
+        return hips - rotate(turned[..., 0, :], self.rest_hips), turned, bones
 
     def local(self, turned: Tensor) -> Tensor:
         """Rotations in the world -> local to the parent joint, w >= 0, [..., J, 4]."""
-        local = multiply(inverse(take(turned, self.parents[1:])), turned[..., 1:, :])
-        rotations = torch.cat([turned[..., :1, :], local], dim=-2)
-        return torch.where(rotations[..., 3:] < 0, -rotations, rotations)
+        local = inverse_multiply(take(turned, self.parents[1:]), turned[..., 1:, :])
+        return with_positive_w(torch.cat([turned[..., :1, :], local], dim=-2))
+
+    def _swing(self, parents: Tensor, bones: Tensor, ends: list[int]) -> Tensor:
+        """Turn the bones that end at `ends` from where their parents hold them by the shortest arc."""
+        held = rotate(parents, self.rest_bones[ends])
+        return multiply(shortest_arc(held, take(bones, ends)), parents)
 
     def _places(self) -> list[int]:
         """For each joint, where its rotation is among those that were solved; a leaf turns with its parent."""
         order = [
-            0,
-            *(joint for joint, _ in _SPINE),
-            9,
+            *_TRUNK,
             *(joint for joint, _ in _SWUNG_BY_CHEST),
+            *(joint for joint, _ in _SPINE),
             *(limb.upper for limb in LIMBS),
             *(limb.lower for limb in LIMBS),
             *(joint for joint, _ in _ANKLES),
@@ -166,21 +185,17 @@ class PoseSolver(nn.Module):
         return [order.index(self.parents[j] if j in _LEAVES else j) for j in range(len(self.parents))]
 
 
-def _trunk_frames(joints: Tensor) -> Tensor:
-    """Frames of pelvis and chest, [..., J, 3] -> [..., 2, 3, 3]."""
-    hips = (joints[..., 1, :] + joints[..., 2, :]) / 2
-    across = take(joints, (1, 13)) - take(joints, (2, 14))
-    up = torch.stack([joints[..., 3, :] - hips, joints[..., 12, :] - joints[..., 9, :]], dim=-2)
-    return frame(across, up)
+def _lines(parents: Sequence[int]) -> Tensor:
+    """What times joints gives each joint from its parent, then for pelvis and chest what points to their left, then
+    upwards, [J + 4, J].
+    """
+    joint = torch.eye(len(parents), dtype=torch.float64)
+    bones = [joint[j] - joint[max(parent, 0)] for j, parent in enumerate(parents)]
+    left = [joint[1] - joint[2], joint[13] - joint[14]]
+    up = [joint[3] - (joint[1] + joint[2]) / 2, joint[12] - joint[9]]
+    return torch.stack([*bones, *left, *up])
 
 
-def _swing(parents: Tensor, offsets: Tensor, bones: Tensor, ends: list[int]) -> Tensor:
-    """Turn the bones that end at `ends` from where their parents hold them by the shortest arc."""
-    held = rotate(parents, normalize(offsets[ends]))
-    return multiply(shortest_arc(held, normalize(take(bones, ends))), parents)
-
-
-def _bone_and_axis(rest_bones: Tensor, rest_axes: Tensor, bones: Tensor, axes: Tensor) -> Tensor:
-    """Turn bones exactly to their directions and axes as near to their own as that allows."""
-    start, end = frame(rest_bones, rest_axes), frame(bones, axes)
-    return matrix_to_quaternion(end @ start.mT)
+def _trunk(lines: Tensor) -> Tensor:
+    """Frames of pelvis and chest as rotations, [..., 4, 3] -> [..., 2, 4]."""
+    return frame_rotation(lines[..., :2, :], lines[..., 2:, :])

@@ -1,6 +1,9 @@
 """Quaternions x, y, z, w, matrices, the 6-number form, forward kinematics; torch, differentiable, exportable."""
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import reduce
+from operator import mul
 
 import torch
 from torch import Tensor
@@ -8,43 +11,70 @@ from torch import Tensor
 EPSILON = 1e-8
 
 
-class _Bilinear:
-    """Sums of products of the numbers of two vectors, as 4 nodes of a graph: a stream waits for each node.
+_Term = tuple[int, ...]
+"""A factor, and a place in each of the vectors that are multiplied."""
+
+
+class _Product:
+    """Sums of products of numbers of some vectors, as few nodes of a graph: a stream waits for each node.
+
+    Numbers are picked by matrices of zeros and ones, which ONNX Runtime does many times faster than by an index for
+    each.
 
     Args:
-        rows: For each number of the result its terms: a sign, a place on the left and one on the right.
+        sizes: Numbers in each vector.
+        rows: For each number of the result its terms.
     """
 
-    def __init__(self, *rows: Sequence[tuple[int, int, int]]) -> None:
+    def __init__(self, sizes: Sequence[int], *rows: Sequence[_Term]) -> None:
         self.rows = rows
         terms = [term for row in rows for term in row]
-        self.left, self.right = [i for _, i, _ in terms], [j for _, _, j in terms]
+        self.picks = [
+            [[float(term[1 + k] == place) for term in terms] for place in range(size)] for k, size in enumerate(sizes)
+        ]
         self.sums = [[float(term[0] * (row is its_row)) for its_row in rows] for row in rows for term in row]
 
-    def __call__(self, left: Tensor, right: Tensor) -> Tensor:
-        return (take(left, self.left, -1) * take(right, self.right, -1)) @ left.new_tensor(self.sums)
+    def __call__(self, *vectors: Tensor) -> Tensor:
+        picked = (vector @ vector.new_tensor(pick) for vector, pick in zip(vectors, self.picks, strict=True))
+        return reduce(mul, picked) @ vectors[0].new_tensor(self.sums)
 
 
-_CROSS = _Bilinear(
+def _turned_vector(product: Sequence[Sequence[_Term]]) -> list[list[_Term]]:
+    """The vector part of rotation times vector times inverse rotation, in numbers of rotation, rotation and vector."""
+    rows = []
+    for row in product[:3]:
+        terms: Counter[tuple[int, int, int]] = Counter()
+        for factor, first, second in row:
+            for its_factor, rotation, vector in product[first]:
+                if vector != 3:
+                    places = (min(rotation, second), max(rotation, second), vector)
+                    terms[places] += factor * its_factor * (1 if second == 3 else -1)
+        rows.append([(factor, *places) for places, factor in terms.items() if factor])
+    return rows
+
+
+_CROSS_TERMS = (
     [(1, 1, 2), (-1, 2, 1)],
     [(1, 2, 0), (-1, 0, 2)],
     [(1, 0, 1), (-1, 1, 0)],
 )
-_PRODUCT = _Bilinear(
+_PRODUCT_TERMS = (
     [(1, 3, 0), (1, 0, 3), (1, 1, 2), (-1, 2, 1)],
     [(1, 3, 1), (1, 1, 3), (1, 2, 0), (-1, 0, 2)],
     [(1, 3, 2), (1, 2, 3), (1, 0, 1), (-1, 1, 0)],
     [(1, 3, 3), (-1, 0, 0), (-1, 1, 1), (-1, 2, 2)],
 )
-_TIMES_VECTOR = _Bilinear(*([term for term in row if term[2] != 3] for row in _PRODUCT.rows))
-_VECTOR_OF_TIMES_INVERSE = _Bilinear(
-    *([(sign if right == 3 else -sign, left, right) for sign, left, right in row] for row in _PRODUCT.rows[:3])
-)
+_CROSS = _Product((3, 3), *_CROSS_TERMS)
+_CROSS_AND_DOT = _Product((3, 3), *_CROSS_TERMS, [(1, 0, 0), (1, 1, 1), (1, 2, 2)])
+_PRODUCT = _Product((4, 4), *_PRODUCT_TERMS)
+_FROM_LEFT = _Product((4, 4), *([(f if i == 3 else -f, i, j) for f, i, j in row] for row in _PRODUCT_TERMS))
+_FROM_RIGHT = _Product((4, 4), *([(f if j == 3 else -f, i, j) for f, i, j in row] for row in _PRODUCT_TERMS))
+_TURNED_VECTOR = _Product((4, 4, 3), *_turned_vector(_PRODUCT_TERMS))
 
 
 def normalize(vectors: Tensor) -> Tensor:
     """Unit vectors, [..., N]; a zero vector stays zero."""
-    return vectors / (vectors.square().sum(-1, keepdim=True) + EPSILON**2).sqrt()
+    return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=EPSILON)
 
 
 def cross(left: Tensor, right: Tensor) -> Tensor:
@@ -67,15 +97,25 @@ def inverse(rotations: Tensor) -> Tensor:
     return torch.cat([-rotations[..., :3], rotations[..., 3:]], dim=-1)
 
 
+def multiply_inverse(left: Tensor, right: Tensor) -> Tensor:
+    """The rotation opposite to `right`, then `left`; `multiply` with an inverse in fewer nodes, [..., 4]."""
+    return _FROM_RIGHT(left, right)
+
+
+def inverse_multiply(left: Tensor, right: Tensor) -> Tensor:
+    """The rotation `right`, then the one opposite to `left`, [..., 4]."""
+    return _FROM_LEFT(left, right)
+
+
 def rotate(rotations: Tensor, vectors: Tensor) -> Tensor:
     """Turn vectors, [..., 3], by unit quaternions, [..., 4]."""
-    return _VECTOR_OF_TIMES_INVERSE(_TIMES_VECTOR(rotations, vectors), rotations)
+    return _TURNED_VECTOR(rotations, rotations, vectors)
 
 
 def yaw_rotation(yaw: Tensor) -> Tensor:
     """The rotation about +Y that takes +Z towards +X by `yaw` radians, [...] -> [..., 4]."""
-    zero = torch.zeros_like(yaw)
-    return torch.stack([zero, (yaw / 2).sin(), zero, (yaw / 2).cos()], dim=-1)
+    half = yaw[..., None] / 2
+    return torch.cat([half.sin(), half.cos()], dim=-1) @ yaw.new_tensor([[0.0, 1, 0, 0], [0, 0, 0, 1]])
 
 
 def shortest_arc(start: Tensor, end: Tensor) -> Tensor:
@@ -83,8 +123,7 @@ def shortest_arc(start: Tensor, end: Tensor) -> Tensor:
 
     For opposite vectors, which have none, it is a half turn about no fixed axis: callers keep away from them.
     """
-    w = 1 + (start * end).sum(-1, keepdim=True)
-    return normalize(torch.cat([cross(start, end), w], dim=-1))
+    return normalize(_CROSS_AND_DOT(start, end) + start.new_tensor([0.0, 0.0, 0.0, 1.0]))
 
 
 def quaternion_to_matrix(rotations: Tensor) -> Tensor:
@@ -94,12 +133,12 @@ def quaternion_to_matrix(rotations: Tensor) -> Tensor:
 
 
 # Four ways to read a quaternion off a matrix, each 4 numbers: times 4 and times its component number 0, 1, 2 or 3. A
-# term is a sign and a place in the matrix, row after row; a square has 1 more.
+# term is a sign and a place in the matrix, column after column; a square has 1 more.
 _READINGS = (
-    ([(1, 0), (-1, 4), (-1, 8)], [(1, 1), (1, 3)], [(1, 2), (1, 6)], [(1, 7), (-1, 5)]),
-    ([(1, 1), (1, 3)], [(-1, 0), (1, 4), (-1, 8)], [(1, 5), (1, 7)], [(1, 2), (-1, 6)]),
-    ([(1, 2), (1, 6)], [(1, 5), (1, 7)], [(-1, 0), (-1, 4), (1, 8)], [(1, 3), (-1, 1)]),
-    ([(1, 7), (-1, 5)], [(1, 2), (-1, 6)], [(1, 3), (-1, 1)], [(1, 0), (1, 4), (1, 8)]),
+    ([(1, 0), (-1, 4), (-1, 8)], [(1, 3), (1, 1)], [(1, 6), (1, 2)], [(1, 5), (-1, 7)]),
+    ([(1, 3), (1, 1)], [(-1, 0), (1, 4), (-1, 8)], [(1, 7), (1, 5)], [(1, 6), (-1, 2)]),
+    ([(1, 6), (1, 2)], [(1, 7), (1, 5)], [(-1, 0), (-1, 4), (1, 8)], [(1, 1), (-1, 3)]),
+    ([(1, 5), (-1, 7)], [(1, 6), (-1, 2)], [(1, 1), (-1, 3)], [(1, 0), (1, 4), (1, 8)]),
 )
 _READING_SUMS = [
     [float(sum(sign for sign, place in terms if place == row)) for reading in _READINGS for terms in reading]
@@ -110,15 +149,24 @@ _READING_SQUARES = (0, 5, 10, 15)
 
 
 def matrix_to_quaternion(matrices: Tensor) -> Tensor:
-    """Unit quaternions with w >= 0, [..., 3, 3] -> [..., 4].
+    """Unit quaternions with w >= 0, [..., 3, 3] -> [..., 4]."""
+    return with_positive_w(_columns_to_quaternion(matrices.mT.flatten(-2)))
+
+
+def with_positive_w(rotations: Tensor) -> Tensor:
+    """The same rotations with w >= 0, [..., 4]."""
+    return torch.where(rotations[..., 3:] < 0, -rotations, rotations)
+
+
+def _columns_to_quaternion(columns: Tensor) -> Tensor:
+    """Unit quaternions of either sign from matrices, column after column, [..., 9] -> [..., 4].
 
     Each of the four ways to read a quaternion off a matrix divides by one of its components; the largest is chosen.
     """
-    readings = matrices.flatten(-2) @ matrices.new_tensor(_READING_SUMS) + matrices.new_tensor(_READING_ONES)
+    readings = columns @ columns.new_tensor(_READING_SUMS) + columns.new_tensor(_READING_ONES)
     best = take(readings, _READING_SQUARES, -1).argmax(dim=-1, keepdim=True)
-    places = (4 * best + torch.arange(4, device=best.device)).expand(*matrices.shape[:-2], 4)
-    chosen = normalize(readings.gather(-1, places))
-    return torch.where(chosen[..., 3:] < 0, -chosen, chosen)
+    places = (4 * best + torch.arange(4, device=best.device)).expand(*columns.shape[:-1], 4)
+    return normalize(readings.gather(-1, places))
 
 
 def quaternion_to_6d(rotations: Tensor) -> Tensor:
@@ -137,9 +185,18 @@ def matrix_from_6d(columns: Tensor) -> Tensor:
 
 def frame(x_axis: Tensor, y_axis: Tensor) -> Tensor:
     """Right-handed frame as a matrix of columns: X along `x_axis`, Y as near to `y_axis` as it can, [..., 3, 3]."""
+    return torch.stack(_axes(x_axis, y_axis), dim=-1)
+
+
+def frame_rotation(x_axis: Tensor, y_axis: Tensor) -> Tensor:
+    """The same frame as a unit quaternion of either sign, [..., 3] -> [..., 4]."""
+    return _columns_to_quaternion(torch.cat(_axes(x_axis, y_axis), dim=-1))
+
+
+def _axes(x_axis: Tensor, y_axis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     x = normalize(x_axis)
     y = normalize(y_axis - (y_axis * x).sum(-1, keepdim=True) * x)
-    return torch.stack([x, y, cross(x, y)], dim=-1)
+    return x, y, cross(x, y)
 
 
 def forward_kinematics(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from python_core.contract.skeleton import BODY_22, Skeleton
 from python_core.pose_solver import PoseSolver
-from python_core.rotations import EPSILON, inverse, multiply, normalize, shortest_arc, take
+from python_core.rotations import EPSILON, multiply, multiply_inverse, shortest_arc, take
 
 MEMORY_FRAMES = 8
 """Frames before a frame that its twist depends on. Of 747 real clips none turns a joint more than 1.43 times as fast
@@ -56,11 +56,11 @@ class MotionSolver(nn.Module):
             Root positions [..., F, 3], rotations local to the parent joint [..., F, J, 4], and the next `past`.
         """
         seen = torch.cat([past, joints], dim=-3)
-        roots, turned = self.poses.in_the_world(seen)
-        limbs = take(turned, _TWISTED)
-        bones = normalize(take(seen, _BONE_ENDS) - take(seen, _TWISTED))
-        lag = _lag(limbs, bones, _limits(seen, self.poses.parents), known=seen.square().sum((-1, -2)) > 0)
-        twist = torch.cat([bones * (lag / 2).sin()[..., None], (lag / 2).cos()[..., None]], dim=-1)
+        roots, turned, directions = self.poses.in_the_world(seen)
+        limbs, bones = take(turned, _TWISTED), take(directions, _BONE_ENDS)
+        lag = _lag(limbs, bones, _limits(directions), known=seen.abs().amax((-1, -2), keepdim=True) > 0)
+        half = math.pi * lag
+        twist = torch.cat([bones * half.sin(), half.cos()], dim=-1)
         steady = multiply(twist, limbs)
         rotations = self.poses.local(
             take(torch.cat([turned, steady], dim=-2)[..., MEMORY_FRAMES:, :, :], self._places())
@@ -74,37 +74,39 @@ class MotionSolver(nn.Module):
         return [num_joints + _TWISTED.index(joint) if joint in _TWISTED else joint for joint in turns_with]
 
 
-def _limits(joints: Tensor, parents: list[int]) -> Tensor:
-    """How far twist may follow in each frame but the first, radians, [..., F, J, 3] -> [..., F - 1, 1]."""
-    bones = normalize(joints[..., 1:, :] - take(joints, parents[1:]))
-    chords = (bones[..., 1:, :, :] - bones[..., :-1, :, :]).norm(dim=-1).amax(dim=-1, keepdim=True)
+def _limits(bones: Tensor) -> Tensor:
+    """How far twist may follow in each frame but the first, in turns, [..., F, J, 3] -> [..., F - 1, 1, 1]."""
+    chords = (bones[..., 1:, :, :] - bones[..., :-1, :, :]).norm(dim=-1, keepdim=True).amax(dim=-2, keepdim=True)
     # Twice the arcsine of half the chord, but for terms that are left out, so a little less.
-    return chords * (1 + chords.square() / 24) + RECOVERY
+    return (chords * (1 + chords.square() / 24) + RECOVERY) / (2 * math.pi)
 
 
 def _lag(limbs: Tensor, bones: Tensor, limits: Tensor, known: Tensor) -> Tensor:
-    """How far behind the pose solver's twist each limb bone stays, radians, [..., F, L].
+    """How far behind the pose solver's twist each limb bone stays, in turns, [..., F, L, 1].
 
     Twists about the same bone add up, so following is one number a bone: each frame the solver's twist runs ahead of
     the transported one by `ahead`, and the limit is caught up.
     """
     carried = multiply(shortest_arc(bones[..., :-1, :, :], bones[..., 1:, :, :]), limbs[..., :-1, :, :])
-    step = multiply(limbs[..., 1:, :, :], inverse(carried))
-    ahead = _turn((step[..., :3] * bones[..., 1:, :, :]).sum(-1), step[..., 3])
+    step = multiply_inverse(limbs[..., 1:, :, :], carried)
+    ahead = _turn((step[..., :3] * bones[..., 1:, :, :]).sum(-1, keepdim=True), step[..., 3:])
     # The first frame of a motion takes the solver's twist.
-    follows = (known[..., 1:] & known[..., :-1])[..., None]
-    ahead = torch.where(follows, ahead, torch.zeros_like(ahead))
-    limits = torch.where(follows, limits, torch.full_like(limits, math.pi))
-    none = torch.zeros_like(ahead[..., :1, :])
-    lag, lower = torch.zeros_like(ahead), -limits
-    for _ in range(MEMORY_FRAMES):
-        behind = _wrapped(torch.cat([none, lag[..., :-1, :]], dim=-2) - ahead)
+    follows = known[..., 1:, :, :] & known[..., :-1, :, :]
+    ahead, limits = torch.where(follows, ahead, 0.0), torch.where(follows, limits, 0.5)
+    none = torch.zeros_like(ahead[..., :1, :, :])
+    lower = -limits
+    lag = ahead.clamp(lower, limits) - ahead
+    for _ in range(MEMORY_FRAMES - 1):
+        behind = torch.cat([none, lag[..., :-1, :, :]], dim=-3) - ahead
+        # Within half a turn.
+        behind = behind - behind.round()
         lag = behind - behind.clamp(lower, limits)
-    return torch.cat([none, lag], dim=-2)
+    return torch.cat([none, lag], dim=-3)
 
 
 def _turn(sine: Tensor, cosine: Tensor) -> Tensor:
-    """The turn about an axis, radians, -pi to pi, to 1e-6; from the sine and cosine of half of it, a length apart.
+    """The turn about an axis, -0.5 to 0.5 turns, to 1e-6 radians; from the sine and cosine of half of it, a length
+    apart.
 
     The tangent of an eighth of the turn is below 0.42, where a few terms of its series will do. ONNX Runtime's own
     arctangent and arcsine give a stream other bits alone than among others.
@@ -114,14 +116,10 @@ def _turn(sine: Tensor, cosine: Tensor) -> Tensor:
     quarter = torch.where(cosine < 0, -sine, sine) / (length + cosine.abs())
     eighth = quarter / (1 + (1 + quarter.square()).sqrt())
     square = eighth.square()
-    series = torch.zeros_like(square)
-    for power in range(13, 0, -2):
+    series = 1 / 11 - square / 13
+    for power in range(9, 0, -2):
         series = 1 / power - square * series
-    return 8 * eighth * series
-
-
-def _wrapped(angles: Tensor) -> Tensor:
-    return angles - 2 * math.pi * (angles / (2 * math.pi)).round()
+    return 4 / math.pi * eighth * series
 
 
 def solve_motion(joints: Tensor) -> tuple[Tensor, Tensor]:

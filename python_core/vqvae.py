@@ -77,9 +77,9 @@ class CausalConv(nn.Module):
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs [B, N, C] and the `num_past` inputs before them -> outputs [B, N, C'] and the new past."""
         seen = torch.cat([past, x], dim=1)
-        length = x.shape[1]
-        taps = [seen[:, first : first + length] for first in range(0, self.num_past + 1, self.dilation)]
-        return self.product(torch.cat(taps, dim=-1)), seen[:, seen.shape[1] - self.num_past :]
+        # Ends are counted from behind, because a graph computes ends that depend on the length.
+        taps = [seen[:, first : first - self.num_past] for first in range(0, self.num_past, self.dilation)]
+        return self.product(torch.cat([*taps, x], dim=-1)), seen[:, -self.num_past :]
 
 
 class ResidualBlock(nn.Module):
