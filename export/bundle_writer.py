@@ -78,9 +78,7 @@ def _build(source: Source, bundle: Path, config: ExportConfig, card: str | None,
     profiles = language_model_profiles(source) if for_tensorrt else ()
     write_graph(graph, bundle / language_model_graph.FILE)
     task = progress.add_task("motion decoder graph", total=1)
-    decoder_graph = write_motion_decoder_graph(
-        source.motion_decoder, config.decoder_precision, bundle, _series(replies), for_tensorrt
-    )
+    decoder_graph = write_motion_decoder_graph(source.motion_decoder, config.decoder_precision, bundle, for_tensorrt)
     progress.update(task, advance=1)
     shutil.copyfile(source.tokenizer_file, bundle / TOKENIZER)
     (bundle / CARD).write_text(card or _card(config, source), encoding="utf-8")
@@ -146,7 +144,7 @@ def _check(
     progress: Progress,
 ) -> Parity:
     provider = config.check_on or config.provider
-    series = _series(replies)
+    series = [reply.codes for reply in replies if reply.codes]
     series.append(tuple(np.random.default_rng(0).integers(manifest.tokens.num_codes, size=64).tolist()))
     return Parity(
         provider=PROVIDERS[provider][0],
@@ -154,11 +152,6 @@ def _check(
         language_model=check_language_model(source.language_model, bundle, manifest, provider, replies, progress),
         judge=None if config.judge is None else check_with_judge(source, bundle, manifest, provider, config, progress),
     )
-
-
-def _series(replies: Sequence[WrittenReply]) -> list[tuple[int, ...]]:
-    """Codes of the replies that have some."""
-    return [reply.codes for reply in replies if reply.codes]
 
 
 def _captions(config: ExportConfig) -> Sequence[str]:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -35,7 +34,6 @@ def write_motion_decoder_graph(
     decoder: MotionDecoder,
     precision: str,
     bundle: Path,
-    series: Sequence[Sequence[int]] = (),
     profiled: bool = False,
 ) -> MotionDecoderGraph:
     """Write `motion_decoder.onnx` for any number of streams and codes.
@@ -44,7 +42,6 @@ def write_motion_decoder_graph(
         decoder: The decoder.
         precision: fp32, fp16 for weights that are stored in float16 and computed in float32, or int8.
         bundle: Folder to write into.
-        series: Codes that int8 is calibrated with.
         profiled: Whether to say for which shapes TensorRT builds engines.
     """
     # Batch and length differ from 1 and from each other here, so that the exporter takes neither for a constant.
@@ -67,7 +64,7 @@ def write_motion_decoder_graph(
     if precision == "fp16":
         store_weights_as_float16(graph)
     elif precision == "int8":
-        graph = quantize_decoder(decoder, graph, INPUTS, series, bundle)
+        quantize_decoder(graph)
     onnx.checker.check_model(graph, full_check=True)
     write_graph(graph, bundle / FILE)
     return MotionDecoderGraph(

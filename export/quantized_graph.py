@@ -39,7 +39,9 @@ def quantize_graph(model: onnx.ModelProto, schemes: Mapping[str, Scheme], grams:
     """
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    quantized = {name: quantize(_values(weights[name]).T, grams.get(name), scheme) for name, scheme in schemes.items()}
+    quantized = {
+        name: quantize(matrix_of(weights[name]).T, grams.get(name), scheme) for name, scheme in schemes.items()
+    }
     head = list(matrices(graph))[-1]
     scheme = schemes[head]
     lookup = next(node for node in graph.node if node.op_type == "Gather" and node.input[1] == "input_ids")
@@ -47,7 +49,7 @@ def quantize_graph(model: onnx.ModelProto, schemes: Mapping[str, Scheme], grams:
     table = head if transpose is not None and transpose.input[0] == head else lookup.input[0]
     if table != head:
         # It is looked up, not multiplied: all its numbers count alike.
-        quantized[table] = quantize(_values(weights[table]), None, scheme)
+        quantized[table] = quantize(matrix_of(weights[table]), None, scheme)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node is transpose and table == head:
@@ -72,19 +74,20 @@ def quantize_graph(model: onnx.ModelProto, schemes: Mapping[str, Scheme], grams:
                 )
             )
         elif node.op_type == "MatMul" and node.input[1] in schemes:
-            nodes.append(_matmul(node, weights[node.input[1]], schemes[node.input[1]]))
+            nodes.append(product_of_blocks(node, weights[node.input[1]], schemes[node.input[1]]))
         else:
             nodes.append(node)
     kept = [tensor for tensor in graph.initializer if tensor.name not in quantized]
     for name, found in quantized.items():
         bits = schemes.get(name, scheme).bits
-        kept += _initializers(name, found, bits, weights[name].data_type)
+        kept += block_weights(name, found, bits, weights[name].data_type)
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
 
 
-def _matmul(node: onnx.NodeProto, weights: onnx.TensorProto, scheme: Scheme) -> onnx.NodeProto:
+def product_of_blocks(node: onnx.NodeProto, weights: onnx.TensorProto, scheme: Scheme) -> onnx.NodeProto:
+    """What stands for a MatMul whose weights are written in blocks."""
     num_inputs, num_outputs = weights.dims
     return helper.make_node(
         "MatMulNBits",
@@ -100,7 +103,8 @@ def _matmul(node: onnx.NodeProto, weights: onnx.TensorProto, scheme: Scheme) -> 
     )
 
 
-def _initializers(name: str, quantized: Quantized, bits: int, data_type: int) -> list[onnx.TensorProto]:
+def block_weights(name: str, quantized: Quantized, bits: int, data_type: int) -> list[onnx.TensorProto]:
+    """Integers and scales that stand for the weights of that name, the scales in their type."""
     scales = quantized.scales.numpy().astype(helper.tensor_dtype_to_np_dtype(data_type))
     return [
         numpy_helper.from_array(quantized.packed(bits), _integers(name)),
@@ -108,7 +112,8 @@ def _initializers(name: str, quantized: Quantized, bits: int, data_type: int) ->
     ]
 
 
-def _values(tensor: onnx.TensorProto) -> Tensor:
+def matrix_of(tensor: onnx.TensorProto) -> Tensor:
+    """Weights as numbers, in float32."""
     return torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
 
 

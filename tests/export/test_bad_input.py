@@ -126,6 +126,7 @@ def test_a_disk_that_fills_leaves_the_old_bundle_and_nothing_half_written(
     ("config", "expected"),
     [
         (ExportConfig(provider="tensorrt", precision="int4"), "precision int4 is not for tensorrt"),
+        (ExportConfig(provider="tensorrt", decoder_precision="int8"), "decoder_precision int8 is not for tensorrt"),
         (ExportConfig(build_engines=True), "build_engines is for --provider tensorrt, got cpu"),
         (ExportConfig(judge=Path("judge")), "judge needs prepared"),
         (ExportConfig(check_on="cuda"), "check_on must be one of cpu for cpu, got 'cuda'"),
