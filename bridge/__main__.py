@@ -141,7 +141,7 @@ def _add_bundle(parser: argparse.ArgumentParser, positional: bool) -> None:
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=Path, action="append", required=True, help=".bvh, .npz, .gif or .png; may be given more than once"
+        "--out", type=Path, action="append", required=True, help=".bvh, .npz, .gif, .webp or .png; repeatable"
     )
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from bridge.bvh import write_bvh
 from bridge.clip import Clip
 from python_core.contract.motion import write_motion
-from python_core.pictures import Row, Strip, write_gif, write_sheet
+from python_core.pictures import Row, Strip, write_gif, write_sheet, write_webp
 
 WRITERS = {
     ".bvh": lambda path, clip: write_bvh(path, clip.motion),
     ".npz": lambda path, clip: write_motion(path, clip.motion, clip.codes),
     ".gif": lambda path, clip: write_gif(path, _row(clip)),
+    ".webp": lambda path, clip: write_webp(path, _row(clip)),
     ".png": lambda path, clip: write_sheet(path, [_row(clip)]),
 }
 

@@ -1,4 +1,4 @@
-"""Motions as pictures: a PNG sheet of evenly spaced frames, and an animated GIF. Numpy and Pillow, no torch."""
+"""Motions as pictures: a PNG sheet of evenly spaced frames, an animated GIF or WebP. Numpy and Pillow, no torch."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -15,13 +15,16 @@ from python_core.contract.plan import Beat, Plan
 from python_core.figure import draw, pose
 
 GIF_SIZE = (360, 360)
-GIF_FASTEST_HZ = 30.0
-"""Of a faster motion, a GIF shows every second frame, or every third, and so on: players slow faster ones down."""
+WEBP_SIZE = (200, 200)
+"""Small: four fit beside each other in a page, and five seconds are about 200 kB."""
+FASTEST_HZ = 30.0
+"""Of a faster motion, an animation shows every second frame, or third, and so on: players slow faster ones down."""
 
 _INK = (38, 44, 54)
 _FAINT = (104, 113, 127)
 _MARGIN = 10
 _GIF_TICK_MS = 10
+_WEBP_QUALITY = 30
 _HEADING = 30
 
 
@@ -154,36 +157,61 @@ def write_gif(path: Path, row: Row) -> None:
     """Write an animation, strips side by side. Each frame begins at its time to a hundredth of a second, as GIF keeps
     it; a strip that is over keeps its last pose.
     """
-    step = int(np.ceil(row.frame_rate_hz / GIF_FASTEST_HZ))
-    frames = range(0, row.num_frames, step)
-    figures = [pose(strip.motion) for strip in row.strips]
-    images = []
-    for frame in frames:
-        image = Image.new("RGB", (len(figures) * GIF_SIZE[0], GIF_SIZE[1]))
-        for place, (strip, figure) in enumerate(zip(row.strips, figures, strict=True)):
-            shown = min(frame, strip.motion.num_frames - 1)
-            panel = draw(figure, shown, *GIF_SIZE)
-            _write_moment(panel, strip, strip.label, frame / row.frame_rate_hz, font_size=15)
-            for code in strip.codes_of(shown, shown):
-                _write_centered(panel, f"code {code}", y=GIF_SIZE[1] - 46, font_size=12, color=_INK)
-            image.paste(panel, (place * GIF_SIZE[0], 0))
-        _write_centered(image, row.note, y=GIF_SIZE[1] - 28, font_size=12, color=_FAINT)
-        _write_centered(image, row.title, y=GIF_SIZE[1] - _MARGIN, font_size=14, color=_INK)
-        images.append(image)
+    images = _draw_moments(row, GIF_SIZE, font_size=15)
     # One palette for all frames, without dithering: still areas stay still.
     palette = images[len(images) // 2].quantize(128, dither=Image.Dither.NONE)
     images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
-    times = np.arange(len(images) + 1) * step / row.frame_rate_hz * 1000 / _GIF_TICK_MS
-    durations_ms = np.diff(times.round().astype(int)) * _GIF_TICK_MS
+    durations_ms = _durations_ms(row, len(images), _GIF_TICK_MS)
+    images[0].save(
+        path, format="GIF", save_all=True, append_images=images[1:], duration=durations_ms, loop=0, optimize=False
+    )
+
+
+def write_webp(path: Path, row: Row) -> None:
+    """Write an animation as `write_gif` does, in small."""
+    images = _draw_moments(row, WEBP_SIZE, font_size=11)
+    durations_ms = _durations_ms(row, len(images), tick_ms=1)
     images[0].save(
         path,
-        format="GIF",
+        format="WEBP",
         save_all=True,
         append_images=images[1:],
-        duration=durations_ms.tolist(),
+        duration=durations_ms,
         loop=0,
-        optimize=False,
+        quality=_WEBP_QUALITY,
+        minimize_size=True,
     )
+
+
+def _step(row: Row) -> int:
+    """Every how many frames an animation shows one."""
+    return int(np.ceil(row.frame_rate_hz / FASTEST_HZ))
+
+
+def _draw_moments(row: Row, size: tuple[int, int], font_size: int) -> list[Image.Image]:
+    """The frames of an animation, a panel of this size for each strip."""
+    width, height = size
+    figures = [pose(strip.motion) for strip in row.strips]
+    images = []
+    for frame in range(0, row.num_frames, _step(row)):
+        image = Image.new("RGB", (len(figures) * width, height))
+        for place, (strip, figure) in enumerate(zip(row.strips, figures, strict=True)):
+            shown = min(frame, strip.motion.num_frames - 1)
+            panel = draw(figure, shown, width, height)
+            _write_moment(panel, strip, strip.label, frame / row.frame_rate_hz, font_size)
+            for code in strip.codes_of(shown, shown):
+                _write_centered(panel, f"code {code}", y=height - 46, font_size=font_size - 3, color=_INK)
+            image.paste(panel, (place * width, 0))
+        _write_centered(image, row.note, y=height - 28, font_size=font_size - 3, color=_FAINT)
+        _write_centered(image, row.title, y=height - _MARGIN, font_size=font_size - 1, color=_INK)
+        images.append(image)
+    return images
+
+
+def _durations_ms(row: Row, num_images: int, tick_ms: int) -> list[int]:
+    """How long each image of an animation is shown, in whole ticks that add up to the motion's time."""
+    times = np.arange(num_images + 1) * _step(row) / row.frame_rate_hz * 1000 / tick_ms
+    return (np.diff(times.round().astype(int)) * tick_ms).tolist()
 
 
 def _draw_row(row: Row, layout: _Layout, num_frames: int, columns: int) -> Image.Image:

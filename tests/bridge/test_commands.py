@@ -219,7 +219,7 @@ def test_a_malformed_reply_is_an_error_and_writes_nothing(
 
 def test_an_unknown_extension_is_refused_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]):
     told = error_of(capsys, "generate", PROMPT, "--bundle", "nowhere", "--out", "clip.fbx")
-    assert "cannot write .fbx; known are .bvh, .npz, .gif, .png" in told
+    assert "cannot write .fbx; known are .bvh, .npz, .gif, .webp, .png" in told
 
 
 def test_a_bundle_for_a_bridge_that_runs_already_is_refused(capsys: pytest.CaptureFixture[str]):

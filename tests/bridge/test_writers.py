@@ -114,14 +114,14 @@ def test_gif_and_png_have_the_prompt_and_the_beats(tmp_path: Path):
         assert pictures[0] != pictures[1]
 
 
-@pytest.mark.parametrize("extension", [".gif", ".png", ".bvh", ".npz"])
+@pytest.mark.parametrize("extension", [".gif", ".webp", ".png", ".bvh", ".npz"])
 def test_a_motion_of_one_frame_can_be_written(tmp_path: Path, extension: str):
     write_clip(tmp_path / f"a{extension}", Clip(motion=random_motion(1, 0), plan=PLAN))
     assert (tmp_path / f"a{extension}").stat().st_size > 500
 
 
 def test_an_unknown_extension_is_refused_with_the_known_ones(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"\.fbx; known are \.bvh, \.npz, \.gif, \.png"):
+    with pytest.raises(ValueError, match=r"\.fbx; known are \.bvh, \.npz, \.gif, \.webp, \.png"):
         check_paths([tmp_path / "a.bvh", tmp_path / "a.fbx"])
 
 

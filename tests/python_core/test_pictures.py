@@ -10,7 +10,7 @@ from python_core.contract.motion import Motion
 from python_core.contract.plan import parse_plan
 from python_core.contract.skeleton import BODY_22
 from python_core.figure import draw, pose
-from python_core.pictures import GIF_SIZE, Row, Strip, write_gif, write_sheet
+from python_core.pictures import GIF_SIZE, WEBP_SIZE, Row, Strip, write_gif, write_sheet, write_webp
 
 LARGE, SMALL = (220, 250), (160, 180)
 HEADING = 30
@@ -38,6 +38,7 @@ def durations_ms(path: Path) -> list[int]:
         found = []
         for frame in range(image.n_frames):  # pyright: ignore[reportAttributeAccessIssue]
             image.seek(frame)
+            image.load()  # Of WebP, what a frame lasts is known with its pixels.
             found.append(image.info["duration"])
         return found
 
@@ -148,6 +149,19 @@ def test_a_gif_lasts_as_long_as_its_motion_and_players_can_keep_up(
     assert len(found) == shown
     assert sum(found) == pytest.approx(1000 * num_frames / frame_rate_hz, abs=5)
     assert min(found) >= 30
+
+
+def test_a_webp_shows_the_same_moments_in_small_and_takes_less_room(tmp_path: Path):
+    row = row_of(t_pose(20, travel_m_s=1.0), title="walks")
+    write_gif(tmp_path / "a.gif", row)
+    write_webp(tmp_path / "a.webp", row)
+    assert durations_ms(tmp_path / "a.webp") == durations_ms(tmp_path / "a.gif") == [50] * 20
+    with Image.open(tmp_path / "a.webp") as image:
+        assert image.size == WEBP_SIZE
+    (orange_y, orange_x), (blue_y, blue_x) = sides(pixels(tmp_path / "a.webp"))
+    assert orange_x.mean() + 20 < blue_x.mean()
+    assert min(orange_y.min(), blue_y.min()) < WEBP_SIZE[1] / 2 < min(orange_y.max(), blue_y.max())
+    assert (tmp_path / "a.webp").stat().st_size < (tmp_path / "a.gif").stat().st_size / 3
 
 
 def test_a_gif_has_its_strips_side_by_side_and_a_strip_that_is_over_stays(tmp_path: Path):
