@@ -1,0 +1,179 @@
+"""docs/benchmarks.md, from what benchmarks/ measured: python docs/pages/speed.py WORK
+
+WORK holds engine_speed.json, rival_stacks.json, decoder_speed.json and bridge.json, as `make bench` leaves them.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from prompts import DOCS
+
+from bridge.server import DEFAULT_BUNDLE
+
+CODES_A_SECOND = 5
+LEVELS = 6
+"""Tokens of a code, each a position of its own for who has no depth head."""
+OURS = "six levels"
+PACKAGES = ("torch", "transformers", "optimum-onnx", "onnxruntime", "onnxruntime-genai", "numpy")
+MADE_BY = {
+    "engine_speed.json": "benchmarks/engine_speed.py WORK",
+    "rival_stacks.json": "benchmarks/rival_stacks.py WORK",
+    "decoder_speed.json": "benchmarks/decoder_speed.py > WORK/decoder_speed.json",
+    "bridge.json": "-m bridge bench --json WORK/bridge.json",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--out", type=Path, default=DOCS / "benchmarks.md")
+    parser.add_argument("--beside", default="nothing that was started for it", help="what else ran on the machine")
+    options = parser.parse_args()
+    if missing := [name for name in MADE_BY if not (options.work / name).is_file()]:
+        raise ValueError(f"{options.work} lacks {missing[0]}; run: python {MADE_BY[missing[0]]}")
+    measured = {name: json.loads((options.work / name).read_text()) for name in MADE_BY}
+    manifest = json.loads((DEFAULT_BUNDLE / "manifest.json").read_text())
+    options.out.write_text(page(measured, manifest, options.beside), encoding="utf-8")
+    return 0
+
+
+def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str:
+    """The whole page."""
+    engine, stacks = measured["engine_speed.json"], measured["rival_stacks.json"]
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    lines = [
+        "# Benchmarks",
+        "",
+        "Our runtime beside what a user would otherwise run, on the same weights, prompts and machine. `make bench`",
+        "measures and writes this page; ratios within a table hold, times are of this machine.",
+        "",
+        f"{machine()}, one thread, {datetime.now(UTC):%Y-%m-%d}; beside it ran {beside}. Python",
+        f"{platform.python_version()}, {versions}. No GPU: CUDA and TensorRT are in `benchmarks/gpu_check.py`.",
+    ]
+    shapes = [name for name, found in engine.items() if isinstance(found, dict) and rates(found)]
+    for name in shapes:
+        found, others = rates(engine[name]), rates(stacks.get(name, {}))
+        lines += ["", f"## Language model, {name}", "", "Positions for a second of CPU time, 60 read, 40 written.", ""]
+        lines += batch_table(found)
+        if others:
+            lines += [
+                "",
+                "The same for greedy `generate` of transformers and of optimum, in a run of its own, float32:",
+                "",
+            ]
+            lines += batch_table(others)
+        rows = characters(found, others, stacks["decoder_ms"])
+        lines += [
+            "",
+            "A character takes 5 codes of 6 levels a second. With them, and the motion decoder of the last",
+            "",
+        ]
+        lines[-2] += " section, one core moves at once, 16 at a time, without plans:"
+        lines += table(("stack", "positions a code", "characters"), rows)
+        rest = {key: value for key, value in engine[name].items() if not key.endswith("_per_cpu_s")}
+        lines += ["", *table(("measure", "value"), flat(rest))]
+    decoder = measured["decoder_speed.json"]
+    lines += [
+        "",
+        "## Motion decoder",
+        "",
+        "Milliseconds of CPU time for a code of one stream among so many, random",
+        "",
+    ]
+    lines[-2] += " weights, width 512, float32 in torch, float16 weights in our graph:"
+    lines += batch_table(stacks["decoder_ms"], digits=2)
+    lines += [
+        "",
+        "Streaming against a whole clip (`benchmarks/decoder_speed.py`):",
+        "",
+        *table(("", ""), flat(decoder)),
+    ]
+    lines += ["", "## A server", "", f"`python -m bridge bench` of the default bundle, {manifest['model_id']}:", ""]
+    lines += server_table(measured["bridge.json"])
+    lines += [
+        "",
+        "## Quality",
+        "",
+        "What the bundle's weights lose against the checkpoint's own, on tokens that it wrote:",
+        "",
+    ]
+    lines += table(("", ""), flat(manifest["parity"]))
+    return "\n".join(lines) + "\n"
+
+
+def machine() -> str:
+    """The processor and its cores."""
+    found = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return f"{found[0] if found else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def rates(found: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Of each rival and batch; empty where there are none."""
+    return next((value for key, value in found.items() if key.endswith("_per_cpu_s")), {})
+
+
+def characters(
+    found: dict[str, dict[str, float]], others: dict[str, dict[str, float]], decoder_ms: dict[str, dict[str, float]]
+) -> list[Sequence[str]]:
+    """Characters that one core moves, by stack, from rates at 16 streams."""
+    stacks = {
+        "transformers, torch decoder": (found.get("transformers"), LEVELS, "torch"),
+        "optimum, our decoder": (others.get("optimum"), LEVELS, "graph"),
+        "onnxruntime-genai, our decoder": (found.get("genai"), LEVELS, "graph"),
+        "our engine, a level a position": (found.get("one level", found.get("ours")), LEVELS, "graph"),
+        "our engine with depth head": (found.get(OURS), 1, "graph"),
+    }
+    rows = []
+    for name, (of, positions, decoder) in stacks.items():
+        if of is not None and "16" in of and "16" in decoder_ms[decoder]:
+            code_s = positions / of["16"] + decoder_ms[decoder]["16"] / 1000
+            rows.append((name, str(positions), f"{1 / (CODES_A_SECOND * code_s):.1f}"))
+    return rows
+
+
+def batch_table(of: dict[str, dict[str, float]], digits: int = 0) -> list[str]:
+    """A column for each rival, a row for each number of streams; a rival that refuses has no number."""
+    batches = dict.fromkeys(batch for found in of.values() for batch in found)
+    rows = [(batch, *(f"{f[batch]:.{digits}f}" if batch in f else "-" for f in of.values())) for batch in batches]
+    return table(("streams", *of), rows)
+
+
+def server_table(bench: dict[str, Any]) -> list[str]:
+    rows = []
+    for level in bench["levels"]:
+        values = [level[name] or {} for name in ("first_frame_ms", "chunk_gap_ms", "frames_per_s")]
+        numbers = [f"{found['p50']:.0f}, {found['p99']:.0f}" if found else "-" for found in values]
+        rows.append((str(level["streams"]), *numbers, f"{100 * level['in_real_time']:.0f} %"))
+    heads = ("first frame ms, p50, p99", "gap ms, p50, p99", "frames/s, p50, p99", "in real time")
+    return table(("streams", *heads), rows)
+
+
+def flat(found: Any, name: str = "") -> list[Sequence[str]]:
+    """Names and values of nested fields."""
+    if not isinstance(found, dict):
+        return [(name.replace("_", " "), f"{found:.4g}" if isinstance(found, float) else str(found))]
+    return [row for key, value in found.items() for row in flat(value, f"{name}, {key}" if name else key)]
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ValueError as error:
+        sys.exit(f"error: {error}")
