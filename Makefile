@@ -3,6 +3,10 @@
 #   make test        every check and test that needs no GPU
 #   make test-slow   full fuzz counts, overload, soak, the small preset, real clips
 #   make check       format, lint, types, imports
+#   make gallery     docs/gallery: pictures of what the default bundle does, and their page
+#   make designer-prompts   docs/designer_prompts: sheets of a hundred prompts, to be judged by eye
+#   make bench       docs/benchmarks.md: ours beside what a user would run otherwise; BENCH="--shapes 24m" for less
+#   make model-card  MODEL_CARD.md; CARD="--checkpoint runs/grpo --evaluations SFT=runs/evaluated/sft" says from what
 #   make proto       the generated code of the wire format
 #   make clean       remove what all of these made
 # Another interpreter: make test PYTHON=python3.13
@@ -14,7 +18,7 @@ IN_VENV = . .venv/bin/activate &&
 # Or pyright's wrapper asks the network for newer versions of itself.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: demo test test-slow check proto clean
+.PHONY: demo test test-slow check gallery designer-prompts bench model-card proto clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/python -m bridge demo --out demo
@@ -31,6 +35,23 @@ check: .venv/installed
 	$(IN_VENV) ruff check .
 	$(IN_VENV) pyright
 	$(IN_VENV) lint-imports
+
+gallery: .venv/installed
+	$(IN_VENV) python docs/pages/gallery.py
+
+designer-prompts: .venv/installed
+	$(IN_VENV) python docs/pages/designer_prompts.py
+
+bench: .venv/installed
+	mkdir -p build/bench
+	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/engine_speed.py build/bench $(BENCH)
+	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/rival_stacks.py build/bench $(BENCH)
+	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/decoder_speed.py > build/bench/decoder_speed.json
+	$(IN_VENV) python -m bridge bench --json build/bench/bridge.json
+	$(IN_VENV) python docs/pages/speed.py build/bench
+
+model-card: .venv/installed
+	$(IN_VENV) python docs/pages/model_card.py $(CARD)
 
 proto: .venv/installed
 	$(IN_VENV) bash proto/generate.sh

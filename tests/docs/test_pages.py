@@ -1,0 +1,130 @@
+"""Pages that are written from numbers: judgements, speed, model card."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import designer_prompts
+import model_card
+import numpy as np
+import pytest
+import speed
+from designer_prompts import Judged, Judgement
+from prompts import DOCS
+from safetensors.numpy import save_file
+
+
+def judgement(judged_by: str = "") -> Judgement:
+    def judged(number: int, prompt: str, **said: Any) -> Judged:
+        return Judged(number=number, kind="plain", prompt=prompt, plan="", verdict="good", sheet="plain_1.png", **said)
+
+    prompts = [
+        judged(1, "walk", recognised=True),
+        judged(2, "turn left", named="left", recognised=False, sides=False, note="turns right"),
+        judged(3, "run"),
+    ]
+    return Judgement(model_id="m", revision="abc", seed=0, judged_by=judged_by, prompts=prompts)
+
+
+def test_shares_count_what_was_judged():
+    assert designer_prompts.shares(judgement()) == [
+        ("plain prompts that are recognised", "plain", "50 % (1 of 2), 1 not judged"),
+        ("prompts of several beats that are", "multi_beat", "not judged yet"),
+        ("left and right correct", "sides", "0 % (0 of 1)"),
+    ]
+    page = designer_prompts.page(judgement())
+    assert "| 2 | turn left |  | good | **no** | **no** | turns right |" in page
+    assert "![plain 1](plain_1.png)" in page
+
+
+def test_a_judgement_is_read_back_and_kept_for_the_same_bundle(tmp_path: Path):
+    file = tmp_path / "judgement.json"
+    file.write_text(json.dumps(asdict(judgement(judged_by="one of us"))))
+    old = designer_prompts.read_judgement(file)
+    assert old == judgement(judged_by="one of us")
+    new = judgement()
+    for found in new.prompts:
+        found.recognised, found.sides, found.note = None, None, ""
+    assert designer_prompts.keep(old, new) == old
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "told"),
+    [
+        (0, {"recognised": "yes"}, "recognised of prompt 1 must be true, false or null"),
+        (0, {"sides": True}, "prompt 1 names no side"),
+        (2, {"seen": True}, "seen"),
+    ],
+)
+def test_a_judgement_that_is_wrong_is_refused(tmp_path: Path, place: int, change: dict, told: str):
+    fields = asdict(judgement())
+    fields["prompts"][place] |= change
+    (tmp_path / "judgement.json").write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match=told):
+        designer_prompts.read_judgement(tmp_path / "judgement.json")
+
+
+def test_characters_follow_from_positions_a_second_and_the_decoder():
+    found = {"transformers": {"16": 300.0}, "six levels": {"16": 100.0}, "genai": {"1": 9.0}}
+    rows = speed.characters(found, {}, {"torch": {"16": 20.0}, "graph": {"16": 10.0}})
+    # A code takes 6 / 300 s and 20 ms, or 1 / 100 s and 10 ms; five of them are a second.
+    assert rows == [("transformers, torch decoder", "6", "5.0"), ("our engine with depth head", "1", "10.0")]
+
+
+def test_the_page_of_speed_says_which_measurement_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.argv", ["speed.py", str(tmp_path)])
+    with pytest.raises(ValueError, match=r"lacks engine_speed.json; run: python benchmarks/engine_speed.py"):
+        speed.main()
+
+
+def test_the_page_of_speed_has_a_table_for_each_shape():
+    rates = {"transformers": {"1": 40.0, "16": 300.0}, "ours": {"1": 280.0, "16": 900.0}}
+    level = {"streams": 4, "first_frame_ms": {"p50": 30.0, "p99": 50.0}, "chunk_gap_ms": None, "frames_per_s": None}
+    measured = {
+        "engine_speed.json": {"memory_gb_s": 9.5, "24m": {"tokens_per_cpu_s": rates, "gaps": {"p99_ms": 33.25}}},
+        "rival_stacks.json": {"decoder_ms": {"torch": {"16": 9.0}, "graph": {"16": 3.0}}},
+        "decoder_speed.json": {"one_ratio": 5.8},
+        "bridge.json": {"levels": [level | {"in_real_time": 1.0}]},
+    }
+    page = speed.page(measured, {"model_id": "m", "parity": {"judge": None}}, "a test")
+    for line in (
+        "| 16 | 300 | 900 |",
+        "| gaps, p99 ms | 33.25 |",
+        "| 4 | 30, 50 | - | - | 100 % |",
+        "| one ratio | 5.8 |",
+    ):
+        assert line in page
+
+
+def test_the_card_names_what_is_open_and_the_template_has_a_place_for_every_field(tmp_path: Path):
+    card, missing = model_card.fill("{a} {b}", {"a": "said", "b": ""})
+    assert (card, missing) == ("said **not filled in**", ["b"])
+    with pytest.raises(ValueError, match="no place for c"):
+        model_card.fill("{a}", {"c": "said"})
+
+
+def test_parameters_are_counted_from_the_header_of_the_weights(tmp_path: Path):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": np.zeros((3, 4), np.float32), "b": np.zeros(5, np.float16)}, file, metadata={"format": "pt"})
+    assert model_card.num_parameters(file) == 17
+    assert model_card.num_parameters(tmp_path / "none") is None
+
+
+def test_energy_is_time_cores_and_watts():
+    stages = [{"command": "train", "hours": 2.0, "cores": 2}, {"command": "export", "hours": "", "cores": 1}]
+    written = model_card.stages({"watts_a_core": 10.0, "stages": stages})
+    assert "| `train` | 2.00 h, 2 cores | 0.040 kWh |" in written
+    assert f"| `export` | {model_card.OPEN} | {model_card.OPEN} |" in written
+
+
+def test_the_card_can_be_written_before_anything_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "card.md"
+    none = str(tmp_path)
+    arguments = ["--checkpoint", none, "--vqvae", none, "--prepared", none, "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["model_card.py", *arguments])
+    assert model_card.main() == 1
+    card = out.read_text()
+    assert card.startswith("# motion-r1")
+    assert not [line for line in card.splitlines() if line.startswith("{")]
+    assert (DOCS / "model_card" / "facts.toml").is_file()
