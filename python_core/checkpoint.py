@@ -18,17 +18,18 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from python_core.contract.bundle import sha256
 from python_core.contract.skeleton import BODY_22
 from python_core.contract.vocabulary import CodebookSize
 from python_core.features import Normalizer
+from python_core.motion_model import SpeaksMotion, load_motion_model
 from python_core.vqvae import Vqvae, VqvaeShape
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CHECKPOINT = "checkpoint.json"
 MOTION_TOKENIZER = "vqvae"
 """Folder of the motion tokenizer in a checkpoint of a language model."""
@@ -124,7 +125,7 @@ def save_language_model(
 class LanguageModel:
     """A language model as it was saved."""
 
-    model: PreTrainedModel
+    model: SpeaksMotion
     """In evaluation mode, weights in float32."""
     tokenizer: Tokenizer
     model_id: str
@@ -150,9 +151,9 @@ def load_language_model(folder: Path) -> LanguageModel:
                 f"motion tokenizer beside it has {beside.num_levels} of {beside.level_size}; put back the one that "
                 "train-sft put there"
             )
-    model = AutoModelForCausalLM.from_pretrained(folder / "language_model", dtype=torch.float32)
+    model = load_motion_model(folder / "language_model")
     tokenizer = Tokenizer.from_file(str(folder / "language_model" / "tokenizer.json"))
-    return LanguageModel(model.eval(), tokenizer, config["model_id"], config["data_notice"])
+    return LanguageModel(model, tokenizer, config["model_id"], config["data_notice"])
 
 
 def read_config(folder: Path, kind: str) -> dict[str, Any]:

@@ -205,6 +205,9 @@ def with_lora(model: PreTrainedModel, shape: LoraShape, new_rows: Sequence[int])
         lora_dropout=shape.dropout,
         target_modules="all-linear",
         trainable_token_indices={"embed_tokens": list(new_rows)},
+        # A depth head begins from nothing, so it is trained whole.
+        modules_to_save=["depth_head"] if hasattr(model, "depth_head") else None,
+        exclude_modules=r"(.*\.)?depth_head\..*",
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)

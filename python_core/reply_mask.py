@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from python_core.contract.vocabulary import MAX_REASONING_TOKENS, Place, ReplyError, ReplyParser, TokenLayout
+from python_core.contract.vocabulary import MAX_REASONING_TOKENS, Place, ReplyError, ReplyParser
 
 NUM_TAGS = 5
 """Tokens of a reply that are neither reasoning nor codes."""
@@ -90,13 +90,13 @@ class ReplyMask:
         situation = parser.situation
         if situation not in self._refused:
             allowed = parser.allowed()
-            # Rows of padding that a model has beyond the vocabulary are refused as well.
+            # A model's head does not speak later levels, and may have rows of padding beyond the vocabulary.
             refused = np.ones(width, dtype=np.bool_)
-            refused[: len(allowed)] = ~allowed
+            refused[: len(allowed)] = ~allowed[:width]
             self._refused[situation] = refused, int(allowed.sum()) == 1
         return self._refused[situation]
 
 
-def longest_reply(layout: TokenLayout, max_codes: int, reasoning: bool = True) -> int:
-    """Tokens of the longest reply: reasoning, codes, think and motion tags, and the end of the turn."""
-    return NUM_TAGS + MAX_REASONING_TOKENS * reasoning + layout.num_levels * max_codes
+def longest_reply(max_codes: int, reasoning: bool = True) -> int:
+    """Positions of the longest reply: reasoning, codes, think and motion tags, and the end of the turn."""
+    return NUM_TAGS + MAX_REASONING_TOKENS * reasoning + max_codes

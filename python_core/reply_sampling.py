@@ -3,6 +3,7 @@
 Most of a reply's time goes into attention over what came before it and into the steps of a batch in which few replies
 are left. So keys and values lie in buffers with room for more, and replies that have ended leave the batch. A token is
 drawn from one uniform number; each place of the batch has its own, so that a reply does not depend on when others end.
+A step writes one position, which is a token of text or all tokens of a code.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
+from python_core.motion_model import MotionOutput, fold
 from python_core.reply_mask import ReplyMask, ReplyRow
 
 ROOM = 64
@@ -64,60 +66,105 @@ def sample_replies(
     model: Any,
     prompts: Sequence[Sequence[int]],
     rows: Sequence[ReplyRow],
-    num_tokens: int,
+    num_positions: int,
     temperature: float,
     top_p: float = 1.0,
 ) -> None:
-    """Let a causal language model write replies to encoded prompts; each row takes its own.
+    """Let a language model that speaks motion write replies to encoded prompts; each row takes its own.
 
     The same batch gives the same replies from the same state of torch's random numbers. Where the weights are held in
     parts, processes go on until the last of them has ended.
 
     Args:
-        model: Of transformers.
+        model: A `SpeaksMotion`.
         prompts: Token ids of each.
         rows: A reply that has not begun for each prompt.
-        num_tokens: A reply is cut off after so many.
+        num_positions: A reply is cut off after so many.
         temperature: Divides the logits.
         top_p: See `draw`.
     """
-    device, padding = model.device, rows[0].parser.layout.turn_end
+    device, layout = model.device, rows[0].parser.layout
     longest = max(map(len, prompts))
     # Padded on the left, so that all replies begin in one column.
-    ids = torch.tensor([[padding] * (longest - len(prompt)) + [*prompt] for prompt in prompts], device=device)
+    padded = [[layout.turn_end] * (longest - len(prompt)) + [*prompt] for prompt in prompts]
+    ids = fold(torch.tensor(padded, device=device), layout.first_code, layout.codebook).input_ids
     starts = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
-    attended = torch.arange(longest + num_tokens, device=device) >= starts[:, None]
+    attended = torch.arange(longest + num_positions, device=device) >= starts[:, None]
     positions = (torch.arange(longest, device=device) - starts[:, None]).clamp(min=0)
     cache, mask, together = Cache(layer_class_to_replicate=RoomyLayer), ReplyMask(), _steps_together(model)
     places = [*range(len(rows))]
-    for length in range(longest, longest + num_tokens):
-        logits = model(
+    for length in range(longest, longest + num_positions):
+        output = model(
             input_ids=ids,
             attention_mask=attended[:, :length],
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        chances = torch.rand(len(rows), device=device)[places]
+        )
+        chances = torch.rand(len(rows), layout.num_levels, device=device)[places]
         of_batch = [rows[place] for place in places]
-        masked, forced = mask(of_batch, logits.float() / temperature)
-        drawn = draw(masked, chances, top_p)
-        for row, token_id, only in zip(of_batch, drawn.tolist(), forced, strict=True):
-            if not row.ended:
-                row.take(token_id, only)
+        ids = _write_position(model, output, of_batch, mask, chances, temperature, top_p)
         going_on = [number for number, row in enumerate(of_batch) if not row.ended]
         if not (_any(bool(going_on), device) if together else going_on):
             return
         # With the last one of a process, which others wait for, it goes on as well.
         left = going_on or [0]
         positions = positions[:, -1:] + 1
-        ids = drawn[:, None]
         if len(left) * LEAVE_TOGETHER <= len(places) * (LEAVE_TOGETHER - 1):
             chosen = torch.tensor(left, device=device)
             cache.batch_select_indices(chosen)
             ids, positions, attended = ids[chosen], positions[chosen], attended[chosen]
             places = [places[number] for number in left]
+
+
+def _write_position(
+    model: Any,
+    output: MotionOutput,
+    rows: Sequence[ReplyRow],
+    mask: ReplyMask,
+    chances: Tensor,
+    temperature: float,
+    top_p: float,
+) -> Tensor:
+    """Draw the tokens of each row's next position, let the rows take them, and give them to be read, [B, 1, levels].
+
+    Args:
+        model: Has the depth head.
+        output: What it says of these rows.
+        rows: Of the batch.
+        mask: Takes first tokens out of the choice.
+        chances: Of each row and level, [B, levels].
+        temperature: Divides the logits.
+        top_p: See `draw`.
+    """
+    assert output.logits is not None and output.states is not None
+    layout = rows[0].parser.layout
+    masked, forced = mask(rows, output.logits[:, -1].float() / temperature)
+    drawn = draw(masked, chances[:, 0], top_p)
+    ids = drawn.new_full((len(rows), 1, layout.num_levels), -1)
+    ids[:, 0, 0] = drawn
+    speaking = []
+    for number, (row, token_id, only) in enumerate(zip(rows, drawn.tolist(), forced, strict=True)):
+        if not row.ended:
+            row.take(token_id, only)
+            # A code that breaks the grammar ends the reply.
+            if layout.is_of_code(token_id) and not row.over:
+                speaking.append(number)
+    if layout.num_levels == 1 or not speaking:
+        return ids
+    chosen = torch.tensor(speaking, device=ids.device)
+    states, entries = output.states[chosen, -1], drawn[chosen, None] - layout.first_code
+    for level in range(1, layout.num_levels):
+        logits = model.depth_head(states, entries, last=True)[:, 0].float() / temperature
+        found = draw(logits, chances[chosen, level], top_p)
+        first_id = layout.first_code + level * layout.level_size
+        for place, number in enumerate(speaking):
+            if (only := rows[number].only()) is not None:
+                found[place] = only - first_id
+            rows[number].take(int(found[place]) + first_id, only is not None)
+        ids[chosen, 0, level] = found + first_id
+        entries = torch.cat([entries, found[:, None]], dim=1)
+    return ids
 
 
 def draw(logits: Tensor, chances: Tensor, top_p: float) -> Tensor:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel
 
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyError, ReplyParser, TokenLayout, parse_reply
+from python_core.motion_model import SpeaksMotion
 from python_core.reply_mask import ReplyRow, longest_reply
 from python_core.reply_sampling import sample_replies
 
@@ -83,7 +83,7 @@ def read_reply(token_ids: Sequence[int], layout: TokenLayout, num_history: int =
 
 
 def generate(
-    model: PreTrainedModel,
+    model: SpeaksMotion,
     tokenizer: Tokenizer,
     layout: TokenLayout,
     prompts: Sequence[Prompt],
@@ -98,7 +98,7 @@ def generate(
     """
     asked = [prompt_ids(tokenizer, PROMPT_TEMPLATE, layout, prompt.text) for prompt in prompts]
     longest, history = max(map(len, asked)), max(len(prompt.history) for prompt in prompts)
-    max_new = longest_reply(layout, history + sampling.max_codes, sampling.reasoning)
+    max_new = longest_reply(history + sampling.max_codes, sampling.reasoning)
     room = getattr(model.config, "max_position_embeddings", None)
     if room is not None and longest + max_new > room:
         raise ValueError(

@@ -120,8 +120,7 @@ class Rollouts:
             gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         )
         with unwrapped as model, whole:
-            num_tokens = longest_reply(self.layout, self.max_codes)
-            sample_replies(model, prompts, rows, num_tokens, trainer.temperature)
+            sample_replies(model, prompts, rows, longest_reply(self.max_codes), trainer.temperature)
         return [row.token_ids for row in rows], [[int(not forced) for forced in row.forced] for row in rows]
 
     def _sample_by_vllm(

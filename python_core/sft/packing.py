@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from python_core.sft.samples import IGNORED, Sample
+from python_core.motion_model import IGNORED
+from python_core.sft.samples import Sample
 
 
 def pack(samples: Sequence[Sample], num_rows: int, filler: int) -> dict[str, Any]:

@@ -19,12 +19,11 @@ from python_core.contract.plan import Plan, format_plan, parse_plan
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, TokenLayout
 from python_core.language_model import text_ids
+from python_core.motion_model import IGNORED
 from python_core.stages.build_reasoning import PlanRecord
 
 logger = logging.getLogger(__name__)
 
-IGNORED = -100
-"""Label of a token that is not scored."""
 LENGTH_BUCKETS = 8
 """Clips are sorted into this many by their length; a batch comes from one, so little of it is padding."""
 CONNECTIVES = (", then ", " then ", ", and then ", " and ")

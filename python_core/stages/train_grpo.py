@@ -19,7 +19,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from python_core.bfloat16 import warn_where_slow
 from python_core.checkpoint import (
@@ -44,6 +44,7 @@ from python_core.grpo.replies import ReplyReader
 from python_core.grpo.rewards import PAPER_WEIGHTS, Rewards, RewardWeights
 from python_core.grpo.rollouts import FormShares, Rollouts
 from python_core.language_model import LoraShape, merge_lora, token_layout, with_lora
+from python_core.motion_model import load_motion_model
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.reply_mask import longest_reply
 from python_core.sft.clip_codes import CODES, read_codes
@@ -151,7 +152,9 @@ class TrainGrpoConfig:
     """Compute activations twice, to keep fewer."""
 
     vllm: bool = False
-    """Sample replies with vLLM, which shares the GPU; nothing is constrained then."""
+    """Sample replies with vLLM, which shares the GPU; nothing is constrained then, and codes have one level, since vLLM
+    knows no depth head.
+    """
 
     judge_every: int = 100
     """Steps between the judge's measures."""
@@ -287,7 +290,8 @@ def make_trainer(
         ValueError: The model has no room for the replies, or clips, model and motion tokenizer do not fit each other.
     """
     from trl.trainer.grpo_config import GRPOConfig
-    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    from python_core.grpo.reply_trainer import ReplyTrainer
 
     processes = PartialState(cpu=not torch.cuda.is_available())
     torch.manual_seed(config.seed)
@@ -295,13 +299,17 @@ def make_trainer(
     motion_tokenizer = MotionTokenizer.load(config.sft / MOTION_TOKENIZER)
     spoken = load_language_model(config.sft)
     layout = token_layout(spoken.tokenizer, motion_tokenizer.model.shape.codebook)
+    if config.vllm and layout.num_levels > 1:
+        raise ValueError(
+            f"vllm: it has no depth head, and codes of {config.sft} have {layout.num_levels} levels; leave vllm out"
+        )
     weights = PAPER_WEIGHTS if config.paper else config.weights
     shares = FormShares(reasoning=config.reasoning_share, constrained=config.constrained_share)
     if config.paper:
         shares = FormShares(reasoning=1.0, constrained=0.0)
     sampled = Rollouts(spoken.tokenizer, layout, shares, config.max_codes, config.seed)
     prompts = read_prompts(prepared, read_plans(config.plans))
-    check_room(spoken.model, [sampled.prompt_ids(row["prompt"]) for row in prompts], layout, config.max_codes)
+    check_room(spoken.model, [sampled.prompt_ids(row["prompt"]) for row in prompts], config.max_codes)
     reader = ReplyReader(motion_tokenizer, spoken.tokenizer, layout, any_reasoning=config.paper)
     functions, counts = Rewards(reader, reward_model, prepared, config.group, read_known_codes(config)).functions(
         weights
@@ -316,12 +324,12 @@ def make_trainer(
             composed = compose_val(config.prepared, config.compositions, config.composed)
         held_out = HeldOutTexts(judge, composed, config.judge_replies, config.seed)
         best = BestCheckpoint(held_out, sampled, reader, config.out, config.judge_every, alarms)
-        check_room(spoken.model, best.prompts, layout, config.max_codes)
+        check_room(spoken.model, best.prompts, config.max_codes)
         callbacks.append(best)
     with warnings.catch_warnings():
         # TRL may still change `rollout_func`; it is the only way to give each reply a form and a grammar.
         warnings.filterwarnings("ignore", message="You are using 'rollout_func'", category=UserWarning)
-        trainer = GRPOTrainer(
+        trainer = ReplyTrainer(
             model=_start(spoken.model, config, layout),
             reward_funcs=functions,  # type: ignore[arg-type]  # theirs return lists, ours sequences
             args=GRPOConfig(
@@ -331,11 +339,12 @@ def make_trainer(
                 gradient_accumulation_steps=config.accumulate,
                 num_generations=config.group,
                 num_iterations=config.iterations,
-                max_completion_length=longest_reply(layout, config.max_codes),
+                # In tokens, of which a code has one for each level.
+                max_completion_length=longest_reply(config.max_codes) + (layout.num_levels - 1) * config.max_codes,
                 learning_rate=config.learning_rate,
                 lr_scheduler_type="cosine",
                 warmup_steps=config.warm_up_steps,
-                beta=config.beta,
+                beta=0.0,
                 epsilon=config.epsilon,
                 epsilon_high=config.epsilon_high,
                 temperature=config.temperature,
@@ -362,6 +371,7 @@ def make_trainer(
                 tokenizer_object=spoken.tokenizer, eos_token=TURN_END, pad_token=TURN_END
             ),
             callbacks=callbacks,
+            beta=config.beta,
             rollout_func=rollouts or sampled,
         )
     assert isinstance(trainer.model, torch.nn.Module)
@@ -407,14 +417,14 @@ def read_prompts(prepared: PreparedClips, plans: Sequence[PlanRecord]) -> list[d
     return list(rows.values())
 
 
-def check_room(model: PreTrainedModel, prompts: list[list[int]], layout: TokenLayout, max_codes: int) -> None:
+def check_room(model: PreTrainedModel, prompts: list[list[int]], max_codes: int) -> None:
     """Refuse prompts and replies that are longer than the model can read.
 
     Raises:
         ValueError: The longest prompt and the longest reply do not fit together.
     """
     room = getattr(model.config, "max_position_embeddings", None)
-    prompt, reply = max(map(len, prompts)), longest_reply(layout, max_codes)
+    prompt, reply = max(map(len, prompts)), longest_reply(max_codes)
     if room is not None and prompt + reply > room:
         raise ValueError(
             f"a prompt of {prompt} tokens and a reply of up to {reply} do not fit a model of {room}; "
@@ -436,7 +446,7 @@ def _save(config: TrainGrpoConfig, weights: Path, layout: TokenLayout) -> None:
     """Write the checkpoint of the run from the weights that were chosen."""
     spoken = load_language_model(config.sft)
     if config.lora is None:
-        model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32)
+        model = load_motion_model(weights)
     else:
         from peft import PeftModel
 

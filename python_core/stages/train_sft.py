@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from tokenizers import Tokenizer
-from torch import Tensor
 from torch.utils.data import SequentialSampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from python_core.bfloat16 import warn_where_slow
 from python_core.checkpoint import (
@@ -30,6 +29,7 @@ from python_core.checkpoint import (
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import clip_takes, hold_out
 from python_core.contract.vocabulary import CodebookSize
+from python_core.depth_head import DepthHeadShape
 from python_core.language_model import (
     LanguageModelShape,
     LoraShape,
@@ -42,11 +42,12 @@ from python_core.language_model import (
     train_text_tokenizer,
     with_lora,
 )
+from python_core.motion_model import IGNORED, SpeaksMotion, speak_motion
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.sft.clip_codes import encode_once
 from python_core.sft.early_stop import ACCURACY, EarlyStop
 from python_core.sft.packing import pack
-from python_core.sft.samples import IGNORED, HeldOutSamples, SampleShares, SampleWriter, TrainingSamples
+from python_core.sft.samples import HeldOutSamples, SampleShares, SampleWriter, TrainingSamples
 from python_core.stages.build_reasoning import PlanRecord, read_plans
 from python_core.vqvae import FRAMES_PER_CODE
 
@@ -79,6 +80,9 @@ class TrainSftConfig(SampleShares):
 
     shape: LanguageModelShape = field(default_factory=LanguageModelShape)
     """Size of a model from scratch."""
+
+    depth: DepthHeadShape = field(default_factory=DepthHeadShape)
+    """Size of the head that speaks the later levels of a code; a codebook of one level needs none."""
 
     lora: LoraShape | None = field(default_factory=LoraShape)
     """Adapter on the backbone; None trains all weights."""
@@ -170,6 +174,7 @@ PRESETS = {
         backbone=None,
         lora=None,
         shape=LanguageModelShape(text_tokens=400, width=64, layers=2, heads=2, feed_forward=128, max_tokens=256),
+        depth=DepthHeadShape(width=32, layers=1, feed_forward=64),
         steps=450,
         batch=8,
         learning_rate=5e-3,
@@ -266,7 +271,7 @@ def run(config: TrainSftConfig) -> None:
         eval_dataset=HeldOutSamples(writer, held_out) if held_out else None,
         data_collator=lambda samples: pack(samples, -(-len(samples) // config.packed), layout.turn_end),
         compute_metrics=_accuracy,
-        preprocess_logits_for_metrics=_hits,
+        preprocess_logits_for_metrics=lambda hits, labels: hits,
         callbacks=[MetricsFile(config.out / "metrics.jsonl")],
     )
     if held_out:
@@ -334,30 +339,23 @@ def _split(prepared: PreparedClips, config: TrainSftConfig) -> tuple[list[Prepar
     return kept, held_out
 
 
-def _hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Which labels were the likeliest token, [B, L, V] and [B, L] -> [B, L]; IGNORED where none is scored."""
-    hits = (logits[:, :-1].argmax(-1) == labels[:, 1:]).long().masked_fill(labels[:, 1:] == IGNORED, IGNORED)
-    return torch.nn.functional.pad(hits, (1, 0), value=IGNORED)
-
-
 def _accuracy(evaluated: Any) -> dict[str, float]:
     """Share of the scored tokens that were the likeliest."""
     hits = evaluated.predictions
     return {ACCURACY: float(hits[hits != IGNORED].mean())}
 
 
-def _start(
-    config: TrainSftConfig, plans: list[PlanRecord], codebook: CodebookSize
-) -> tuple[PreTrainedModel, Tokenizer]:
+def _start(config: TrainSftConfig, plans: list[PlanRecord], codebook: CodebookSize) -> tuple[SpeaksMotion, Tokenizer]:
     if config.backbone is None:
         texts = [text for record in plans for text in (record.caption, record.plan)]
         tokenizer = train_text_tokenizer(texts, config.shape.text_tokens, codebook)
         layout = token_layout(tokenizer, codebook)
-        return new_language_model(config.shape, tokenizer, layout.turn_end), tokenizer
+        model = new_language_model(config.shape, tokenizer, layout.turn_end)
+        return speak_motion(model, layout, config.depth), tokenizer
     model, tokenizer = load_backbone(config.backbone)
     add_motion_tokens(tokenizer, codebook)
     add_motion_rows(model, tokenizer, codebook)
-    return model, tokenizer
+    return speak_motion(model, token_layout(tokenizer, codebook), config.depth), tokenizer
 
 
 def _not_the_checkpoint(folder: str, names: list[str]) -> list[str]:
