@@ -9,6 +9,7 @@ Notable choices:
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -199,16 +200,18 @@ def with_lora(model: PreTrainedModel, shape: LoraShape, new_rows: Sequence[int])
             "the backbone's head is not its embedding, so an adapter cannot teach it codes; leave lora out"
         )
 
+    # A depth head begins from nothing, so it is trained whole.
+    whole: dict[str, Any] = {}
+    if hasattr(model, "depth_head"):
+        whole = {"modules_to_save": ["depth_head"], "exclude_modules": r"(.*\.)?depth_head\..*"}
     config = LoraConfig(
         r=shape.rank,
         lora_alpha=2 * shape.rank,
         lora_dropout=shape.dropout,
         target_modules="all-linear",
         trainable_token_indices={"embed_tokens": list(new_rows)},
-        # A depth head begins from nothing, so it is trained whole.
-        modules_to_save=["depth_head"] if hasattr(model, "depth_head") else None,
-        exclude_modules=r"(.*\.)?depth_head\..*",
         task_type="CAUSAL_LM",
+        **whole,
     )
     return get_peft_model(model, config)
 
