@@ -27,6 +27,8 @@ from python_core.contract.vocabulary import (
     TokenLayout,
     motion_tokens,
 )
+from python_core.depth_head import DepthHeadShape
+from python_core.motion_model import SpeaksMotion, speak_motion
 
 NEW_ROW_NOISE = 0.02
 """Noise of a new row, as a share of the deviation of the old ones."""
@@ -128,10 +130,10 @@ def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def new_language_model(shape: LanguageModelShape, tokenizer: Tokenizer, turn_end: int) -> LlamaForCausalLM:
-    """A Llama-style decoder with random weights and tied embeddings."""
+def new_language_model(shape: LanguageModelShape, depth: DepthHeadShape, layout: TokenLayout) -> SpeaksMotion:
+    """A Llama-style decoder with random weights and tied embeddings, which speaks motion."""
     config = LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(with_added_tokens=True),
+        vocab_size=layout.vocabulary_size,
         hidden_size=shape.width,
         intermediate_size=shape.feed_forward,
         num_hidden_layers=shape.layers,
@@ -139,10 +141,10 @@ def new_language_model(shape: LanguageModelShape, tokenizer: Tokenizer, turn_end
         num_key_value_heads=shape.heads,
         max_position_embeddings=shape.max_tokens,
         tie_word_embeddings=True,
-        eos_token_id=turn_end,
-        pad_token_id=turn_end,
+        eos_token_id=layout.turn_end,
+        pad_token_id=layout.turn_end,
     )
-    return LlamaForCausalLM(config)
+    return speak_motion(LlamaForCausalLM(config), layout, depth)
 
 
 def load_backbone(name: str) -> tuple[PreTrainedModel, Tokenizer]:

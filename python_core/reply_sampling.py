@@ -137,7 +137,8 @@ def _write_position(
         temperature: Divides the logits.
         top_p: See `draw`.
     """
-    assert output.logits is not None and output.states is not None
+    assert output.logits is not None
+    assert output.states is not None
     layout = rows[0].parser.layout
     masked, forced = mask(rows, output.logits[:, -1].float() / temperature)
     drawn = draw(masked, chances[:, 0], top_p)

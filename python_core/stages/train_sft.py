@@ -350,8 +350,7 @@ def _start(config: TrainSftConfig, plans: list[PlanRecord], codebook: CodebookSi
         texts = [text for record in plans for text in (record.caption, record.plan)]
         tokenizer = train_text_tokenizer(texts, config.shape.text_tokens, codebook)
         layout = token_layout(tokenizer, codebook)
-        model = new_language_model(config.shape, tokenizer, layout.turn_end)
-        return speak_motion(model, layout, config.depth), tokenizer
+        return new_language_model(config.shape, config.depth, layout), tokenizer
     model, tokenizer = load_backbone(config.backbone)
     add_motion_tokens(tokenizer, codebook)
     add_motion_rows(model, tokenizer, codebook)

@@ -2,9 +2,12 @@ import pytest
 import torch
 
 from python_core.contract.vocabulary import ReplyParser, TokenLayout, parse_reply
+from python_core.motion_model import fold
 from python_core.reply_mask import ReplyMask, ReplyRow, longest_reply
 
 MAX_CODES = 5
+LONGEST = 5 + 96 + 2 * MAX_CODES
+"""Tokens of the longest reply."""
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def layout() -> TokenLayout:
     )
 
 
-def sample(rows: list[ReplyRow], layout: TokenLayout, num_tokens: int, seed: int = 1) -> list[list[int]]:
+def sample(rows: list[ReplyRow], layout: TokenLayout, num_tokens: int = LONGEST, seed: int = 1) -> list[list[int]]:
     """What random logits write under the mask."""
     generator = torch.Generator().manual_seed(seed)
     mask = ReplyMask()
@@ -40,7 +43,7 @@ def sample(rows: list[ReplyRow], layout: TokenLayout, num_tokens: int, seed: int
 
 def test_under_the_grammar_random_logits_write_replies_that_parse_and_end(layout: TokenLayout):
     rows = [ReplyRow(ReplyParser(layout), MAX_CODES), ReplyRow(ReplyParser(layout), 2)]
-    written = sample(rows, layout, longest_reply(layout, MAX_CODES))
+    written = sample(rows, layout)
     for ids, most in zip(written, (MAX_CODES, 2), strict=True):
         reply = parse_reply(ids[: ids.index(layout.turn_end) + 1], layout)
         assert 1 <= len(reply.codes) <= most
@@ -68,6 +71,9 @@ def test_a_free_reply_is_over_where_it_breaks_the_grammar(layout: TokenLayout):
 
 def test_without_reasoning_the_longest_reply_is_shorter_by_it(layout: TokenLayout):
     rows = [ReplyRow(ReplyParser(layout), MAX_CODES, given=[layout.motion_open])]
-    (written,) = sample(rows, layout, longest_reply(layout, MAX_CODES, reasoning=False))
-    assert layout.turn_end in written
-    assert longest_reply(layout, MAX_CODES) - longest_reply(layout, MAX_CODES, reasoning=False) == 96
+    (written,) = sample(rows, layout)
+    last = written.index(layout.turn_end)
+    assert len(fold(torch.tensor([written[: last + 1]]), layout.first_code, layout.codebook).input_ids[0]) <= (
+        longest_reply(MAX_CODES, reasoning=False)
+    )
+    assert longest_reply(MAX_CODES) - longest_reply(MAX_CODES, reasoning=False) == 96

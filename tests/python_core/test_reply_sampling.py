@@ -1,68 +1,77 @@
 import pytest
 import torch
-from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from python_core.contract.vocabulary import CodebookSize, ReplyParser, TokenLayout
+from python_core.depth_head import DepthHeadShape
 from python_core.language_model import LanguageModelShape, new_language_model, token_layout, train_text_tokenizer
+from python_core.motion_model import SpeaksMotion, fold
 from python_core.reply_mask import ReplyRow, longest_reply
 from python_core.reply_sampling import ROOM, RoomyLayer, draw, sample_replies
 
 SHAPE = LanguageModelShape(text_tokens=300, width=32, layers=2, heads=2, feed_forward=32, max_tokens=512)
+DEPTH = DepthHeadShape(width=16, layers=1, feed_forward=16)
+CODEBOOK = CodebookSize(8, 3)
 PROMPTS = [[1, 2, 3], [4, 5, 6, 7, 8, 9], [10], [1, 2, 3, 4]]
-MAX_CODES = (3, 40, 12, 2)
+MAX_CODES = (3, 80, 12, 2)
 
 
 @pytest.fixture(scope="module")
-def spoken() -> tuple[PreTrainedModel, TokenLayout]:
-    tokenizer = train_text_tokenizer(["a person walks and waves"], SHAPE.text_tokens, CodebookSize(8, 2))
-    layout = token_layout(tokenizer, CodebookSize(8, 2))
+def spoken() -> tuple[SpeaksMotion, TokenLayout]:
+    tokenizer = train_text_tokenizer(["a person walks and waves"], SHAPE.text_tokens, CODEBOOK)
+    layout = token_layout(tokenizer, CODEBOOK)
     torch.manual_seed(1)
-    return new_language_model(SHAPE, tokenizer, layout.turn_end).eval(), layout
+    return new_language_model(SHAPE, DEPTH, layout).eval(), layout
 
 
 def replies(
-    model: PreTrainedModel, layout: TokenLayout, max_codes: tuple[int, ...] = MAX_CODES, **asked: float
+    model: SpeaksMotion, layout: TokenLayout, max_codes: tuple[int, ...] = MAX_CODES, **asked: float
 ) -> list[ReplyRow]:
     rows = [ReplyRow(ReplyParser(layout), most, given=[layout.motion_open]) for most in max_codes]
-    rows[1].history = [token_id for code in range(36) for token_id in layout.code_ids(code)]
+    rows[1].history = [token_id for code in range(72) for token_id in layout.code_ids(code)]
     torch.manual_seed(7)
-    sample_replies(model, PROMPTS, rows, longest_reply(layout, max(max_codes)), 0.8, **asked)
+    sample_replies(model, PROMPTS, rows, longest_reply(max(max_codes)), 0.8, **asked)
     return rows
 
 
+def positions(token_ids: list[int], layout: TokenLayout) -> torch.Tensor:
+    return fold(torch.tensor([token_ids]), layout.first_code, layout.codebook).input_ids
+
+
 @torch.no_grad()
-def test_tokens_are_those_that_the_whole_model_draws_without_a_cache(spoken: tuple[PreTrainedModel, TokenLayout]):
+def test_tokens_are_those_that_the_whole_model_draws_without_a_cache(spoken: tuple[SpeaksMotion, TokenLayout]):
     model, layout = spoken
     rows = replies(model, layout)
     # Long enough for the buffers to grow, and replies leave the batch before the last has ended.
-    lengths = [len(row.token_ids) for row in rows]
+    lengths = [positions(row.token_ids, layout).shape[1] for row in rows]
     assert max(lengths) > ROOM > 2 * min(lengths)
     torch.manual_seed(7)
-    chances = [torch.rand(len(rows)) for _ in range(max(lengths))]
+    chances = [torch.rand(len(rows), layout.num_levels) for _ in range(max(lengths))]
     for place, (prompt, row) in enumerate(zip(PROMPTS, rows, strict=True)):
         logits = model(input_ids=torch.tensor([[*prompt, *row.token_ids]])).logits[0, len(prompt) - 1 :]
         again = ReplyParser(layout)
-        for number, token_id in enumerate(row.token_ids):
+        folded = fold(torch.tensor([row.token_ids]), layout.first_code, layout.codebook)
+        drawn_at = zip(folded.places[0].tolist(), folded.levels[0].tolist(), strict=True)
+        for number, (token_id, (step, level)) in enumerate(zip(row.token_ids, drawn_at, strict=True)):
             if not row.forced[number]:
                 allowed = torch.from_numpy(again.allowed())
                 masked = logits[number, : len(allowed)].masked_fill(~allowed, float("-inf")) / 0.8
-                assert draw(masked[None], chances[number][place : place + 1], 1.0).tolist() == [token_id]
+                assert draw(masked[None], chances[step][place : place + 1, level], 1.0).tolist() == [token_id]
             again.feed(token_id)
         assert row.ended
 
 
-def test_a_reply_does_not_depend_on_when_others_end(spoken: tuple[PreTrainedModel, TokenLayout]):
-    longer = replies(*spoken, max_codes=(40, 40, 12, 30))
+def test_a_reply_does_not_depend_on_when_others_end(spoken: tuple[SpeaksMotion, TokenLayout]):
+    longer = replies(*spoken, max_codes=(80, 80, 12, 60))
     for first, second, same in zip(replies(*spoken), longer, (False, True, True, False), strict=True):
         assert (first.token_ids == second.token_ids) == same
 
 
-def test_a_reply_that_finds_no_end_is_cut_off(spoken: tuple[PreTrainedModel, TokenLayout]):
+def test_a_reply_that_finds_no_end_is_cut_off(spoken: tuple[SpeaksMotion, TokenLayout]):
     model, layout = spoken
     rows = [ReplyRow(ReplyParser(layout), 40, given=[layout.motion_open]) for _ in PROMPTS]
     sample_replies(model, PROMPTS, rows, 2, 1.0)
-    assert {len(row.token_ids) for row in rows} == {2}
+    assert {len(row.token_ids) for row in rows} == {1 + layout.num_levels}
     assert not any(row.ended for row in rows)
 
 

@@ -4,18 +4,20 @@ from dataclasses import replace
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel
 
 from python_core.contract.vocabulary import CodebookSize, Place, TokenLayout
+from python_core.depth_head import DepthHeadShape
 from python_core.evaluation.generation import Prompt, Sampling, generate, read_reply
 from python_core.evaluation.reply_file import Speaker
 from python_core.language_model import LanguageModelShape, new_language_model, token_layout, train_text_tokenizer
+from python_core.motion_model import SpeaksMotion
 
 CODEBOOK = CodebookSize(8, 2)
 SHAPE = LanguageModelShape(text_tokens=300, width=32, layers=1, heads=2, feed_forward=32, max_tokens=256)
+DEPTH = DepthHeadShape(width=16, layers=1, feed_forward=16)
 PROMPTS = [Prompt("a person walks"), Prompt("someone waves the right hand, then sits down"), Prompt("kick")]
 
-Spoken = tuple[PreTrainedModel, Tokenizer, TokenLayout]
+Spoken = tuple[SpeaksMotion, Tokenizer, TokenLayout]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def spoken() -> Spoken:
     tokenizer = train_text_tokenizer(["a person walks and waves"], SHAPE.text_tokens, CODEBOOK)
     layout = token_layout(tokenizer, CODEBOOK)
     torch.manual_seed(1)
-    return new_language_model(SHAPE, tokenizer, layout.turn_end).eval(), tokenizer, layout
+    return new_language_model(SHAPE, DEPTH, layout).eval(), tokenizer, layout
 
 
 def test_under_the_grammar_every_reply_is_well_formed_even_of_a_model_that_has_learned_nothing(spoken: Spoken):

@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from transformers import PreTrainedModel
 
 from python_core.checkpoint import load_language_model
 from python_core.contract.vocabulary import ReplyError, ReplyParser, parse_reply
+from python_core.depth_head import DepthHeadShape
 from python_core.grpo.rollouts import FormShares, ReplyForm, Rollouts
 from python_core.language_model import LanguageModelShape, new_language_model, token_layout
+from python_core.motion_model import SpeaksMotion
 from python_core.motion_tokenizer import MotionTokenizer
 
 PROMPT = "a person walks forward."
@@ -25,14 +26,14 @@ def rollouts(tiny_checkpoint: Path) -> Rollouts:
 
 
 @pytest.fixture(scope="module")
-def untrained(rollouts: Rollouts) -> PreTrainedModel:
+def untrained(rollouts: Rollouts) -> SpeaksMotion:
     """A model that has learned nothing: whatever is well-formed is so because it is forced."""
     torch.manual_seed(3)
     shape = LanguageModelShape(text_tokens=400, width=16, layers=1, heads=2, feed_forward=16, max_tokens=256)
-    return new_language_model(shape, rollouts.tokenizer, rollouts.layout.turn_end)
+    return new_language_model(shape, DepthHeadShape(width=16, layers=1, feed_forward=16), rollouts.layout)
 
 
-def sample(rollouts: Rollouts, model: PreTrainedModel, form: ReplyForm) -> tuple[list[list[int]], list[list[int]]]:
+def sample(rollouts: Rollouts, model: SpeaksMotion, form: ReplyForm) -> tuple[list[list[int]], list[list[int]]]:
     trainer: Any = SimpleNamespace(
         accelerator=Accelerator(cpu=True),
         model_wrapped=model,
@@ -43,9 +44,7 @@ def sample(rollouts: Rollouts, model: PreTrainedModel, form: ReplyForm) -> tuple
     return rollouts.sample(trainer, [rollouts.prompt_ids(PROMPT)] * NUM, [form] * NUM)
 
 
-def test_tokens_are_the_models_choice_where_the_grammar_left_more_than_one(
-    rollouts: Rollouts, untrained: PreTrainedModel
-):
+def test_tokens_are_the_models_choice_where_the_grammar_left_more_than_one(rollouts: Rollouts, untrained: SpeaksMotion):
     layout = rollouts.layout
     replies, chosen = sample(rollouts, untrained, ReplyForm(reasoning=True, constrained=True))
     cut_short = 0
@@ -64,9 +63,7 @@ def test_tokens_are_the_models_choice_where_the_grammar_left_more_than_one(
     assert cut_short > 0
 
 
-def test_a_free_reply_ends_where_it_breaks_the_grammar_and_is_not_cut_off(
-    rollouts: Rollouts, untrained: PreTrainedModel
-):
+def test_a_free_reply_ends_where_it_breaks_the_grammar_and_is_not_cut_off(rollouts: Rollouts, untrained: SpeaksMotion):
     layout = rollouts.layout
     replies, chosen = sample(rollouts, untrained, ReplyForm(reasoning=False, constrained=False))
     malformed = 0
@@ -88,7 +85,7 @@ def test_a_free_reply_ends_where_it_breaks_the_grammar_and_is_not_cut_off(
     assert sum(marks[-1] == 0 for marks in chosen) > NUM / 2
 
 
-def test_trl_is_told_which_tokens_were_forced(rollouts: Rollouts, untrained: PreTrainedModel):
+def test_trl_is_told_which_tokens_were_forced(rollouts: Rollouts, untrained: SpeaksMotion):
     trainer: Any = SimpleNamespace(
         accelerator=Accelerator(cpu=True),
         model_wrapped=untrained,

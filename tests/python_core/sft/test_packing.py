@@ -1,12 +1,13 @@
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import LlamaForCausalLM
 
 from python_core.contract.vocabulary import TokenLayout
+from python_core.depth_head import DepthHeadShape
 from python_core.language_model import LanguageModelShape, new_language_model
+from python_core.motion_model import IGNORED, SpeaksMotion
 from python_core.sft.packing import pack
-from python_core.sft.samples import IGNORED, Sample, SampleWriter, TrainingSamples
+from python_core.sft.samples import Sample, SampleWriter, TrainingSamples
 from tests.python_core.sft.conftest import EXACT, GUESSED, ONE_BEAT
 
 
@@ -26,15 +27,15 @@ def test_positions_begin_anew_with_each_sample_of_a_row():
 
 
 @pytest.fixture
-def model(sft_tokenizer: Tokenizer, layout: TokenLayout) -> LlamaForCausalLM:
+def model(sft_tokenizer: Tokenizer, layout: TokenLayout) -> SpeaksMotion:
     torch.manual_seed(2)
     shape = LanguageModelShape(width=32, layers=2, heads=2, feed_forward=48, max_tokens=256)
-    return new_language_model(shape, sft_tokenizer, layout.turn_end).eval()
+    return new_language_model(shape, DepthHeadShape(width=16, layers=1, feed_forward=16), layout).eval()
 
 
 @pytest.mark.parametrize("num_rows", [1, 3])
 def test_packed_samples_have_the_losses_and_gradients_that_they_have_alone(
-    num_rows: int, writer: SampleWriter, model: LlamaForCausalLM, layout: TokenLayout
+    num_rows: int, writer: SampleWriter, model: SpeaksMotion, layout: TokenLayout
 ):
     drawn = TrainingSamples(writer, [ONE_BEAT, EXACT, GUESSED], batch=8, batches=1, steps=5, seed=1)
     samples = [drawn[index] for index in range(16, 24)]
@@ -55,11 +56,16 @@ def test_packed_samples_have_the_losses_and_gradients_that_they_have_alone(
         assert torch.allclose(gradient, wanted, atol=1e-6)
 
 
-def test_a_sample_reads_nothing_of_its_neighbours(model: LlamaForCausalLM):
-    first, second = [5, 6, 7, 8], [9, 10, 11]
-    with torch.no_grad():
-        both = model(**pack([Sample(first, first), Sample(second, second)], 1, 3)).logits[0, 4:]
-        other = model(**pack([Sample([8, 8, 8, 8], [8] * 4), Sample(second, second)], 1, 3)).logits[0, 4:]
-        alone = model(input_ids=torch.tensor([second])).logits[0]
-    assert torch.allclose(both, alone, atol=1e-6)
-    assert torch.allclose(both, other, atol=1e-6)
+def test_a_sample_reads_nothing_of_its_neighbours(model: SpeaksMotion, layout: TokenLayout):
+    codes = [token_id for code in (1, 2) for token_id in layout.code_ids(code)]
+    first, second, other = [5, 6, *codes, 8], [9, *codes, 11], [8, *codes, 8, 8]
+
+    @torch.no_grad()
+    def read(*samples: list[int]) -> torch.Tensor:
+        packed = pack([Sample(ids, ids) for ids in samples], 1, 3)
+        del packed["labels"]
+        return model(**packed).logits[0, -len(second) :]
+
+    alone = read(second)
+    assert torch.allclose(read(first, second), alone, atol=1e-6)
+    assert torch.allclose(read(other, second), alone, atol=1e-6)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from python_core.checkpoint import save_language_model, save_vqvae
 from python_core.clips.prepared import PreparedClip, read_prepared, write_prepared
 from python_core.contract.motion import Motion
+from python_core.depth_head import DepthHeadShape
 from python_core.evaluation.generation import Sampling
 from python_core.features import Normalizer, canonical_joints, exact_features
 from python_core.language_model import LanguageModelShape, new_language_model, token_layout, train_text_tokenizer
@@ -20,6 +21,7 @@ from python_core.vqvae import Vqvae, VqvaeShape
 
 NUM_VAL = 40
 SHAPE = LanguageModelShape(text_tokens=300, width=32, layers=1, heads=2, feed_forward=32, max_tokens=256)
+DEPTH = DepthHeadShape(width=16, layers=1, feed_forward=16)
 
 
 class KnownJudge:
@@ -83,7 +85,7 @@ def checkpoint(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_vqvae(folder / "vqvae", vqvae, Normalizer(statistics.mean, statistics.std), 20.0, {})
     codebook = vqvae.shape.codebook
     tokenizer = train_text_tokenizer(["a person does trick 1"], SHAPE.text_tokens, codebook)
-    model = new_language_model(SHAPE, tokenizer, token_layout(tokenizer, codebook).turn_end)
+    model = new_language_model(SHAPE, DEPTH, token_layout(tokenizer, codebook))
     save_language_model(folder, model, tokenizer, codebook, "nothing", "made", {})
     return folder
 
