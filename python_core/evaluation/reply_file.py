@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel
 
 from python_core.clips.prepared import write_text
 from python_core.contract.vocabulary import TokenLayout
 from python_core.evaluation.generation import Prompt, Reply, Sampling, generate, read_reply
+from python_core.motion_model import SpeaksMotion
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Speaker:
     """A language model, ready to be asked."""
 
-    model: PreTrainedModel
+    model: SpeaksMotion
     tokenizer: Tokenizer
     layout: TokenLayout
     sampling: Sampling

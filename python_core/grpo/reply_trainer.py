@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from trl.models import prepare_deepspeed, prepare_fsdp
+from trl.models.utils import prepare_deepspeed, prepare_fsdp
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from python_core.motion_model import IGNORED, SpeaksMotion, frozen_copy

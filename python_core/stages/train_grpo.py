@@ -39,7 +39,7 @@ from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_rew
 from python_core.grpo.alarms import Alarms
 from python_core.grpo.best_checkpoint import BestCheckpoint, best_checkpoint
 from python_core.grpo.judged_replies import HeldOutTexts
-from python_core.grpo.lora_tokens import drop_reference_adapter, show_head_bias
+from python_core.grpo.lora_tokens import drop_reference_adapter
 from python_core.grpo.replies import ReplyReader
 from python_core.grpo.rewards import PAPER_WEIGHTS, Rewards, RewardWeights
 from python_core.grpo.rollouts import FormShares, Rollouts
@@ -437,9 +437,7 @@ def _start(model: PreTrainedModel, config: TrainGrpoConfig, layout: TokenLayout)
     model.generation_config = GenerationConfig(eos_token_id=layout.turn_end, pad_token_id=layout.turn_end)
     if config.lora is None:
         return model.train()
-    adapted = with_lora(model, config.lora, range(layout.think_open, layout.vocabulary_size))
-    show_head_bias(adapted)
-    return adapted.train()
+    return with_lora(model, config.lora, range(layout.think_open, layout.vocabulary_size)).train()
 
 
 def _save(config: TrainGrpoConfig, weights: Path, layout: TokenLayout) -> None:
