@@ -29,7 +29,7 @@ from python_core.vqvae import Vqvae, VqvaeShape
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 2
 CHECKPOINT = "checkpoint.json"
 MOTION_TOKENIZER = "vqvae"
 """Folder of the motion tokenizer in a checkpoint of a language model."""
