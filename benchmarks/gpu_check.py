@@ -37,7 +37,7 @@ BUNDLES: dict[Provider, tuple[Precision, ...]] = {
     "cuda": ("fp16", "int8", "int4"),
     "tensorrt": ("fp32", "fp16"),
 }
-NUM_POSITIONS = 500
+PARITY_TOKENS = 500
 NUM_TOKENS, NUM_CODES = 200, 100
 
 
@@ -87,7 +87,7 @@ def check(checkpoint: Path, providers: list[Provider], budget_s: float) -> dict[
 
 
 def _run(checkpoint: Path, provider: Provider, precision: Precision, step: Step) -> None:
-    config = ExportConfig(provider=provider, precision=precision, num_positions=NUM_POSITIONS, calibration_tokens=4000)
+    config = ExportConfig(provider=provider, precision=precision, parity_tokens=PARITY_TOKENS, calibration_tokens=4000)
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
         manifest = _timed(step, "export", lambda: export_bundle(checkpoint, bundle, config))

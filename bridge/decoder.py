@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.engine import check_names
-from bridge.providers import open_session
+from bridge.providers import check_names, open_session
 from python_core.contract.bundle import BundleError, Manifest
 from python_core.contract.motion import CONTACT_THRESHOLD, Motion
 

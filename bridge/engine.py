@@ -1,8 +1,8 @@
-"""The language model: token ids in, logits out. It knows neither text nor requests.
+"""The language model: positions in, logits out. It knows neither text nor requests.
 
-One session serves all rows. Each step reads a slice of what one joining row was given, then one token of every row that
-is further than that, whatever their lengths. A row's logits do not depend on its neighbours: every run is either of one
-row or of single tokens, and slices depend on the row alone.
+One session serves all rows. Each step reads a slice of what one joining row was given, then one position of every row
+that is further than that, whatever their lengths. A row's logits do not depend on its neighbours: every run is either
+of one row or of single positions, and slices depend on the row alone.
 """
 
 from collections import OrderedDict, deque
@@ -16,50 +16,55 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from bridge.kv_cache import KvCache
-from bridge.providers import device, open_session
+from bridge.providers import check_names, device, open_session
 from python_core.contract.bundle import BundleError, LanguageModelGraph
+from python_core.contract.vocabulary import Position
 
-SLICE_TOKENS = 16
-"""Most tokens that are read of a prompt between two tokens of the running rows."""
+SLICE_POSITIONS = 16
+"""Most positions that are read of a prompt between two of the running rows."""
 KEPT_BEGINNINGS = 32
 """Beginnings of prompts whose caches are kept: the template, prompts, prompts with plans."""
-KEPT_TOKENS = 1024
-"""Tokens of all of them together, at most."""
+KEPT_POSITIONS = 1024
+"""Positions of all of them together, at most."""
 
 
 @dataclass(eq=False)
 class Row:
     """One reply in the making."""
 
-    most_tokens: int
-    """Tokens that it may come to hold."""
+    most_positions: int
+    """That it may come to hold."""
     place: int | None = None
     """In the batch; None when it has left."""
     pauses: bool = False
     """Whether it keeps its place and asks for no token."""
-    num_tokens: int = 0
-    """Tokens that it holds."""
+    num_positions: int = 0
+    """That it holds."""
     num_pending: int = 0
-    """Tokens that it has still to read."""
-    segments: deque[Sequence[int]] = field(default_factory=deque)
+    """Positions that it has still to read."""
+    segments: deque[Sequence[Position]] = field(default_factory=deque)
     """The same, in parts whose ends other rows may share."""
-    beginning: list[int] = field(default_factory=list)
-    """Tokens that it was given first, as far as it has read them."""
+    beginning: list[Position] = field(default_factory=list)
+    """Positions that it was given first, as far as it has read them."""
 
-    def feed(self, token_ids: Sequence[int]) -> None:
-        """Give it tokens to read."""
-        if token_ids:
-            self.segments.append(token_ids)
-            self.num_pending += len(token_ids)
+    def feed(self, positions: Sequence[Position]) -> None:
+        """Give it positions to read."""
+        if positions:
+            self.segments.append(positions)
+            self.num_pending += len(positions)
 
-    def advance(self, size: int) -> Sequence[int]:
-        """Tokens that are read now, all of one segment."""
+    def advance(self, size: int) -> Sequence[Position]:
+        """Positions that are read now, all of one segment."""
         segment = self.segments.popleft()
         if size < len(segment):
             self.segments.appendleft(segment[size:])
-        self.num_tokens += size
+        self.num_positions += size
         self.num_pending -= size
         return segment[:size]
+
+
+Written = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Logits [V] and state [width] of a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +72,11 @@ class Step:
     """What a step brought."""
 
     rows: list[Row]
-    """Rows that need their next token."""
+    """Rows that need their next position."""
     logits: list[NDArray[np.float32]]
     """Of each one's next token, [V]; overwritten by the next step."""
+    states: list[NDArray[np.float32]]
+    """From which a depth head goes on, [width] each; overwritten as well."""
     failed: list[tuple[Row, Exception]]
     """Rows that could not go on, and have left."""
 
@@ -100,24 +107,31 @@ class Engine:
             self._path,
             self._session,
             inputs={"input_ids", "attention_mask", *names},
-            outputs={"logits", *(name.replace("past_key_values", "present") for name in names)},
+            outputs={"logits", "states", *(name.replace("past_key_values", "present") for name in names)},
         )
         dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-        types = {value.name: value.type for value in self._session.get_inputs()}
-        if (kind := types[names[0]]) not in dtypes:
+        inputs = {value.name: value for value in self._session.get_inputs()}
+        if (kind := inputs[names[0]].type) not in dtypes:
             raise BundleError(f"{self._path}: {names[0]} is {kind}, expected float or float16; export the bundle again")
+        shape = inputs["input_ids"].shape
+        if len(shape) != 3 or not isinstance(shape[2], int):
+            raise BundleError(f"{self._path}: input_ids are {shape}, expected [B, P, levels]; export the bundle again")
+        self.num_levels: int = shape[2]
+        """Tokens of a position."""
         self._cache = KvCache(
-            names, graph.num_kv_heads, graph.head_dim, dtypes[kind], device(provider), max_rows, graph.max_tokens
+            names, graph.num_kv_heads, graph.head_dim, dtypes[kind], device(provider), max_rows, graph.max_positions
         )
-        output = next(value for value in self._session.get_outputs() if value.name == "logits")
-        if output.type not in dtypes or not isinstance(output.shape[-1], int):
-            raise BundleError(
-                f"{self._path}: logits are {output.type} {output.shape}, expected floats for a vocabulary of known "
-                "size; export the bundle again"
-            )
-        self._logits = np.empty((max_rows, 1, output.shape[-1]), dtypes[output.type])
+        self._written: dict[str, NDArray[np.floating]] = {}
+        for output in self._session.get_outputs():
+            if output.name in ("logits", "states"):
+                if output.type not in dtypes or not isinstance(output.shape[-1], int):
+                    raise BundleError(
+                        f"{self._path}: {output.name} are {output.type} {output.shape}, expected floats of known size; "
+                        "export the bundle again"
+                    )
+                self._written[output.name] = np.empty((max_rows, 1, output.shape[-1]), dtypes[output.type])
         self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
-        self._beginnings: OrderedDict[tuple[int, ...], NDArray[np.floating]] = OrderedDict()
+        self._beginnings: OrderedDict[tuple[Position, ...], NDArray[np.floating]] = OrderedDict()
         self._rows: list[Row | None] = []
         self._in_turn: list[Row] = []
 
@@ -127,9 +141,14 @@ class Engine:
         return self._session.get_providers()[0]
 
     @property
-    def vocabulary_size(self) -> int:
+    def num_spoken(self) -> int:
         """Tokens that have logits."""
-        return self._logits.shape[-1]
+        return self._written["logits"].shape[-1]
+
+    @property
+    def state_width(self) -> int:
+        """Of what a depth head goes on from."""
+        return self._written["states"].shape[-1]
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -146,15 +165,15 @@ class Engine:
         """Whether one more row can join."""
         return self.num_rows < self.max_rows
 
-    def join(self, segments: Sequence[Sequence[int]], most_tokens: int | None = None) -> Row:
+    def join(self, segments: Sequence[Sequence[Position]], most_positions: int | None = None) -> Row:
         """Take a row into the batch.
 
         Args:
-            segments: What the model is given, in order, at least one token in all. Rows that begin with the same whole
-                segments share the work of reading them.
-            most_tokens: Tokens that it may come to hold, when they are fewer than the model's `max_tokens`.
+            segments: What the model is given, in order, at least one position in all. Rows that begin with the same
+                whole segments share the work of reading them.
+            most_positions: That it may come to hold, when they are fewer than the model's `max_positions`.
         """
-        row = Row(min(most_tokens or self.graph.max_tokens, self.graph.max_tokens))
+        row = Row(min(most_positions or self.graph.max_positions, self.graph.max_positions))
         for segment in segments:
             row.feed(segment)
         assert row.num_pending, "a row has something to read"
@@ -162,15 +181,15 @@ class Engine:
         row.place = self._rows.index(None) if None in self._rows else len(self._rows)
         self._rows[row.place : row.place + 1] = [row]
         self._in_turn.append(row)
-        lengths = [0 if one is None else one.num_tokens for one in self._rows]
-        if self._cache.reserve(len(self._rows), row.most_tokens, lengths):
+        lengths = [0 if one is None else one.num_positions for one in self._rows]
+        if self._cache.reserve(len(self._rows), row.most_positions, lengths):
             self._bindings.clear()
         self._recall(row, row.place)
         return row
 
     def is_full(self, row: Row, num_more: int) -> bool:
-        """Whether so many tokens more would leave no room for another."""
-        return row.num_tokens + row.num_pending + num_more >= row.most_tokens
+        """Whether so many positions more would leave no room for another."""
+        return row.num_positions + row.num_pending + num_more >= row.most_positions
 
     def leave(self, row: Row) -> None:
         """Free a row's place at once; nothing happens if it has left."""
@@ -183,12 +202,12 @@ class Engine:
         if self._cache.moves_rows and place < len(self._rows):
             last = self._rows.pop()
             assert last is not None
-            self._cache.move(len(self._rows), place, last.num_tokens)
+            self._cache.move(len(self._rows), place, last.num_positions)
             self._rows[place], last.place = last, place
             self._drop_free_ends()
 
     def step(self) -> Step:
-        """Read a slice of one row that joins, then one token of each row that is ready."""
+        """Read a slice of one row that joins, then one position of each row that is ready."""
         failed: list[tuple[Row, Exception]] = []
         row = next((row for row in self._in_turn if row.num_pending > 1), None)
         if row is not None:
@@ -197,22 +216,22 @@ class Engine:
             except Exception as error:  # ONNX Runtime's own exceptions share no narrower class.
                 failed.append((row, self._step_error(error)))
                 self.leave(row)
-        rows, logits = self._decode(failed)
-        return Step(rows, logits, failed)
+        rows, written = self._decode(failed)
+        return Step(rows, [logits for logits, _ in written], [states for _, states in written], failed)
 
     def generate(
-        self, prompt_ids: Sequence[int], choose: Callable[[NDArray[np.float32]], int]
-    ) -> Generator[int, None, None]:
-        """Continue one prompt, one token a step, until the model's `max_tokens` are full or the caller stops asking.
+        self, prompt: Sequence[Position], choose: Callable[[NDArray[np.float32], NDArray[np.float32]], Position]
+    ) -> Generator[Position, None, None]:
+        """Continue one prompt, a position a step, until the model's `max_positions` are full or the caller stops.
 
         Args:
-            prompt_ids: What the model has read, with any prefix of the reply that is forced.
-            choose: Picks the next token from its logits, [V].
+            prompt: What the model has read, with any prefix of the reply that is forced.
+            choose: Picks the next position from the logits of its first token, [V], and the state, [width].
 
         Raises:
             BundleError: A step failed.
         """
-        row = self.join([prompt_ids])
+        row = self.join([prompt])
         try:
             while True:
                 step = self.step()
@@ -220,11 +239,12 @@ class Engine:
                     if one is row:
                         raise error
                 if row in step.rows:
-                    token_id = choose(step.logits[step.rows.index(row)])
-                    yield token_id
+                    place = step.rows.index(row)
+                    position = choose(step.logits[place], step.states[place])
+                    yield position
                     if self.is_full(row, 1):
                         return
-                    row.feed([token_id])
+                    row.feed([position])
         finally:
             self.leave(row)
 
@@ -233,34 +253,36 @@ class Engine:
             self._rows.pop()
 
     def _read_slice(self, row: Row) -> None:
-        """Read on in what a row was given, all but its last token, which is read in the batch for its logits."""
+        """Read on in what a row was given, all but the last position, which is read in the batch."""
         assert row.place is not None
         segment = row.segments[0]
-        size = min(SLICE_TOKENS, len(segment), row.num_pending - 1)
-        self._run(row.place, np.array([segment[:size]], np.int64), np.array([row.num_tokens + size]))
+        size = min(SLICE_POSITIONS, len(segment), row.num_pending - 1)
+        self._run(row.place, np.array([segment[:size]], np.int64), np.array([row.num_positions + size]))
         row.beginning.extend(row.advance(size))
         if size == len(segment):
             self._keep(row, row.place)
 
-    def _decode(self, failed: list[tuple[Row, Exception]]) -> tuple[list[Row], list[NDArray[np.float32]]]:
+    def _decode(self, failed: list[tuple[Row, Exception]]) -> tuple[list[Row], list[Written]]:
+        """Rows that were ready, and what was written of each."""
         ready = [row for row in self._rows if row is not None and row.num_pending == 1 and not row.pauses]
         if not ready:
             return [], []
         places = [row.place for row in ready if row.place is not None]
-        # Rows that are not ready and free places take part: what they write lies where their next token will lie.
+        # Rows that are not ready and free places take part: what they write lies where their next position will lie.
         num_rows = places[-1] + 1
-        token_ids = np.zeros((num_rows, 1), np.int64)
-        token_ids[places, 0] = [row.segments[0][0] for row in ready]
-        lengths = np.array([1 if row is None else row.num_tokens + 1 for row in self._rows[:num_rows]])
+        positions = np.zeros((num_rows, 1, self.num_levels), np.int64)
+        positions[places, 0] = [row.segments[0][0] for row in ready]
+        lengths = np.array([1 if row is None else row.num_positions + 1 for row in self._rows[:num_rows]])
         try:
-            batch = self._run(0, token_ids, lengths)
-            logits = [batch[place] for place in places]
+            logits, states = self._run(0, positions, lengths)
+            written = [(logits[place], states[place]) for place in places]
         except Exception:  # As above. The step runs again, row by row, so that only those fail that are the cause.
-            done, logits = [], []
+            done, written = [], []
             for row, place in zip(ready, places, strict=True):
                 alone = slice(place, place + 1)
                 try:
-                    logits.append(self._run(place, token_ids[alone], lengths[alone])[0].copy())
+                    logits, states = self._run(place, positions[alone], lengths[alone])
+                    written.append((logits[0].copy(), states[0].copy()))
                     done.append(row)
                 except Exception as error:
                     failed.append((row, self._step_error(error)))
@@ -268,30 +290,34 @@ class Engine:
             ready = done
         for row in ready:
             row.advance(1)
-        return ready, logits
+        return ready, written
 
-    def _run(self, first: int, token_ids: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Run the graph over rows that follow each other, [rows, L] -> [rows, V]."""
-        num_rows = len(token_ids)
-        logits = self._logits[:num_rows]
+    def _run(
+        self, first: int, positions: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run the graph over rows that follow each other, [rows, P, levels] -> [rows, V] and [rows, width]."""
+        num_rows = len(positions)
         binding = self._bindings.get((first, num_rows))
         if binding is None:
             binding = self._bindings[first, num_rows] = self._session.io_binding()
             self._cache.bind(binding, first, num_rows)
-            binding.bind_output("logits", "cpu", 0, logits.dtype, logits.shape, logits.ctypes.data)
+            for name, buffer in self._written.items():
+                rows = buffer[:num_rows]
+                binding.bind_output(name, "cpu", 0, rows.dtype, rows.shape, rows.ctypes.data)
         mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        binding.bind_cpu_input("input_ids", token_ids)
+        binding.bind_cpu_input("input_ids", positions)
         binding.bind_cpu_input("attention_mask", mask)
         self._session.run_with_iobinding(binding)
-        return logits[:, 0].astype(np.float32, copy=False)
+        logits, states = (self._written[name][:num_rows, 0] for name in ("logits", "states"))
+        return logits.astype(np.float32, copy=False), states.astype(np.float32, copy=False)
 
     def _keep(self, row: Row, place: int) -> None:
         """Keep the cache of a beginning that another row may share."""
         key = tuple(row.beginning)
-        if not self._cache.moves_rows or row.num_tokens != len(key) or key in self._beginnings:
+        if not self._cache.moves_rows or row.num_positions != len(key) or key in self._beginnings:
             return
-        self._beginnings[key] = self._cache.read(place, row.num_tokens)
-        while len(self._beginnings) > KEPT_BEGINNINGS or sum(map(len, self._beginnings)) > KEPT_TOKENS:
+        self._beginnings[key] = self._cache.read(place, row.num_positions)
+        while len(self._beginnings) > KEPT_BEGINNINGS or sum(map(len, self._beginnings)) > KEPT_POSITIONS:
             self._beginnings.popitem(last=False)
 
     def _recall(self, row: Row, place: int) -> None:
@@ -307,21 +333,3 @@ class Engine:
 
     def _step_error(self, error: Exception) -> BundleError:
         return BundleError(f"{self._path}: a step failed ({error}); export the bundle again")
-
-
-def check_names(path: Path, session: ort.InferenceSession, inputs: set[str], outputs: set[str]) -> None:
-    """Compare a graph's inputs and outputs with those that are needed.
-
-    Raises:
-        BundleError: They differ.
-    """
-    for kind, expected, values in (
-        ("inputs", inputs, session.get_inputs()),
-        ("outputs", outputs, session.get_outputs()),
-    ):
-        actual = {value.name for value in values}
-        if actual != expected:
-            raise BundleError(
-                f"{path}: {kind} differ from the manifest: lacks {sorted(expected - actual)}, "
-                f"has besides {sorted(actual - expected)}; export the bundle again"
-            )

@@ -189,6 +189,24 @@ def _open_on_tensorrt(
     return session
 
 
+def check_names(path: Path, session: ort.InferenceSession, inputs: set[str], outputs: set[str]) -> None:
+    """Compare a graph's inputs and outputs with those that are needed.
+
+    Raises:
+        BundleError: They differ.
+    """
+    for kind, expected, values in (
+        ("inputs", inputs, session.get_inputs()),
+        ("outputs", outputs, session.get_outputs()),
+    ):
+        actual = {value.name for value in values}
+        if actual != expected:
+            raise BundleError(
+                f"{path}: {kind} differ from the manifest: lacks {sorted(expected - actual)}, "
+                f"has besides {sorted(actual - expected)}; export the bundle again"
+            )
+
+
 def build_engines(folder: Path, manifest: Manifest, context: bool) -> list[Path]:
     """Build what TensorRT needs for both graphs of a bundle, so that the first start does not wait for it.
 
@@ -204,7 +222,7 @@ def build_engines(folder: Path, manifest: Manifest, context: bool) -> list[Path]
         ProviderError: TensorRT does not load.
         BundleError: The bundle was not exported for it, or there are engines that this bridge has not built.
     """
-    graphs = (manifest.language_model, manifest.motion_decoder)
+    graphs = (manifest.language_model, manifest.motion_decoder)  # A depth head runs on CUDA.
     for graph in graphs:
         _open_on_tensorrt(folder / graph.file, 1, graph, context)
     paths = [folder / graph.file for graph in graphs]

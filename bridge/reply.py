@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from bridge.request import MotionRequest
 from bridge.sampler import Sampler
 from python_core.contract.plan import Plan, PlanError, format_plan, parse_plan
-from python_core.contract.vocabulary import Place, ReplyError, ReplyParser, TokenLayout
+from python_core.contract.vocabulary import Place, Position, ReplyError, ReplyParser, TokenLayout
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class CodeLimits:
 
 
 class Reply:
-    """Follows one reply token by token.
+    """Follows one reply position by position.
 
     Args:
         request: What was asked; checked.
@@ -89,7 +89,7 @@ class Reply:
             begun = [[layout.think_open]] if self._reasons else [opening]
         for segment in begun:
             self._hear(segment)
-        self.segments = [*prompt, *begun]
+        self.segments = [layout.fold(segment) for segment in (*prompt, *begun)]
         """What the model reads first."""
 
     @property
@@ -103,18 +103,20 @@ class Reply:
             return tuple(ids for ids in ranges if self._layout.motion_close not in ids)
         return ranges
 
-    def take(self, token_id: int) -> tuple[int | None, Sequence[int]]:
-        """Take the next token; `stop` says when it was the last.
+    def take(self, token_ids: Sequence[int]) -> tuple[int | None, Sequence[Position]]:
+        """Take the tokens of the next position; `stop` says when it was the last.
 
         Returns:
-            The code that it completes, if it does, and what the model reads next, which is the token and what follows
-            it by force; nothing after the last one.
+            The code that they are, if they are one, and what the model reads next, which is this position and what
+            follows it by force; nothing after the last one.
 
         Raises:
             PlanError: The reasoning is not a plan.
-            ReplyError: The token cannot come here.
+            ReplyError: A token cannot come here.
         """
-        code = self._parser.feed(token_id)
+        code = None
+        for token_id in token_ids:
+            code = self._parser.feed(token_id)
         following: list[int] = []
         if code is not None:
             if self._num_new == self._limits.max_codes:
@@ -125,10 +127,10 @@ class Reply:
             self._hear(following)
         elif self._parser.place is Place.DONE:
             self.stop = Stop.MODEL
-        return code, [] if self.stop is not None else [token_id, *following]
+        return code, [] if self.stop is not None else self._layout.fold([*token_ids, *following])
 
     def cut(self) -> None:
-        """There is no room for another token.
+        """There is no room for another position.
 
         Raises:
             ReplyError: Nothing has moved yet.

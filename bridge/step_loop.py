@@ -1,20 +1,23 @@
 """The thread that steps the language model and the motion decoder for all streams together.
 
-Each round: streams that were cancelled leave, waiting ones join, the language model takes a step, tokens are drawn, and
-the decoder runs once over all streams that have a code ready. What a stream gets does not depend on the others.
+Each round: streams that were cancelled leave, waiting ones join, the language model takes a step, tokens are drawn, the
+depth head speaks the other levels of codes, and the decoder runs once over all streams that have a code ready. What a
+stream gets does not depend on the others.
 """
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bridge.decoder import Decoder, DecoderState, Frames, RootPlace
-from bridge.engine import Engine, Row
+from bridge.depth_head import DepthHead
+from bridge.engine import Engine, Row, Step
 from bridge.reply import Reply, Stop
 from bridge.sampler import draw
 from python_core.contract.bundle import BundleError
+from python_core.contract.vocabulary import TokenLayout
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +60,8 @@ class Stream:
     """To be replayed before them."""
     place: RootPlace | None = None
     """Where the first new frame begins, if there is a history."""
-    max_tokens: int | None = None
-    """That the reply may come to hold."""
+    max_positions: int | None = None
+    """That the row may come to hold."""
     row: Row | None = None
     stop: Stop | None = None
     """Set when no code will be added."""
@@ -77,11 +80,13 @@ class StepLoop:
 
     Args:
         engine: The language model; nothing else may use it.
+        depth_head: Its depth head; None where codes have one level.
         decoder: The motion decoder.
+        layout: Where the tokens of replies are.
     """
 
-    def __init__(self, engine: Engine, decoder: Decoder) -> None:
-        self._engine, self._decoder = engine, decoder
+    def __init__(self, engine: Engine, depth_head: DepthHead | None, decoder: Decoder, layout: TokenLayout) -> None:
+        self._engine, self._depth_head, self._decoder, self._layout = engine, depth_head, decoder, layout
         self._changed = threading.Condition()
         self._joining: deque[Stream] = deque()
         self._leaving: deque[Stream] = deque()
@@ -173,7 +178,7 @@ class StepLoop:
         while self._waiting and self._engine.has_room:
             stream = self._waiting.popleft()
             assert stream.reply is not None
-            stream.row = self._engine.join(stream.reply.segments, stream.max_tokens)
+            stream.row = self._engine.join(stream.reply.segments, stream.max_positions)
             self._by_row[stream.row] = stream
         for row, stream in self._by_row.items():
             row.pauses = stream.is_ahead
@@ -183,25 +188,42 @@ class StepLoop:
         self._decode()
 
     def _write(self) -> None:
-        """One step of the language model, and a token for each row that is ready."""
+        """One step of the language model, and a position for each row that is ready."""
         step = self._engine.step()
         for row, error in step.failed:
             self._fail(self._by_row[row], error)
         replies = [(self._by_row[row], reply) for row in step.rows if (reply := self._by_row[row].reply) is not None]
         drawn = draw(step.logits, [reply.allowed() for _, reply in replies], [reply.sampler for _, reply in replies])
-        for (stream, reply), token_id in zip(replies, drawn, strict=True):
-            if isinstance(token_id, BundleError):
-                self._fail(stream, token_id)
+        for (stream, reply), token_ids in zip(replies, self._speak(step, drawn, replies), strict=True):
+            if isinstance(token_ids, BundleError):
+                self._fail(stream, token_ids)
                 continue
             try:
-                self._take(stream, reply, token_id)
+                self._take(stream, reply, token_ids)
             except Exception as error:  # A plan or a reply that is none, or what nobody expected: this stream's alone.
                 self._fail(stream, error)
 
-    def _take(self, stream: Stream, reply: Reply, token_id: int) -> None:
+    def _speak(
+        self, step: Step, drawn: Sequence[int | BundleError], replies: Sequence[tuple[Stream, Reply]]
+    ) -> list[list[int] | BundleError]:
+        """All tokens of each row's position: the one that was drawn and, of a code, those of its other levels."""
+        spoken = [token_id if isinstance(token_id, BundleError) else [token_id] for token_id in drawn]
+        layout, head = self._layout, self._depth_head
+        codes = [place for place, ids in enumerate(spoken) if isinstance(ids, list) and layout.is_of_code(ids[0])]
+        if head is None or not codes:
+            return spoken
+        firsts = [drawn[place] - layout.first_code for place in codes]
+        others = head.speak(
+            [step.states[place] for place in codes], firsts, [replies[place][1].sampler for place in codes]
+        )
+        for place, first, entries in zip(codes, firsts, others, strict=True):
+            spoken[place] = entries if isinstance(entries, BundleError) else layout.entry_ids([first, *entries])
+        return spoken
+
+    def _take(self, stream: Stream, reply: Reply, token_ids: Sequence[int]) -> None:
         row = stream.row
         assert row is not None
-        code, following = reply.take(token_id)
+        code, following = reply.take(token_ids)
         if code is not None:
             stream.codes.append(code)
         if reply.stop is None:

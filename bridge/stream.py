@@ -7,14 +7,18 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bridge.decoder import Decoder, RootPlace, join
+from bridge.depth_head import open_depth_head
 from bridge.engine import Engine
 from bridge.providers import check_name
 from bridge.providers import choose as choose_provider
 from bridge.reply import Planned, Reply, Stop
 from bridge.request import History, MotionRequest, RequestError, Violation
+from bridge.sampler import Sampler
 from bridge.step_loop import Decoded, Ended, StepLoop, Stream
 from python_core.contract.bundle import TOKENIZER, Bundle, BundleError, open_bundle
 from python_core.contract.motion import Motion
@@ -28,6 +32,7 @@ from python_core.contract.vocabulary import (
     THINK_CLOSE,
     THINK_OPEN,
     TURN_END,
+    Position,
     TokenLayout,
 )
 
@@ -59,7 +64,7 @@ Event = Planned | Chunk | Summary
 
 
 class MotionModel:
-    """A bundle that is open and ready: tokenizer, language model and motion decoder.
+    """A bundle that is open and ready: tokenizer, language model, depth head and motion decoder.
 
     Any number of streams may run at once, from any event loop. `max_rows` of them write at a time; more wait in turn.
 
@@ -79,17 +84,16 @@ class MotionModel:
         self.bundle: Bundle = open_bundle(folder)
         manifest = self.bundle.manifest
         provider = choose_provider(provider, manifest.provider)
-        for file in (manifest.language_model.file, manifest.motion_decoder.file, TOKENIZER):
-            if file not in manifest.files:
-                raise BundleError(f"{folder}: the manifest has no SHA-256 of {file}; export the bundle again")
         self.tokenizer = _open_tokenizer(folder / TOKENIZER)
         _check_tokens(folder / TOKENIZER, self.tokenizer, manifest.tokens)
         self.engine = Engine(folder, manifest.language_model, provider, num_threads, max_rows)
-        if self.engine.vocabulary_size != manifest.tokens.vocabulary_size:
+        expected = (manifest.tokens.num_levels, manifest.tokens.num_spoken)
+        if (found := (self.engine.num_levels, self.engine.num_spoken)) != expected:
             raise BundleError(
-                f"{folder / manifest.language_model.file}: expected logits of {manifest.tokens.vocabulary_size} "
-                f"tokens, got {self.engine.vocabulary_size}; export the bundle again"
+                f"{folder / manifest.language_model.file}: expected positions of {expected[0]} levels and logits of "
+                f"{expected[1]} tokens, got {found[0]} and {found[1]}; export the bundle again"
             )
+        self.depth_head = open_depth_head(folder, manifest, self.engine.state_width, provider, num_threads)
         self.decoder = Decoder(folder, manifest, provider, num_threads)
         self._lock = threading.Lock()
         self._loop: StepLoop | None = None
@@ -99,7 +103,7 @@ class MotionModel:
         """What all streams run in; its thread begins when it is first asked for."""
         with self._lock:
             if self._loop is None:
-                self._loop = StepLoop(self.engine, self.decoder)
+                self._loop = StepLoop(self.engine, self.depth_head, self.decoder, self.bundle.manifest.tokens)
             return self._loop
 
     @property
@@ -119,10 +123,17 @@ class MotionModel:
             BundleError: The graphs do not fit the manifest.
         """
         layout = self.bundle.manifest.tokens
-        tokens = self.engine.generate([layout.motion_open] * 2, lambda _: layout.first_code)
-        next(tokens)
-        next(tokens)
-        tokens.close()
+        (code,) = layout.fold(layout.code_ids(0))
+
+        def choose(_: NDArray[np.float32], state: NDArray[np.float32]) -> Position:
+            if self.depth_head is not None:
+                self.depth_head.speak([state], [0], [Sampler(0, 1.0, 1.0)])
+            return code
+
+        positions = self.engine.generate(layout.fold([layout.motion_open] * 2), choose)
+        next(positions)
+        next(positions)
+        positions.close()
         self.decoder.decode([layout.num_codes - 1], self.decoder.start())
 
     def close(self) -> None:
@@ -185,28 +196,27 @@ class MotionModel:
     def _check(self, request: MotionRequest) -> list[list[int]]:
         """Refuse what the model cannot be given; the prompt as token ids, in parts that other requests may share."""
         manifest = self.bundle.manifest
-        layout, max_tokens = manifest.tokens, manifest.language_model.max_tokens
-        before, rest = prompt_parts(self.tokenizer, manifest.prompt_template, layout, request.prompt)
+        max_positions = manifest.language_model.max_positions
+        before, rest = prompt_parts(self.tokenizer, manifest.prompt_template, manifest.tokens, request.prompt)
         if request.history is not None:
             self._refuse([self._codes_problem("history.codes", request.history.codes)])
-        num_prompt, num_reply = len(before) + len(rest), self._num_given(request) + layout.num_levels
-        if num_prompt + num_reply > max_tokens:
+        num_prompt, num_reply = len(before) + len(rest), self._num_given(request) + 1
+        if num_prompt + num_reply > max_positions:
             raise PromptError(
                 f"the prompt is {num_prompt} tokens, which leaves no room for a motion: the model reads and writes "
-                f"{max_tokens} tokens, {num_reply} of them are needed for the reply; shorten the prompt"
+                f"{max_positions} positions, {num_reply} of them are needed for the reply; shorten the prompt"
                 + (" or the history" if request.history is not None and request.history.codes else "")
             )
         return [before, rest]
 
     def _num_given(self, request: MotionRequest) -> int:
-        """Tokens of a reply before its own codes, at most."""
-        layout = self.bundle.manifest.tokens
+        """Positions of a reply before its own codes, at most."""
         num_history = len(request.history.codes) if request.history is not None else 0
         if request.beats is not None:
             num_reasoning = self._num_plan_ids(request.beats) + 2
         else:
             num_reasoning = MAX_REASONING_TOKENS + 2 if request.reasoning else 0
-        return num_reasoning + 1 + num_history * layout.num_levels
+        return num_reasoning + 1 + num_history
 
     async def _events(
         self, history: History | None, codes: Sequence[int], request: MotionRequest | None, prompt: list[list[int]]
@@ -230,8 +240,8 @@ class MotionModel:
             layout = self.bundle.manifest.tokens
             stream.reply = Reply(request, prompt, layout, self.tokenizer, self.code_duration_s, send)
             # One more than it can need, and the two that end a reply.
-            most = self._num_given(request) + request.max_codes * layout.num_levels + 3
-            stream.max_tokens = sum(map(len, prompt)) + most
+            most = self._num_given(request) + request.max_codes + 3
+            stream.max_positions = sum(map(len, prompt)) + most
         steps = self.steps
         steps.start(stream)
         parts: list[Motion] = []

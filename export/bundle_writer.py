@@ -1,4 +1,4 @@
-"""Checkpoint -> bundle: two graphs, tokenizer, card, parity, and the manifest last."""
+"""Checkpoint -> bundle: graphs, tokenizer, card, parity, and the manifest last."""
 
 import dataclasses
 import logging
@@ -12,8 +12,10 @@ import onnx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bridge.providers import PROVIDERS, build_engines
-from export import language_model_graph, motion_decoder_graph
+from export import depth_head_graph, language_model_graph, motion_decoder_graph
 from export.config import BITS, ExportConfig, check_config
+from export.depth_head_graph import write_depth_head
+from export.folded_graph import speak_first
 from export.graph_file import is_weights, write_graph
 from export.judge import check_with_judge
 from export.language_model_graph import build_language_model
@@ -72,11 +74,12 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
 
 def _build(source: Source, bundle: Path, config: ExportConfig, card: str | None, progress: Progress) -> Manifest:
     captions = _captions(config)
-    replies = sample_replies(source, captions, config.num_positions, 0, progress, "replies to compare")
+    replies = sample_replies(source, captions, config.parity_tokens, 0, progress, "replies to compare")
     for_tensorrt = config.provider == "tensorrt"
     graph, weights = _language_model(source, config, captions, bundle.parent, progress)
     profiles = language_model_profiles(source) if for_tensorrt else ()
     write_graph(graph, bundle / language_model_graph.FILE)
+    head = getattr(source.language_model, "depth_head", None)
     task = progress.add_task("motion decoder graph", total=1)
     decoder_graph = write_motion_decoder_graph(source.motion_decoder, config.decoder_precision, bundle, for_tensorrt)
     progress.update(task, advance=1)
@@ -93,6 +96,7 @@ def _build(source: Source, bundle: Path, config: ExportConfig, card: str | None,
         prompt_template=PROMPT_TEMPLATE,
         tokens=source.tokens,
         language_model=language_model_graph.describe(source, config.precision, weights, profiles),
+        depth_head=None if head is None else write_depth_head(head, config.precision, bundle),
         motion_decoder=decoder_graph,
         sampling=SamplingDefaults(temperature=config.temperature, top_p=config.top_p),
         parity=None,
@@ -118,6 +122,9 @@ def _language_model(
     else:
         graph = build_language_model(source, "fp16" if on_cuda else "fp32", config.provider, scratch)
     progress.update(task, advance=1)
+    num_spoken = source.tokens.num_spoken
+    if config.precision not in BITS:
+        speak_first(graph.graph, num_spoken)
     if config.precision == "fp32":
         return graph, "float32"
     if config.precision == "fp16":
@@ -132,7 +139,10 @@ def _language_model(
     held_out = replies[::4]
     calibration = [reply for number, reply in enumerate(replies) if number % 4]
     plain = build_language_model(source, "fp32", "cpu", scratch) if on_cuda else graph
-    return quantize_language_model(source, graph, plain, BITS[config.precision], calibration, held_out, progress)
+    bits = BITS[config.precision]
+    quantized, weights = quantize_language_model(source, graph, plain, bits, calibration, held_out, progress)
+    speak_first(quantized.graph, num_spoken)
+    return quantized, weights
 
 
 def _check(
@@ -165,7 +175,8 @@ def _captions(config: ExportConfig) -> Sequence[str]:
 def _check_target(bundle: Path) -> None:
     """Refuse a folder that is neither new nor empty nor an old bundle."""
     found = {path.name for path in bundle.iterdir()} if bundle.is_dir() else set()
-    known = {MANIFEST, language_model_graph.FILE, motion_decoder_graph.FILE, TOKENIZER, CARD}
+    graphs = {graph.FILE for graph in (language_model_graph, depth_head_graph, motion_decoder_graph)}
+    known = {MANIFEST, *graphs, TOKENIZER, CARD}
     known |= {name for name in found if is_weights(name)}
     if strange := sorted(found - known):
         raise ValueError(f"{bundle}: holds {', '.join(strange)}; export into a new or empty folder, or an old bundle's")

@@ -66,8 +66,8 @@ class ExportConfig:
     the provider; the manifest says where it was.
     """
 
-    num_positions: int = 2000
-    """Token positions on which torch and the session are compared."""
+    parity_tokens: int = 2000
+    """Tokens of replies on which torch and the session are compared."""
 
     calibration_tokens: int = 8000
     """Tokens of replies from which int8 and int4 learn what the layers get as inputs."""

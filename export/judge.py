@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from bridge.decoder import Decoder
+from bridge.depth_head import open_depth_head
 from bridge.engine import Engine
 from export.config import ExportConfig
 from export.parity import ParityError, decode_streamed, write_reply
@@ -92,12 +93,15 @@ def _session_motions(
     source: Source, captions: Sequence[str], bundle: Path, manifest: Manifest, provider: str, progress: Progress
 ) -> list[NDArray[np.float32]]:
     engine = Engine(bundle, manifest.language_model, provider)
+    head = open_depth_head(bundle, manifest, engine.state_width, provider)
     decoder = Decoder(bundle, manifest, provider)
     max_codes = most_codes(source, _longest(source, captions))
     motions = []
     for seed, caption in enumerate(progress.track(captions, description="replies after, for the judge")):
         prompt = prompt_ids(source.tokenizer, PROMPT_TEMPLATE, source.tokens, caption)
-        motions.append(motion_rows(decode_streamed(decoder, write_reply(engine, manifest, prompt, seed, max_codes))))
+        motions.append(
+            motion_rows(decode_streamed(decoder, write_reply(engine, head, manifest, prompt, seed, max_codes)))
+        )
     return motions
 
 

@@ -1,7 +1,7 @@
 """The language model as an ONNX graph with its KV cache, for the CPU and CUDA.
 
 Built by onnxruntime-genai's model builder: GroupQueryAttention over a cache that is handed in and out, logits of the
-last position only.
+last position only. Then it is made to read positions, and to write what a depth head goes on from.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnx
 
+from export.folded_graph import read_positions, write_states
 from export.source import Source, write_huggingface
 from python_core.contract.bundle import LanguageModelGraph, ShapeProfile
 
@@ -50,7 +51,10 @@ def build_language_model(source: Source, precision: str, provider: str, scratch:
         except NotImplementedError as error:  # What the builder raises for an architecture that it does not know.
             raise ValueError(f"the graph builder does not know {type(model).__name__} ({error})") from error
         logger.debug("%s", said.getvalue())
-        return onnx.load(Path(built) / "model.onnx")
+        graph = onnx.load(Path(built) / "model.onnx")
+    read_positions(graph.graph, source.tokens.num_levels)
+    write_states(graph.graph, model.config.hidden_size)
+    return graph
 
 
 def describe(
@@ -70,7 +74,7 @@ def describe(
         num_layers=config.num_hidden_layers,
         num_kv_heads=source.num_kv_heads,
         head_dim=source.head_dim,
-        max_tokens=config.max_position_embeddings,
+        max_positions=config.max_position_embeddings,
         precision=precision,
         weights=weights,
         profiles=profiles,

@@ -9,17 +9,18 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from bridge.decoder import Decoder, join
+from bridge.depth_head import DepthHead, open_depth_head
 from bridge.engine import Engine
 from bridge.sampler import Sampler
 from export.replies import WrittenReply
-from python_core.contract.bundle import LanguageModelParity, Manifest, MotionDecoderParity
+from python_core.contract.bundle import BundleError, LanguageModelParity, Manifest, MotionDecoderParity
 from python_core.contract.motion import Motion
 from python_core.contract.quality import measure_quality
-from python_core.contract.vocabulary import Place, ReplyParser
+from python_core.contract.vocabulary import Place, Position, ReplyParser, TokenLayout
 from python_core.motion_decoder import MotionDecoder
+from python_core.motion_model import IMPOSSIBLE, SpeaksMotion
 
 logger = logging.getLogger(__name__)
 
@@ -42,20 +43,21 @@ class ParityError(ValueError):
 
 @torch.no_grad()
 def check_language_model(
-    model: PreTrainedModel, bundle: Path, manifest: Manifest, provider: str, replies: Sequence[WrittenReply],
+    model: SpeaksMotion, bundle: Path, manifest: Manifest, provider: str, replies: Sequence[WrittenReply],
     progress: Progress,
 ) -> LanguageModelParity:  # fmt: skip
-    """Let torch and the session read the same replies, the session token by token as it serves.
+    """Let torch and the session read the same replies, the session position by position as it serves.
 
     Raises:
         ParityError: A difference is beyond its tolerance.
         ProviderError: The provider does not load.
     """
     engine = Engine(bundle, manifest.language_model, provider)
+    head = open_depth_head(bundle, manifest, engine.state_width, provider)
     differences, agreements, divergences = [], [], []
     for reply in progress.track(replies, description="parity of the language model"):
         expected = model(torch.tensor([reply.prompt + reply.reply])).logits[0, len(reply.prompt) - 1 : -1].float()
-        found = torch.from_numpy(read_reply(engine, reply)).float()
+        found = torch.from_numpy(read_reply(engine, head, manifest.tokens, reply)).float()
         differences.append(float((expected - found).abs().max()))
         likeliest = expected.gather(-1, found.argmax(-1, keepdim=True))[:, 0]
         agreements.append(likeliest >= expected.max(-1).values - TIE)
@@ -64,7 +66,7 @@ def check_language_model(
     precision = manifest.language_model.precision
     least_agreement, most_divergence = LANGUAGE_MODEL_LIMITS[precision]
     parity = LanguageModelParity(
-        num_positions=len(agreement),
+        num_tokens=len(agreement),
         max_logit_difference=max(differences),
         max_logit_difference_tolerance=LOGIT_TOLERANCE if precision == "fp32" else None,
         argmax_agreement=float(agreement.float().mean()),
@@ -85,34 +87,56 @@ def mean_divergence(expected: Tensor, found: Tensor) -> Tensor:
     return (left.exp() * (left - right)).sum(-1)
 
 
-def read_reply(engine: Engine, reply: WrittenReply) -> NDArray[np.float32]:
-    """The session's logits before each token of a reply, [L, V]."""
-    rows: list[NDArray[np.float32]] = []
+def read_reply(engine: Engine, head: DepthHead | None, layout: TokenLayout, reply: WrittenReply) -> NDArray[np.float32]:
+    """The sessions' logits before each token of a reply, [L, V]."""
+    positions = layout.fold(reply.reply)
+    found = np.full((len(reply.reply), layout.vocabulary_size), IMPOSSIBLE, np.float32)
+    num_positions = num_tokens = 0
 
-    def choose(logits: NDArray[np.float32]) -> int:
-        rows.append(logits.copy())
-        return reply.reply[len(rows) - 1]
+    def choose(logits: NDArray[np.float32], state: NDArray[np.float32]) -> Position:
+        nonlocal num_positions, num_tokens
+        position = positions[num_positions]
+        num_positions += 1
+        found[num_tokens, : layout.num_spoken] = logits
+        num_tokens += 1
+        if head is not None and layout.is_of_code(position[0]):
+            starts = layout.first_code + np.arange(layout.num_levels) * layout.level_size
+            entries = np.array([position], np.int64) - starts
+            for level, start in enumerate(starts[1:], start=1):
+                spoken = head.logits(state[None], entries[:, :level])
+                found[num_tokens, start : start + layout.level_size] = spoken[0]
+                num_tokens += 1
+        return position
 
-    for _ in engine.generate(reply.prompt, choose):
-        if len(rows) == len(reply.reply):
+    for _ in engine.generate(layout.fold(reply.prompt), choose):
+        if num_positions == len(positions):
             break
-    return np.stack(rows)
+    return found
 
 
-def write_reply(engine: Engine, manifest: Manifest, prompt: Sequence[int], seed: int, max_codes: int) -> list[int]:
-    """Let the session write a reply within the grammar, as the bridge does; its codes."""
+def write_reply(
+    engine: Engine, head: DepthHead | None, manifest: Manifest, prompt: Sequence[int], seed: int, max_codes: int
+) -> list[int]:
+    """Let the sessions write a reply within the grammar, as the bridge does; its codes."""
     sampling, layout = manifest.sampling, manifest.tokens
     sampler, parser = Sampler(seed, sampling.temperature, sampling.top_p), ReplyParser(layout)
     parser.feed(layout.think_open)
 
-    def choose(logits: NDArray[np.float32]) -> int:
+    def choose(logits: NDArray[np.float32], state: NDArray[np.float32]) -> Position:
         allowed = parser.allowed_ranges()
         if parser.place is Place.MOTION and not parser.codes:
             allowed = tuple(ids for ids in allowed if layout.motion_close not in ids)
-        return sampler.draw(logits, allowed)
+        token_ids = [sampler.draw(logits, allowed)]
+        if head is not None and layout.is_of_code(token_ids[0]):
+            (entries,) = head.speak([state], [token_ids[0] - layout.first_code], [sampler])
+            if isinstance(entries, BundleError):
+                raise entries
+            token_ids = layout.entry_ids([token_ids[0] - layout.first_code, *entries])
+        for token_id in token_ids:
+            parser.feed(token_id)
+        return layout.fold(token_ids)[0]
 
-    for token_id in engine.generate([*prompt, layout.think_open], choose):
-        parser.feed(token_id)
+    for _ in engine.generate(layout.fold([*prompt, layout.think_open]), choose):
         if parser.place is Place.DONE or len(parser.codes) == max_codes:
             break
     return parser.codes

@@ -12,12 +12,13 @@ import logging
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from export.folded_graph import read_positions, write_states
+from export.graph_nodes import GraphNodes
 from export.source import Source, write_huggingface
 from python_core.contract.bundle import ShapeProfile
 
@@ -62,6 +63,8 @@ def build_portable_language_model(source: Source, scratch: Path) -> onnx.ModelPr
         model = onnx.load(built / "model.onnx")
     _write_in_place(model.graph)
     _keep_last_position(model.graph, source.tokens.vocabulary_size)
+    read_positions(model.graph, source.tokens.num_levels)
+    write_states(model.graph, source.language_model.config.hidden_size)
     onnx.checker.check_model(model, full_check=True)
     inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     known = {value.name for value in inferred.graph.value_info}
@@ -75,10 +78,10 @@ def build_portable_language_model(source: Source, scratch: Path) -> onnx.ModelPr
 def language_model_profiles(source: Source) -> tuple[ShapeProfile, ...]:
     """Shapes of every input: up to 16 rows, prompts and replies as long as the model takes."""
     most = source.language_model.config.max_position_embeddings
-    heads, width = source.num_kv_heads, source.head_dim
+    heads, width, levels = source.num_kv_heads, source.head_dim, source.tokens.num_levels
     few, usual, many = ROWS
     profiles = [
-        ShapeProfile(input="input_ids", min=(few, 1), opt=(usual, 1), max=(many, most)),
+        ShapeProfile(input="input_ids", min=(few, 1, levels), opt=(usual, 1, levels), max=(many, most, levels)),
         ShapeProfile(input="attention_mask", min=(few, 1), opt=(usual, most // 2), max=(many, most)),
     ]
     shapes = [(few, heads, 0, width), (usual, heads, most, width), (many, heads, most, width)]
@@ -89,30 +92,9 @@ def language_model_profiles(source: Source) -> tuple[ShapeProfile, ...]:
     return tuple(profiles)
 
 
-class _Rewriting:
-    """Nodes and constants that go in front of a graph's own."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, value: int | float | list[int]) -> str:
-        array = np.array(value, np.float32 if isinstance(value, float) else np.int64)
-        name = f"cache.constant.{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(array, name))
-        return name
-
-    def node(self, op_type: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        output = output or f"cache.{op_type}.{len(self.nodes)}"
-        self.nodes.append(
-            helper.make_node(op_type, inputs, [output], f"cache/{op_type}/{len(self.nodes)}", **attributes)
-        )
-        return output
-
-
 def _write_in_place(graph: onnx.GraphProto) -> None:
     """Replace how positions, mask and cache are computed."""
-    front = _Rewriting()
+    front = GraphNodes("cache")
     zero, one, two, last_but_one = (front.constant([number]) for number in (0, 1, 2, -2))
     # Of each row the new tokens end where its length ends.
     lengths = front.node("ReduceSum", "attention_mask", one, keepdims=1)
@@ -158,7 +140,7 @@ def _write_in_place(graph: onnx.GraphProto) -> None:
         nodes.append(node)
     del graph.node[:]
     graph.node.extend([*front.nodes, *nodes])
-    graph.initializer.extend(front.constants)
+    graph.initializer.extend(front.initializers)
     graph.input.remove(next(value for value in graph.input if value.name == "position_ids"))
     for value in [*graph.input, *graph.output]:
         shape = value.type.tensor_type.shape

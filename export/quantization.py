@@ -28,7 +28,7 @@ GOOD_ENOUGH = {8: 1e-3, 4: 0.02}
 def sum_products(
     source: Source, graph: onnx.ModelProto, replies: Sequence[WrittenReply], progress: Progress
 ) -> dict[str, Tensor]:
-    """What the matrices of a graph are multiplied with, over tokens that it sees in use.
+    """What the matrices of a graph are multiplied with, over positions that it sees in use.
 
     Args:
         source: What is exported.
@@ -37,7 +37,7 @@ def sum_products(
         progress: Shows how far it is.
 
     Returns:
-        The products of each matrix' inputs with each other, summed over all tokens: name of the weights -> [K, K].
+        The products of each matrix' inputs with each other, summed over all positions: name of the weights -> [K, K].
     """
     watched = every_position(graph)
     inputs = matrices(watched.graph)
@@ -116,7 +116,7 @@ def quantize_language_model(
 
 
 def every_position(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a graph that writes logits of all positions, [B, L, V], not of the last one only."""
+    """A copy of a graph that writes logits of all positions, [B, P, V], not of the last one only."""
     copy = onnx.ModelProto()
     copy.CopyFrom(graph)
     behind = {output: node for node in copy.graph.node for output in node.output}
@@ -129,12 +129,13 @@ def every_position(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _log_probabilities(source: Source, graph: onnx.ModelProto, replies: Sequence[WrittenReply]) -> Tensor:
-    """Of every token at every place of the replies, [positions, V]."""
+    """Of every first token at every position of the replies, [positions, V]."""
     session = _open(every_position(graph))
     rows = []
     for reply in replies:
         (logits,) = _read(source, session, ["logits"], reply)
-        rows.append(torch.from_numpy(logits[0, len(reply.prompt) - 1 : -1]).log_softmax(-1))
+        spoken = logits[0, len(reply.prompt) - 1 : -1, : source.tokens.num_spoken]
+        rows.append(torch.from_numpy(spoken).log_softmax(-1))
     return torch.cat(rows)
 
 
@@ -146,8 +147,8 @@ def _read(
     source: Source, session: ort.InferenceSession, names: Sequence[str], reply: WrittenReply
 ) -> list[NDArray[np.float32]]:
     """Let a graph read a prompt and its reply in one step."""
-    token_ids = np.array([reply.prompt + reply.reply], np.int64)
+    positions = np.array([source.tokens.fold(reply.prompt + reply.reply)], np.int64)
     empty = np.zeros((1, source.num_kv_heads, 0, source.head_dim), np.float32)
     inputs = {value.name: empty for value in session.get_inputs()}
-    inputs |= {"input_ids": token_ids, "attention_mask": np.ones_like(token_ids)}
+    inputs |= {"input_ids": positions, "attention_mask": np.ones(positions.shape[:2], np.int64)}
     return [np.asarray(found) for found in session.run(list(names), inputs)]

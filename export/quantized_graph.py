@@ -1,4 +1,4 @@
-"""A graph's matrices as MatMulNBits and its embedding as GatherBlockQuantized.
+"""A graph's matrices as MatMulNBits and the table that it looks up as GatherBlockQuantized.
 
 MatMulNBits quantizes the inputs as well, each row and block of them by itself: a row's numbers do not depend on its
 neighbours in the batch, as they would with one scale for all.
@@ -12,6 +12,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
+from export.graph_nodes import ROW_IDS
 from export.quantized_weights import Quantized, Scheme, quantize
 
 DOMAIN = "com.microsoft"
@@ -28,7 +29,7 @@ def matrices(graph: onnx.GraphProto) -> dict[str, str]:
 
 
 def quantize_graph(model: onnx.ModelProto, schemes: Mapping[str, Scheme], grams: Mapping[str, Tensor]) -> None:
-    """Replace the matrices and the embedding of a graph that onnxruntime-genai's builder wrote.
+    """Replace the matrices and the embedding of a language model, or those of a depth head.
 
     The embedding has the scheme of the head. Where it is the head's matrix, it stays one with it.
 
@@ -44,7 +45,7 @@ def quantize_graph(model: onnx.ModelProto, schemes: Mapping[str, Scheme], grams:
     }
     head = list(matrices(graph))[-1]
     scheme = schemes[head]
-    lookup = next(node for node in graph.node if node.op_type == "Gather" and node.input[1] == "input_ids")
+    lookup = next(node for node in graph.node if node.op_type == "Gather" and node.input[1].endswith(ROW_IDS))
     transpose = next((node for node in graph.node if node.output[0] == lookup.input[0]), None)
     table = head if transpose is not None and transpose.input[0] == head else lookup.input[0]
     if table != head:

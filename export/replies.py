@@ -79,10 +79,10 @@ def most_codes(source: Source, prompt_tokens: int) -> int:
         ValueError: It has room for none.
     """
     room = source.language_model.config.max_position_embeddings - prompt_tokens
-    most = min(MAX_CODES, (room - longest_reply(source.tokens, 0)) // source.tokens.num_levels)
+    most = min(MAX_CODES, room - longest_reply(0))
     if most < 1:
         raise ValueError(
             f"a prompt of {prompt_tokens} tokens, a plan and a code do not fit a model of "
-            f"{source.language_model.config.max_position_embeddings} tokens; train one with more max_tokens"
+            f"{source.language_model.config.max_position_embeddings} positions; train one with more max_tokens"
         )
     return most

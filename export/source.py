@@ -1,5 +1,6 @@
 """The checkpoint that is exported, read and checked."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,19 @@ from python_core.checkpoint import MOTION_TOKENIZER, load_language_model, load_v
 from python_core.contract.vocabulary import TokenLayout
 from python_core.language_model import token_layout
 from python_core.motion_decoder import MotionDecoder
+from python_core.motion_model import CONFIG_FIELD, SpeaksMotion
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "SmolLM3ForCausalLM")
 """What both graph builders know and the engine's cache fits: decoders whose layers all attend to everything before."""
+DEPTH_HEAD = "depth_head."
+"""What the names of its weights begin with."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
     """What goes into a bundle."""
 
-    language_model: PreTrainedModel
+    language_model: SpeaksMotion
     """As many rows as the tokenizer has tokens."""
     tokenizer: Tokenizer
     tokenizer_file: Path
@@ -81,15 +85,23 @@ def read_source(checkpoint: Path) -> Source:
 
 
 def write_huggingface(source: Source, folder: Path) -> None:
-    """Write the language model as the graph builders read it.
+    """Write the language model as the graph builders read it, without its depth head.
 
     Raises:
         OSError: There is no room on the disk.
     """
     try:
-        source.language_model.save_pretrained(folder)
+        model = source.language_model
+        model.save_pretrained(
+            folder,
+            state_dict={name: value for name, value in model.state_dict().items() if not name.startswith(DEPTH_HEAD)},
+        )
     except SafetensorError as error:  # What its writer raises where others raise OSError.
         raise OSError(f"{folder}: the model cannot be written there ({error})") from error
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    del config[CONFIG_FIELD]
+    path.write_text(json.dumps(config), encoding="utf-8")
     shutil.copyfile(source.tokenizer_file, folder / "tokenizer.json")
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
 

@@ -124,7 +124,7 @@ def tiny_checkpoint(
 def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a model that has learned its few captions by heart. Tests copy it before they change it."""
     out = tmp_path_factory.mktemp("bundle")
-    export_bundle(tiny_checkpoint, out, ExportConfig(licence="CC0-1.0", num_positions=100))
+    export_bundle(tiny_checkpoint, out, ExportConfig(licence="CC0-1.0", parity_tokens=100))
     return out
 
 

@@ -2,6 +2,7 @@
 
 manifest.json           written last; a folder that has one is complete
 language_model.onnx     the LM with its KV cache; large weights lie beside it in language_model.N.bin
+depth_head.onnx         the levels of a code after its first, where codes have several
 motion_decoder.onnx     codes and state -> root positions, joint rotations, contacts and state
 tokenizer.json          text <-> token ids
 MODEL_CARD.md           data, licences, measures
@@ -19,7 +20,7 @@ from typing import Any
 from python_core.contract.skeleton import Skeleton
 from python_core.contract.vocabulary import TokenLayout
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 DIGEST = "manifest_sha256"
 """Field of the manifest: SHA-256 of the manifest without it."""
@@ -43,16 +44,18 @@ class ShapeProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelGraph:
-    """Reads `input_ids` [B, L], `attention_mask` [B, past + L] (1 for each token) and, for each layer N,
-    `past_key_values.N.key` and `.value` [B, num_kv_heads, past, head_dim]; writes `logits` [B, 1, V] of the last
-    position and `present.N.key` and `.value` [B, num_kv_heads, past + L, head_dim].
+    """Reads `input_ids` int64 [B, P, levels] (tokens by position, -1 where one has no token of a level),
+    `attention_mask` [B, past + P] (1 for each position) and, for each layer N, `past_key_values.N.key` and `.value`
+    [B, num_kv_heads, past, head_dim]; writes, after the last position, `logits` [B, 1, V] of the next one's first
+    token, where V leaves out the tokens of later levels, `states` [B, 1, width], from which a depth head goes on, and
+    `present.N.key` and `.value` [B, num_kv_heads, past + P, head_dim].
     """
 
     file: str
     num_layers: int
     num_kv_heads: int
     head_dim: int
-    max_tokens: int
+    max_positions: int
     """Longest prompt and reply together."""
     precision: str
     """fp32, fp16, int8 or int4."""
@@ -60,6 +63,19 @@ class LanguageModelGraph:
     """How the weights are written, in words."""
     profiles: tuple[ShapeProfile, ...]
     """Of every input, for TensorRT; empty for other providers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthHeadGraph:
+    """Reads `states` [B, width] of the language model, from which the first levels of codes were spoken, and `entries`
+    int64 [B, J] of the first J levels, each counted from 0; writes `logits` [B, level_size] of the next level's.
+    """
+
+    file: str
+    precision: str
+    """fp32, fp16 or int8."""
+    weights: str
+    """How the weights are written, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,17 +105,18 @@ class SamplingDefaults:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelParity:
-    """The checkpoint in torch against the session, which reads the same prompts and replies token by token."""
+    """The checkpoint in torch against the session, which reads the same prompts and replies as it serves them."""
 
-    num_positions: int
+    num_tokens: int
+    """Of all levels."""
     max_logit_difference: float
     max_logit_difference_tolerance: float | None
     """None for quantized weights, whose logits are others."""
     argmax_agreement: float
-    """Share of positions with the same likeliest token."""
+    """Share of places with the same likeliest token."""
     min_argmax_agreement: float
     mean_kl: float
-    """Kullback-Leibler divergence of the session's next token from torch's, in nats, averaged over positions."""
+    """Kullback-Leibler divergence of the session's next token from torch's, in nats, averaged over all."""
     max_mean_kl: float
 
 
@@ -165,6 +182,8 @@ class Manifest:
     """Holds `{prompt}` once."""
     tokens: TokenLayout
     language_model: LanguageModelGraph
+    depth_head: DepthHeadGraph | None
+    """None where codes have one level."""
     motion_decoder: MotionDecoderGraph
     sampling: SamplingDefaults
     parity: Parity | None
@@ -177,6 +196,15 @@ class Manifest:
             raise ValueError(f"prompt_template must hold {{prompt}} once, got {self.prompt_template!r}")
         if not (0 < self.frame_rate_hz < float("inf") and self.frames_per_code > 0):
             raise ValueError(f"no motion has {self.frame_rate_hz} frames a second, {self.frames_per_code} a code")
+        if (self.depth_head is None) != (self.tokens.num_levels == 1):
+            has = "no" if self.depth_head is None else "a"
+            raise ValueError(f"codes of {self.tokens.num_levels} levels and {has} depth_head do not go together")
+
+    @property
+    def graphs(self) -> tuple[LanguageModelGraph | DepthHeadGraph | MotionDecoderGraph, ...]:
+        """Of all that is computed."""
+        depth_head = () if self.depth_head is None else (self.depth_head,)
+        return (self.language_model, *depth_head, self.motion_decoder)
 
 
 @dataclass(frozen=True)
@@ -223,7 +251,7 @@ def open_bundle(folder: Path) -> Bundle:
     manifest: Manifest = _read_fields(path, "manifest", Manifest, fields)
     if manifest.parity is None:
         raise BundleError(f"{path}: parity was not measured; export the bundle again")
-    needed = {manifest.language_model.file, manifest.motion_decoder.file, TOKENIZER}
+    needed = {*(graph.file for graph in manifest.graphs), TOKENIZER}
     if missing := sorted(needed - manifest.files.keys()):
         raise BundleError(f"{path}: files lacks {', '.join(missing)}; export the bundle again")
     for name, expected in manifest.files.items():

@@ -26,6 +26,9 @@ MAX_REASONING_TOKENS = 96
 """Plans are trained to at most 80 tokens; more than this many is not a plan."""
 MAX_CODES = 2**63
 
+Position = tuple[int, ...]
+"""What a language model reads in one step: the tokens of a code, or one token and -1 for each level more."""
+
 
 @dataclass(frozen=True)
 class CodebookSize:
@@ -112,8 +115,35 @@ class TokenLayout:
         Raises:
             ValueError: The code is not in the codebook.
         """
-        entries = self.codebook.entries(code)
+        return self.entry_ids(self.codebook.entries(code))
+
+    def entry_ids(self, entries: Sequence[int]) -> list[int]:
+        """Token ids of an entry of each of the first levels."""
         return [self.first_code + level * self.level_size + entry for level, entry in enumerate(entries)]
+
+    @property
+    def num_spoken(self) -> int:
+        """Tokens that the language model's own head speaks: all but those of later levels, which have the last ids."""
+        return self.first_code + self.level_size
+
+    def fold(self, token_ids: Sequence[int]) -> list[Position]:
+        """Put the tokens of each code at one position, as `motion_model.fold` does.
+
+        Raises:
+            ValueError: A code lacks a level.
+        """
+        positions: list[Position] = []
+        start = 0
+        while start < len(token_ids):
+            of_code = self.is_of_code(token_ids[start])
+            ids = tuple(token_ids[start : start + (self.num_levels if of_code else 1)])
+            if of_code:
+                levels = [(token_id - self.first_code) // self.level_size for token_id in ids]
+                if levels != [*range(self.num_levels)]:
+                    raise ValueError(f"tokens {ids} from place {start} on are of levels {levels}, which is no code")
+            positions.append(ids + (-1,) * (self.num_levels - len(ids)))
+            start += len(ids)
+        return positions
 
     def is_of_code(self, token_id: int) -> bool:
         return self.first_code <= token_id < self.first_code + self.codebook.num_tokens

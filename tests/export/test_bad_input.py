@@ -113,7 +113,7 @@ def test_a_disk_that_fills_leaves_the_old_bundle_and_nothing_half_written(
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes})); sys.exit(main(sys.argv[1:]))"
     )
     for bundle in (old, tmp_path / "new"):
-        command = [sys.executable, "-c", script, str(tiny_checkpoint), str(bundle), "--num-positions", "20"]
+        command = [sys.executable, "-c", script, str(tiny_checkpoint), str(bundle), "--parity-tokens", "20"]
         finished = subprocess.run(command, capture_output=True, text=True)
         assert finished.returncode == 2, finished.stderr
         assert "File too large" in finished.stderr.splitlines()[-1]

@@ -29,7 +29,7 @@ def test_the_bundle_verifies_and_says_what_parity_measured(tiny_bundle: Path):
     assert manifest.parity is not None
     assert manifest.parity.provider == "CPUExecutionProvider"
     words, motions = manifest.parity.language_model, manifest.parity.motion_decoder
-    assert words.num_positions >= 100
+    assert words.num_tokens >= 100
     assert words.max_logit_difference_tolerance == 1e-3 >= words.max_logit_difference
     assert words.argmax_agreement == words.min_argmax_agreement == 1.0
     assert words.mean_kl <= words.max_mean_kl == 1e-6
@@ -73,9 +73,9 @@ def test_a_decoder_that_differs_fails_the_export_and_no_manifest_is_written(
     monkeypatch.setattr(bundle_writer, "write_motion_decoder_graph", write_decoder_that_is_1_cm_off)
     old = shutil.copytree(tiny_bundle, tmp_path / "old")
     with pytest.raises(ParityError, match=r"roots differ by metres 0\.0"):
-        export_bundle(tiny_checkpoint, tmp_path / "new", ExportConfig(num_positions=20))
+        export_bundle(tiny_checkpoint, tmp_path / "new", ExportConfig(parity_tokens=20))
     with pytest.raises(ParityError, match="an old one stays"):
-        export_bundle(tiny_checkpoint, old, ExportConfig(num_positions=20))
+        export_bundle(tiny_checkpoint, old, ExportConfig(parity_tokens=20))
     assert not (tmp_path / "new").exists()
     assert open_bundle(old) == replace(open_bundle(tiny_bundle), folder=old)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]

@@ -16,7 +16,7 @@ from export.bundle_writer import export_bundle
 from export.config import ExportConfig, Precision, Provider
 from python_core.contract.bundle import Manifest, MotionDecoderGraph, open_bundle
 
-CONFIG = ExportConfig(num_positions=100, calibration_tokens=400)
+CONFIG = ExportConfig(parity_tokens=100, calibration_tokens=400)
 
 
 @pytest.fixture(autouse=True)

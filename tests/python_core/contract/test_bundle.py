@@ -74,7 +74,7 @@ def made_manifest() -> Manifest:
         parity=Parity(
             provider="cpu",
             language_model=LanguageModelParity(
-                num_positions=1000,
+                num_tokens=1000,
                 max_logit_difference=0.5,
                 max_logit_difference_tolerance=None,
                 argmax_agreement=0.99,
