@@ -1,4 +1,4 @@
-"""Bundles whose language model writes what a test says: the tiny bundle with another graph in it."""
+"""Bundles whose language model writes what a test says: the tiny bundle with other graphs in it."""
 
 import dataclasses
 import shutil
@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from python_core.contract.bundle import MANIFEST, Manifest, sha256, write_manifest
 
-MANY_TOKENS = 20_000
+MANY_POSITIONS = 20_000
 
 Write = Callable[[Sequence[int]], Path]
 
@@ -34,15 +34,19 @@ def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tmp_path: Path) -> Wr
         folder = tmp_path / "scripted"
         shutil.copytree(tiny_bundle, folder)
         (folder / MANIFEST).unlink()
-        wanted = reply_ids[given:]
-        logits = np.zeros((len(wanted), manifest.tokens.vocabulary_size), np.float32)
-        logits[np.arange(len(wanted)), wanted] = logit
-        if manifest.tokens.is_of_code(wanted[-1]):
-            # Its levels come in turn for ever.
-            logits[-1, wanted[-manifest.tokens.num_levels :]] = logit
-        onnx.save(_scripted_graph(logits, opening=reply_ids[given - 1]), folder / manifest.language_model.file)
+        layout = manifest.tokens
+        wanted = np.array(layout.fold(reply_ids[given:]))
+        logits = np.zeros((len(wanted), layout.num_spoken), np.float32)
+        logits[np.arange(len(wanted)), wanted[:, 0]] = logit
+        # States are the entries of the other levels.
+        starts = layout.first_code + np.arange(1, layout.num_levels) * layout.level_size
+        states = np.maximum(wanted[:, 1:] - starts, 0).astype(np.float32)
+        scripted = _scripted_graph(logits, states, opening=reply_ids[given - 1])
+        assert manifest.depth_head is not None
+        onnx.save(scripted, folder / manifest.language_model.file)
+        onnx.save(_scripted_depth_head(states.shape[1], layout.level_size), folder / manifest.depth_head.file)
         graph = dataclasses.replace(
-            manifest.language_model, num_layers=1, num_kv_heads=1, head_dim=1, max_tokens=MANY_TOKENS
+            manifest.language_model, num_layers=1, num_kv_heads=1, head_dim=1, max_positions=MANY_POSITIONS
         )
         files = {path.name: sha256(path) for path in folder.iterdir()}
         write_manifest(folder, dataclasses.replace(manifest, files=files, language_model=graph))
@@ -51,11 +55,39 @@ def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tmp_path: Path) -> Wr
     return write
 
 
-def _scripted_graph(logits: np.ndarray, opening: int) -> onnx.ModelProto:
-    """Row n of the logits n tokens after the opening. The cache holds token ids, written in place."""
-    num_rows, vocabulary_size = logits.shape
+def _scripted_depth_head(width: int, level_size: int) -> onnx.ModelProto:
+    """Speaks the entries that are the states."""
     constants = {
-        "table": logits[:, None, :],
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+        "size": np.array([level_size], np.int64),
+        "off_and_on": np.array([0, 100], np.float32),
+    }
+    nodes = [
+        helper.make_node("Shape", ["entries"], ["shape"]),
+        helper.make_node("Slice", ["shape", "one", "two"], ["num_given"]),
+        helper.make_node("Sub", ["num_given", "one"], ["level"]),
+        helper.make_node("Gather", ["states", "level"], ["entry"], axis=1),
+        helper.make_node("Cast", ["entry"], ["chosen"], to=TensorProto.INT64),
+        helper.make_node("OneHot", ["chosen", "size", "off_and_on"], ["likely"]),
+        helper.make_node("Squeeze", ["likely", "one"], ["logits"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("states", TensorProto.FLOAT, ["B", width]),
+        helper.make_tensor_value_info("entries", TensorProto.INT64, ["B", "J"]),
+    ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", level_size])]
+    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "scripted", inputs, outputs, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _scripted_graph(logits: np.ndarray, states: np.ndarray, opening: int) -> onnx.ModelProto:
+    """Row n of the tables n positions after the opening. The cache holds first token ids, written in place."""
+    num_rows = len(logits)
+    constants = {
+        "logits_table": logits[:, None, :],
+        "states_table": states[:, None, :],
         "last": np.array([num_rows - 1], np.int64),
         "opening": np.array(opening, np.float32),
         "zero": np.array([0], np.int64),
@@ -77,7 +109,8 @@ def _scripted_graph(logits: np.ndarray, opening: int) -> onnx.ModelProto:
         helper.make_node("Range", ["nothing", "num_new_scalar", "single"], ["steps"]),
         helper.make_node("Add", ["begin", "steps"], ["where"]),
         helper.make_node("Reshape", ["where", "as_cache"], ["where_in_cache"]),
-        helper.make_node("Cast", ["input_ids"], ["ids"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["input_ids", "nothing"], ["first_ids"], axis=2),
+        helper.make_node("Cast", ["first_ids"], ["ids"], to=TensorProto.FLOAT),
         helper.make_node("Reshape", ["ids", "as_cache"], ["new"]),
         helper.make_node("ScatterElements", [past, "where_in_cache", "new"], [present], axis=2),
         helper.make_node(
@@ -98,16 +131,18 @@ def _scripted_graph(logits: np.ndarray, opening: int) -> onnx.ModelProto:
         helper.make_node("Sub", ["lengths_flat", "opened_flat"], ["since"]),
         helper.make_node("Sub", ["since", "one"], ["place"]),
         helper.make_node("Min", ["place", "last"], ["row"]),
-        helper.make_node("Gather", ["table", "row"], ["logits"], axis=0),
+        helper.make_node("Gather", ["logits_table", "row"], ["logits"], axis=0),
+        helper.make_node("Gather", ["states_table", "row"], ["states"], axis=0),
     ]
     inputs = [
-        helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["B", "L"]),
+        helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["B", "P", states.shape[1] + 1]),
         helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["B", "T"]),
         helper.make_tensor_value_info(past, TensorProto.FLOAT, ["B", 1, "capacity", 1]),
         helper.make_tensor_value_info("past_key_values.0.value", TensorProto.FLOAT, ["B", 1, "capacity", 1]),
     ]
     outputs = [
-        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 1, vocabulary_size]),
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 1, logits.shape[1]]),
+        helper.make_tensor_value_info("states", TensorProto.FLOAT, ["B", 1, states.shape[1]]),
         helper.make_tensor_value_info(present, TensorProto.FLOAT, ["B", 1, "capacity", 1]),
         helper.make_tensor_value_info("present.0.value", TensorProto.FLOAT, ["B", 1, "capacity", 1]),
     ]

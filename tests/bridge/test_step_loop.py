@@ -117,13 +117,13 @@ def test_a_stream_that_nobody_reads_pauses(scripted_bundle: Write, manifest: Man
         (stream,), (row,) = model.steps.streams, model.engine.rows
         while not stream.is_ahead:
             await asyncio.sleep(0.001)
-        held = row.num_tokens
+        held = row.num_positions
         await asyncio.sleep(0.2)
-        assert row.num_tokens <= held + 1  # A step may have been under way.
+        assert row.num_positions <= held + 1  # A step may have been under way.
         assert stream.num_sent == 1 + MOST_AHEAD
         for _ in range(2 * MOST_AHEAD):
             await anext(events)
-        assert row.num_tokens > held + 1
+        assert row.num_positions > held + 1
         await events.aclose()
 
     asyncio.run(read_slowly())

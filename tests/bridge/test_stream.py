@@ -6,16 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from onnx import numpy_helper
 
 from bridge.decoder import join
 from bridge.request import History, MotionRequest, RequestError
 from bridge.stream import Chunk, Event, MotionModel, Planned, Stop, Summary
-from python_core.contract.bundle import BundleError, Manifest, write_manifest
+from export.depth_head_graph import write_depth_head
+from python_core.checkpoint import load_language_model
+from python_core.contract.bundle import BundleError, Manifest, sha256, write_manifest
 from python_core.contract.plan import Beat, Plan, PlanError, parse_plan
-from python_core.contract.prompt import PromptError
+from python_core.contract.prompt import PromptError, prompt_ids
 from python_core.contract.quality import measure_quality
-from python_core.contract.vocabulary import MAX_REASONING_TOKENS
+from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, Place, ReplyParser
+from python_core.depth_head import DepthHead, DepthHeadShape
 
 PROMPT = "a person walks"
 PLAN = "1. walk forward, 0.6 s 2. wave (right arm), 0.4 s"
@@ -125,7 +131,7 @@ def test_a_motion_is_at_most_a_code_shorter_than_its_plan(
     layout = manifest.tokens
     # After three codes of five the model wants to close, and nothing else.
     reply = layout.reply_ids(text_ids(PLAN), [1, 2, 3])
-    reply += [layout.motion_close] * 2 * layout.num_levels
+    reply += [layout.motion_close] * 2
     events = perform(MotionModel(scripted_bundle(reply), "cpu"), PLANNED)
     summary = events[-1]
     assert [chunk.code for chunk in chunks(events)][:3] == [1, 2, 3]
@@ -190,7 +196,7 @@ def test_logits_that_are_not_finite_are_an_error_and_no_motion(
 def test_a_prompt_that_leaves_no_room_for_a_reply_is_refused_before_anything_runs(
     model: MotionModel, manifest: Manifest
 ):
-    words = "walk " * manifest.language_model.max_tokens
+    words = "walk " * manifest.language_model.max_positions
     with pytest.raises(PromptError, match=r"leaves no room .* shorten the prompt"):
         model.perform(replace(AT_ONCE, prompt=words))
 
@@ -281,7 +287,52 @@ def test_a_graph_whose_logits_are_too_few_is_refused_before_serving(
     tiny_bundle: Path, manifest: Manifest, tmp_path: Path
 ):
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "short"))
-    more = replace(manifest.tokens, vocabulary_size=manifest.tokens.vocabulary_size + 1)
-    write_manifest(folder, replace(manifest, tokens=more))
-    with pytest.raises(BundleError, match=r"language_model\.onnx: expected logits of \d+ tokens"):
+    path = folder / manifest.language_model.file
+    model, num_spoken = onnx.load(path), manifest.tokens.num_spoken
+    (cut,) = (tensor for tensor in model.graph.initializer if numpy_helper.to_array(tensor).tolist() == [num_spoken])
+    cut.CopyFrom(numpy_helper.from_array(np.array([num_spoken - 1]), cut.name))
+    next(value for value in model.graph.output if value.name == "logits").type.tensor_type.ClearField("shape")
+    onnx.save(model, path)
+    write_manifest(folder, replace(manifest, files=manifest.files | {path.name: sha256(path)}))
+    expected = rf"language_model\.onnx: expected .* logits of {num_spoken} tokens, got 2 and {num_spoken - 1}"
+    with pytest.raises(BundleError, match=expected):
         MotionModel(folder, "cpu")
+
+
+@pytest.mark.parametrize(("width", "level_size", "expected"), [(32, 0, "states are"), (64, 1, "logits are")])
+def test_a_depth_head_of_another_model_is_refused_and_one_that_is_missing_too(
+    tiny_bundle: Path, manifest: Manifest, tmp_path: Path, width: int, level_size: int, expected: str
+):
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "foreign"))
+    codebook = replace(manifest.tokens.codebook, level_size=manifest.tokens.level_size + level_size)
+    path = folder / write_depth_head(DepthHead(width, codebook, DepthHeadShape()), "fp32", folder).file
+    write_manifest(folder, replace(manifest, files=manifest.files | {path.name: sha256(path)}))
+    with pytest.raises(BundleError, match=rf"depth_head\.onnx: {expected} .*export the bundle again"):
+        MotionModel(folder, "cpu")
+    path.unlink()
+    with pytest.raises(BundleError, match=r"depth_head\.onnx: missing"):
+        MotionModel(folder, "cpu")
+
+
+def test_the_likeliest_codes_after_a_history_are_those_of_torch(
+    tiny_checkpoint: Path, model: MotionModel, manifest: Manifest
+):
+    layout, history = manifest.tokens, (3, 1, 2, 30)
+    request = replace(AT_ONCE, temperature=0.0, history=History(history, 0.0, 0.0, 0.0))
+    found = [chunk.code for chunk in chunks(perform(model, request))]
+    reference = load_language_model(tiny_checkpoint)
+    prompt = prompt_ids(reference.tokenizer, PROMPT_TEMPLATE, layout, PROMPT)
+    given = layout.reply_ids(None, history)[:-1]
+    parser, token_ids = ReplyParser(layout), [*prompt, *given]
+    for token_id in given:
+        parser.feed(token_id)
+    while len(parser.codes) < len(history) + AT_ONCE.max_codes and parser.place is Place.MOTION:
+        with torch.no_grad():
+            logits = reference.model(torch.tensor([token_ids])).logits[0, -1]
+        allowed = parser.allowed()
+        if len(parser.codes) == len(history):
+            allowed[layout.motion_close] = False
+        token_ids.append(int(logits.masked_fill(torch.from_numpy(~allowed), -np.inf).argmax()))
+        parser.feed(token_ids[-1])
+    assert found == parser.codes[len(history) :]
+    assert len(found) >= 2

@@ -24,7 +24,8 @@ from python_core.motion_decoder import MotionDecoder
 
 def test_the_bundle_verifies_and_says_what_parity_measured(tiny_bundle: Path):
     manifest = open_bundle(tiny_bundle).manifest
-    assert set(manifest.files) == {"language_model.onnx", "motion_decoder.onnx", "tokenizer.json", "MODEL_CARD.md"}
+    graphs = {"language_model.onnx", "depth_head.onnx", "motion_decoder.onnx"}
+    assert set(manifest.files) == {*graphs, "tokenizer.json", "MODEL_CARD.md"}
     assert manifest.provider == "cpu"
     assert manifest.parity is not None
     assert manifest.parity.provider == "CPUExecutionProvider"
@@ -81,14 +82,17 @@ def test_a_decoder_that_differs_fails_the_export_and_no_manifest_is_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
 
 
-def test_a_language_model_that_differs_fails_parity(tiny_checkpoint: Path, tiny_bundle: Path, manifest: Manifest):
+@pytest.mark.parametrize("name", ["model.layers.0.mlp.up_proj.weight", "depth_head.layers.0.up.weight"])
+def test_a_language_model_or_a_depth_head_that_differs_fails_parity(
+    tiny_checkpoint: Path, tiny_bundle: Path, manifest: Manifest, name: str
+):
     source = read_source(tiny_checkpoint)
     with Progress(disable=True) as progress:
         replies = sample_replies(source, PROMPTS, 20, 0, progress, "")[:2]
         arguments = (source.language_model, tiny_bundle, manifest, "cpu", replies, progress)
         check_language_model(*arguments)
         with torch.no_grad():
-            source.language_model.get_parameter("model.layers.0.mlp.up_proj.weight").mul_(1.01)
+            source.language_model.get_parameter(name).mul_(1.01)
         with pytest.raises(ParityError, match="logits differ by"):
             check_language_model(*arguments)
 

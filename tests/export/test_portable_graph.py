@@ -26,14 +26,25 @@ def graph(source: Source, tmp_path_factory: pytest.TempPathFactory) -> onnx.Mode
 
 
 @pytest.fixture(scope="module")
-def token_ids(source: Source) -> NDArray[np.int64]:
-    return np.random.default_rng(0).integers(source.tokens.vocabulary_size, size=(3, 20))
+def positions(source: Source) -> NDArray[np.int64]:
+    """Text, then codes, [3, 20, levels]."""
+    random, layout = np.random.default_rng(0), source.tokens
+    texts = random.integers(layout.first_code, size=(3, 8))
+    codes = random.integers(layout.num_codes, size=(3, 12))
+    rows = [
+        [*text.tolist(), *(token_id for code in of_row.tolist() for token_id in layout.code_ids(code))]
+        for text, of_row in zip(texts, codes, strict=True)
+    ]
+    return np.array([layout.fold(row) for row in rows])
 
 
 @pytest.fixture(scope="module")
-def expected(source: Source, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+def expected(source: Source, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """After each position, of all tokens."""
+    model = source.language_model
     with torch.no_grad():
-        return source.language_model(torch.from_numpy(token_ids)).logits.numpy()
+        states = model._states(torch.from_numpy(positions), None, None, None, None)
+        return torch.nn.functional.linear(states, model.get_input_embeddings().weight).numpy()
 
 
 class Steps:
@@ -45,11 +56,11 @@ class Steps:
         names = [value.name for value in self.session.get_inputs() if value.name.startswith("past_key_values.")]
         self.cache = {name: np.zeros(shape, np.float32) for name in names}
 
-    def run(self, token_ids: NDArray[np.int64], lengths: list[int], rows: slice = slice(None)) -> NDArray[np.float32]:
+    def run(self, positions: NDArray[np.int64], lengths: list[int], rows: slice = slice(None)) -> NDArray[np.float32]:
         mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
         past = {name: values[rows] for name, values in self.cache.items()}
         outputs = ["logits", *(name.replace("past_key_values", "present") for name in past)]
-        found = self.session.run(outputs, {"input_ids": token_ids, "attention_mask": mask, **past})
+        found = self.session.run(outputs, {"input_ids": positions, "attention_mask": mask, **past})
         logits, *presents = (np.asarray(values) for values in found)
         for name, present in zip(past, presents, strict=True):
             if rows == slice(None):
@@ -63,29 +74,29 @@ class Steps:
 def test_a_cache_grows_or_is_written_in_place(
     graph: onnx.ModelProto,
     source: Source,
-    token_ids: NDArray[np.int64],
+    positions: NDArray[np.int64],
     expected: NDArray[np.float32],
     num_places: int,
 ):
     steps = Steps(graph, source, 3, num_places)
-    assert steps.run(token_ids[:, :12], [12] * 3) == pytest.approx(expected[:, 11], abs=1e-4)
+    assert steps.run(positions[:, :12], [12] * 3) == pytest.approx(expected[:, 11], abs=1e-4)
     for place in range(12, 20):
-        logits = steps.run(token_ids[:, place : place + 1], [place + 1] * 3)
+        logits = steps.run(positions[:, place : place + 1], [place + 1] * 3)
         assert logits == pytest.approx(expected[:, place], abs=1e-4)
     assert {values.shape[2] for values in steps.cache.values()} == {num_places or 20}
 
 
 def test_rows_of_different_lengths_share_steps(
-    graph: onnx.ModelProto, source: Source, token_ids: NDArray[np.int64], expected: NDArray[np.float32]
+    graph: onnx.ModelProto, source: Source, positions: NDArray[np.int64], expected: NDArray[np.float32]
 ):
     steps, lengths = Steps(graph, source, 3, PLACES), [5, 12, 9]
     for row, length in enumerate(lengths):
         alone = slice(row, row + 1)
-        steps.run(token_ids[alone, : length - 3], [length - 3], alone)
-        steps.run(token_ids[alone, length - 3 : length], [length], alone)
+        steps.run(positions[alone, : length - 3], [length - 3], alone)
+        steps.run(positions[alone, length - 3 : length], [length], alone)
     for _ in range(5):
         logits = steps.run(
-            np.array([[token_ids[row, length]] for row, length in enumerate(lengths)]), [n + 1 for n in lengths]
+            np.array([[positions[row, length]] for row, length in enumerate(lengths)]), [n + 1 for n in lengths]
         )
         for row, length in enumerate(lengths):
             assert logits[row] == pytest.approx(expected[row, length], abs=1e-4)

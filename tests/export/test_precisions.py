@@ -43,6 +43,8 @@ def test_the_bundle_is_smaller_agrees_with_torch_and_answers(
     assert 1 >= measured.argmax_agreement >= measured.min_argmax_agreement
     assert 0 < measured.mean_kl <= measured.max_mean_kl
     MotionModel(tmp_path / "b", "cpu").warm_up()
+    assert manifest.depth_head is not None
+    assert manifest.depth_head.precision == ("fp16" if precision == "fp16" else "int8")
     ops = Counter(node.op_type for node in onnx.load(tmp_path / "b" / "language_model.onnx").graph.node)
     if precision in ("int8", "int4"):
         # 2 layers of 5 matrices, and the head; no matrix and no embedding stays as it was.
@@ -77,17 +79,25 @@ def test_a_row_has_the_same_bits_alone_and_among_others(precision: Precision, ti
     manifest = export_bundle(tiny_checkpoint, tmp_path / "b", replace(CONFIG, precision=precision))
     session = ort.InferenceSession(tmp_path / "b" / "language_model.onnx", providers=["CPUExecutionProvider"])
     graph = manifest.language_model
-    token_ids = np.random.default_rng(1).integers(manifest.tokens.vocabulary_size, size=(5, 12))
+    depth_head = ort.InferenceSession(tmp_path / "b" / "depth_head.onnx", providers=["CPUExecutionProvider"])
+    layout, random = manifest.tokens, np.random.default_rng(1)
+    positions = random.integers(layout.first_code, size=(5, 12, layout.num_levels))
+    positions[random.random(positions.shape) < 0.5] = -1
+    entries = random.integers(layout.level_size, size=(5, 1))
 
-    def read(rows: np.ndarray) -> np.ndarray:
-        empty = np.zeros((len(rows), graph.num_kv_heads, 0, graph.head_dim), np.float32)
+    def read(rows: slice) -> list[np.ndarray]:
+        fed = positions[rows]
+        empty = np.zeros((len(fed), graph.num_kv_heads, 0, graph.head_dim), np.float32)
         inputs = {value.name: empty for value in session.get_inputs()}
-        inputs |= {"input_ids": rows, "attention_mask": np.ones_like(rows)}
-        return np.asarray(session.run(["logits"], inputs)[0])
+        inputs |= {"input_ids": fed, "attention_mask": np.ones(fed.shape[:2], np.int64)}
+        logits, states = (np.asarray(found) for found in session.run(["logits", "states"], inputs))
+        (spoken,) = depth_head.run(["logits"], {"states": states[:, 0], "entries": entries[rows]})
+        return [logits, states, np.asarray(spoken)]
 
-    together = read(token_ids)
+    together = read(slice(None))
     for row in range(5):
-        assert np.array_equal(read(token_ids[row : row + 1])[0], together[row])
+        for alone, of_all in zip(read(slice(row, row + 1)), together, strict=True):
+            assert np.array_equal(alone[0], of_all[row])
 
 
 def test_large_weights_are_split_over_files_and_none_of_an_old_bundle_is_left(

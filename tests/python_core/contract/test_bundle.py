@@ -62,11 +62,12 @@ def made_manifest() -> Manifest:
             num_layers=2,
             num_kv_heads=1,
             head_dim=16,
-            max_tokens=256,
+            max_positions=256,
             precision="int8",
             weights="8 bits, blocks of 32",
-            profiles=(ShapeProfile(input="input_ids", min=(1, 1), opt=(16, 1), max=(16, 64)),),
+            profiles=(ShapeProfile(input="input_ids", min=(1, 1, 1), opt=(16, 1, 1), max=(16, 64, 1)),),
         ),
+        depth_head=None,
         motion_decoder=MotionDecoderGraph(
             file="motion_decoder.onnx", conv_state_size=640, num_past_frames=8, precision="fp32", profiles=()
         ),
@@ -240,6 +241,10 @@ CHANGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "an absolute name": (
         lambda f: f["files"].update({"/etc/hostname": "0"}),
         "'/etc/hostname' is not a file name; a bundle's files lie beside its manifest",
+    ),
+    "levels and no depth head": (
+        lambda f: f["tokens"].update(num_levels=2),
+        "manifest is not valid (codes of 2 levels and no depth_head do not go together)",
     ),
     "a graph that is not listed": (
         lambda f: f["files"].pop("motion_decoder.onnx"),

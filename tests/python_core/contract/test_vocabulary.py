@@ -240,3 +240,16 @@ def test_added_tokens_are_four_tags_and_the_codes_in_order():
     assert tokens[:5] == ["<think>", "</think>", "<Motion>", "</Motion>", "<Motion_0>"]
     assert (tokens[4 + 511], len(tokens)) == ("<Motion_511>", 516)
     assert motion_tokens(CodebookSize(512, 2))[-1] == "<Motion_1023>"
+
+
+def test_the_tokens_of_a_code_are_one_position():
+    positions = TWO_LEVELS.fold([TO, 1, TC, MO, 9, 12, 10, 11, MC])
+    assert positions == [(TO, -1), (1, -1), (TC, -1), (MO, -1), (9, 12), (10, 11), (MC, -1)]
+    assert LAYOUT.fold([MO, C0, C3]) == [(MO,), (C0,), (C3,)]
+    assert TWO_LEVELS.fold([]) == []
+
+
+@pytest.mark.parametrize("token_ids", [[MO, 9], [MO, 11], [MO, 9, 10], [MO, 9, MC], [MO, 9, 11, 12]])
+def test_a_code_that_lacks_a_level_has_no_position(token_ids: list[int]):
+    with pytest.raises(ValueError, match="which is no code"):
+        TWO_LEVELS.fold(token_ids)
