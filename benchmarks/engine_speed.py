@@ -4,13 +4,15 @@ Makes language models of two shapes with random weights (24 M parameters, Llama-
 lets each rival go on from the same prompts of 60 tokens, 1, 4, 16 and 64 at a time, on one thread:
 
     transformers      `generate`, torch float32, greedy
-    genai             onnxruntime-genai, the int4 graph
-    ours              the engine, int4: same graph, tokens drawn among 512 entries of a level by temperature and top-p
+    genai             onnxruntime-genai, weights in 4 bits
+    one level         the engine, weights in 4 bits, embedding and head in 8; a token is a position of its own, drawn
+                      among 512 by temperature and top-p
+    six levels        the same weights; a code of six tokens is a position, and the depth head speaks five of them
 
-Rivals take turns, round after round. Rates are tokens for a second of this process's CPU time, so that other work on
+Rivals take turns, round after round. Rates are positions for a second of this process's CPU time, so that other work on
 the machine counts as little as it can; caches are shared with it all the same. Prints, writes WORK/engine_speed.json:
-rates, the share of the memory bound, the engine's overhead, the gaps of 16 streams while others join, the motion
-decoder, and characters in real time.
+rates, the share of the memory bound, where a step's time goes, the gaps of 16 streams while others join, the motion
+decoder, and characters in real time, whose codes are six tokens: six positions, or one.
 """
 
 import argparse
@@ -24,22 +26,34 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import onnx
 from rich.console import Console
 from rich.table import Table
 
 from bridge.decoder import Decoder
+from bridge.depth_head import DepthHead
 from bridge.engine import Engine, Row
 from bridge.sampler import Sampler, draw
 from bridge.server import DEFAULT_BUNDLE
-from python_core.contract.bundle import LanguageModelGraph, open_bundle
+from export import depth_head_graph, language_model_graph
+from export.depth_head_graph import write_depth_head
+from export.folded_graph import read_positions, speak_first, write_states
+from export.graph_file import write_graph
+from export.quantized_graph import matrices, quantize_graph
+from export.quantized_weights import Scheme
+from python_core import depth_head
+from python_core.contract.bundle import DepthHeadGraph, LanguageModelGraph, open_bundle
+from python_core.contract.vocabulary import Position, TokenLayout
+from python_core.depth_head import DepthHeadShape
 
 PROMPT_TOKENS, NEW_TOKENS = 60, 40
 BATCHES = (1, 4, 16, 64)
 MOST_AT_ONCE = {"genai": 32}
 """Where a rival has a limit of its own."""
-LEVEL = range(3, 515)
-"""Ids that may be drawn, as many as a level of codes has."""
+NUM_LEVELS, LEVEL_SIZE = 6, 512
 CODES_A_SECOND = 5
+OURS = {"one level": 1, "six levels": NUM_LEVELS}
+"""Our two ways, and the levels of a position."""
 MOST_TOKENS = 512
 
 
@@ -52,13 +66,41 @@ class Shape:
     layers: int
     heads: int
     kv_heads: int
-    vocabulary: int
+    text: int
+    """Tokens that are of no code."""
+
+    @property
+    def vocabulary(self) -> int:
+        return self.text + NUM_LEVELS * LEVEL_SIZE
+
+    def layout(self, num_levels: int) -> TokenLayout:
+        """Codes of so many levels, with as many tokens in all."""
+        return TokenLayout(
+            think_open=self.text - 4,
+            think_close=self.text - 3,
+            motion_open=self.text - 2,
+            motion_close=self.text - 1,
+            first_code=self.text,
+            level_size=NUM_LEVELS * LEVEL_SIZE // num_levels,
+            num_levels=num_levels,
+            turn_end=1,
+            vocabulary_size=self.vocabulary,
+        )
 
 
 SHAPES = {
-    "24m": Shape(512, 1408, 7, 8, 4, 6152),
-    "smollm2": Shape(576, 1536, 30, 9, 3, 49152 + 3080),
+    "24m": Shape(512, 1408, 7, 8, 4, 3080),
+    "smollm2": Shape(576, 1536, 30, 9, 3, 49160),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Writer:
+    """The engine and its depth head, and how they write."""
+
+    engine: Engine
+    head: DepthHead | None
+    layout: TokenLayout
 
 
 def main() -> None:
@@ -72,29 +114,32 @@ def main() -> None:
     results: dict[str, Any] = {"memory_gb_s": memory_gb_s(), "decoder_ms": decoder_ms()}
     for name in arguments.shapes:
         folder = build(arguments.work / name, SHAPES[name])
-        measured = rates(folder, SHAPES[name], [*arguments.rivals, "ours"], arguments.batches, arguments.rounds)
-        engine = open_engine(folder, SHAPES[name])
-        weights_gb = (folder / "int4" / "model.onnx.data").stat().st_size / 1e9
-        alone = measured["ours"].get(1)
+        measured = rates(folder, SHAPES[name], [*arguments.rivals, *OURS], arguments.batches, arguments.rounds)
+        weights_gb = sum(path.stat().st_size for path in (folder / "one level").iterdir()) / 1e9
+        alone = measured["one level"].get(1)
         results[name] = {
-            "tokens_per_cpu_s": measured,
+            "positions_per_cpu_s": measured,
             "share_of_memory_bound": alone and alone * weights_gb / results["memory_gb_s"],
-            "overhead_at_16": overhead(engine, 16),
-            "gaps_of_16": gaps(engine),
-            "real_time_characters": characters(measured["ours"], results["decoder_ms"]),
         }
+        for way, num_levels in OURS.items():
+            writer = open_writer(folder / way, SHAPES[name], num_levels)
+            results[name][way] = {
+                "overhead_at_16": overhead(writer, 16),
+                "gaps_of_16": gaps(writer),
+                "real_time_characters": characters(measured[way], num_levels, results["decoder_ms"]),
+            }
         show(name, results[name])
         (arguments.work / "engine_speed.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 def build(folder: Path, shape: Shape) -> Path:
-    """Random weights for torch, and the int4 graph of the same weights, made once."""
-    if (folder / "int4" / "genai_config.json").exists():
-        return folder
+    """Random weights for torch, and graphs of the same weights, made once."""
     import torch
     from onnxruntime_genai.models.builder import create_model, parse_extra_options
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    if (folder / "int4" / "genai_config.json").exists():
+        return folder
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=shape.hidden,
@@ -109,7 +154,8 @@ def build(folder: Path, shape: Shape) -> Path:
         eos_token_id=2,
     )
     source, built, cache = (str(folder / part) for part in ("torch", "int4", "cache"))
-    LlamaForCausalLM(config).save_pretrained(source)
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(source)
     (folder / "torch" / "tokenizer.json").write_bytes((DEFAULT_BUNDLE / "tokenizer.json").read_bytes())
     (folder / "torch" / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     asked = ["prune_lm_head=true", "shared_embeddings=true", "int4_accuracy_level=4"]
@@ -118,32 +164,55 @@ def build(folder: Path, shape: Shape) -> Path:
     settings = json.loads((folder / "int4" / "genai_config.json").read_text())
     settings["model"]["decoder"]["session_options"] |= {"intra_op_num_threads": 1}
     (folder / "int4" / "genai_config.json").write_text(json.dumps(settings))
+    options = parse_extra_options("", source, built, "fp32", "cpu", cache, asked[:2])
+    create_model("", source, str(folder / "fp32"), "fp32", "cpu", cache, **options)
+    for way, num_levels in OURS.items():
+        (folder / way).mkdir(exist_ok=True)
+        graph = onnx.load(folder / "fp32" / "model.onnx")
+        read_positions(graph.graph, num_levels)
+        write_states(graph.graph, shape.hidden)
+        names = list(matrices(graph.graph))
+        schemes = dict.fromkeys(names, Scheme(bits=4, block_size=64, compensated=False))
+        schemes[names[-1]] = Scheme(bits=8, block_size=64, compensated=False)
+        quantize_graph(graph, schemes, {})
+        layout = shape.layout(num_levels)
+        speak_first(graph.graph, layout.num_spoken)
+        write_graph(graph, folder / way / language_model_graph.FILE)
+        if num_levels > 1:
+            write_depth_head(
+                depth_head.DepthHead(shape.hidden, layout.codebook, DepthHeadShape()), "int4", folder / way
+            )
     return folder
 
 
-def open_engine(folder: Path, shape: Shape, max_rows: int = 256) -> Engine:
+def open_writer(folder: Path, shape: Shape, num_levels: int, max_rows: int = 256) -> Writer:
     graph = LanguageModelGraph(
-        file="model.onnx",
+        file=language_model_graph.FILE,
         num_layers=shape.layers,
         num_kv_heads=shape.kv_heads,
         head_dim=shape.hidden // shape.heads,
-        max_tokens=MOST_TOKENS,
+        max_positions=MOST_TOKENS,
         precision="int4",
         weights="random",
         profiles=(),
     )
-    return Engine(folder / "int4", graph, "cpu", num_threads=1, max_rows=max_rows)
+    engine, layout = Engine(folder, graph, "cpu", num_threads=1, max_rows=max_rows), shape.layout(num_levels)
+    if num_levels == 1:
+        return Writer(engine, None, layout)
+    described = DepthHeadGraph(file=depth_head_graph.FILE, precision="int8", weights="random")
+    return Writer(engine, DepthHead(folder, described, layout.codebook, shape.hidden, "cpu", num_threads=1), layout)
 
 
 def rates(
     folder: Path, shape: Shape, rivals: list[str], batches: list[int], rounds: int
 ) -> dict[str, dict[int, float]]:
-    """Tokens a second of decoding, for each rival and batch."""
+    """Positions a second of decoding, for each rival and batch."""
     prompts = np.random.default_rng(0).integers(3, shape.vocabulary, (max(batches), PROMPT_TOKENS))
     makers: dict[str, Callable[[], Callable[[np.ndarray], float]]] = {
         "transformers": lambda: with_transformers(folder),
         "genai": lambda: with_genai(folder),
-        "ours": lambda: with_ours(open_engine(folder, shape)),
+        "one level": lambda: with_ours(open_writer(folder / "one level", shape, 1)),
+        "six levels": lambda: with_ours(open_writer(folder / "six levels", shape, NUM_LEVELS)),
     }
     runs = {name: makers[name]() for name in rivals}
     taken: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in batches} for name in rivals}
@@ -152,7 +221,7 @@ def rates(
             for name, run in runs.items():
                 if batch <= MOST_AT_ONCE.get(name, batch):
                     taken[name][batch].append(run(prompts[:batch]))
-                    print(f"{name}, {batch} at a time: {taken[name][batch][-1]:.0f} tokens/s", flush=True)
+                    print(f"{name}, {batch} at a time: {taken[name][batch][-1]:.0f} positions/s", flush=True)
     return {name: {batch: median(values) for batch, values in taken[name].items() if values} for name in rivals}
 
 
@@ -200,23 +269,29 @@ def with_genai(folder: Path) -> Callable[[np.ndarray], float]:
     return run
 
 
-def with_ours(engine: Engine) -> Callable[[np.ndarray], float]:
+def with_ours(writer: Writer) -> Callable[[np.ndarray], float]:
     def run(prompts: np.ndarray) -> float:
-        rows = joined(engine, prompts)
+        rows = joined(writer, prompts)
         began = time.process_time()
         for _ in range(NEW_TOKENS):
-            step_all(engine, rows)
+            step_all(writer, rows)
         rate = len(prompts) * NEW_TOKENS / (time.process_time() - began)
         for row in rows:
-            engine.leave(row)
+            writer.engine.leave(row)
         return rate
 
     return run
 
 
-def joined(engine: Engine, prompts: np.ndarray) -> dict[Row, Sampler]:
-    """Rows that have read their prompts and have a token each to go on with."""
-    rows = {engine.join([prompt.tolist()]): Sampler(seed, 1.0, 0.95) for seed, prompt in enumerate(prompts)}
+def read(writer: Writer, prompt: np.ndarray) -> list[list[Position]]:
+    """A prompt of words, in one segment."""
+    return [writer.layout.fold((prompt % writer.layout.think_open).tolist())]
+
+
+def joined(writer: Writer, prompts: np.ndarray) -> dict[Row, Sampler]:
+    """Rows that have read their prompts and have a position each to go on with."""
+    engine = writer.engine
+    rows = {engine.join(read(writer, prompt)): Sampler(seed, 1.0, 0.95) for seed, prompt in enumerate(prompts)}
     for row in rows:
         row.pauses = True
     while any(row.num_pending > 1 for row in rows):
@@ -226,12 +301,20 @@ def joined(engine: Engine, prompts: np.ndarray) -> dict[Row, Sampler]:
     return rows
 
 
-def step_all(engine: Engine, rows: dict[Row, Sampler]) -> None:
-    step = engine.step()
+def step_all(writer: Writer, rows: dict[Row, Sampler]) -> None:
+    """A step of the engine, a token for each row that is ready, and the other levels of its code."""
+    step, layout = writer.engine.step(), writer.layout
     samplers = [rows[row] for row in step.rows]
-    for row, token_id in zip(step.rows, draw(step.logits, [(LEVEL,)] * len(samplers), samplers), strict=True):
-        assert isinstance(token_id, int)
-        row.feed([token_id])
+    first_level = range(layout.first_code, layout.first_code + LEVEL_SIZE)
+    firsts = list(draw(step.logits, [(first_level,)] * len(samplers), samplers))
+    if writer.head is None:
+        positions = [(token_id,) for token_id in firsts]
+    else:
+        firsts = [token_id - layout.first_code for token_id in firsts]
+        spoken = writer.head.speak(step.states, firsts, samplers)
+        positions = [tuple(layout.entry_ids([first, *others])) for first, others in zip(firsts, spoken, strict=True)]
+    for row, position in zip(step.rows, positions, strict=True):
+        row.feed([position])
 
 
 class TimedSession:
@@ -243,55 +326,66 @@ class TimedSession:
     def io_binding(self) -> Any:
         return self._session.io_binding()
 
+    def run(self, *arguments: Any) -> Any:
+        began = time.process_time()
+        found = self._session.run(*arguments)
+        self.seconds += time.process_time() - began
+        return found
+
     def run_with_iobinding(self, binding: Any) -> None:
         began = time.process_time()
         self._session.run_with_iobinding(binding)
         self.seconds += time.process_time() - began
 
 
-def overhead(engine: Engine, batch: int) -> float:
-    """The part of a step that is not spent in the session."""
-    prompts = np.random.default_rng(1).integers(3, 5000, (batch, PROMPT_TOKENS))
-    rows = joined(engine, prompts)
-    session = engine._session
-    timed = TimedSession(session)
-    engine._session = timed  # type: ignore[assignment]  # the two calls that a step makes
+def overhead(writer: Writer, batch: int) -> dict[str, float]:
+    """Milliseconds of a step that are spent in each graph and in neither."""
+    rows = joined(writer, np.random.default_rng(1).integers(3, 5000, (batch, PROMPT_TOKENS)))
+    opened = [part for part in (writer.engine, writer.head) if part is not None]
+    sessions = [part._session for part in opened]
+    timed = [TimedSession(session) for session in sessions]
+    for part, session in zip(opened, timed, strict=True):
+        part._session = session  # type: ignore[assignment]  # the calls that a step makes
     began = time.process_time()
     for _ in range(NEW_TOKENS):
-        step_all(engine, rows)
+        step_all(writer, rows)
     whole = time.process_time() - began
-    engine._session = session
+    for part, session in zip(opened, sessions, strict=True):
+        part._session = session
     for row in rows:
-        engine.leave(row)
-    return (whole - timed.seconds) / whole
+        writer.engine.leave(row)
+    seconds = [session.seconds for session in timed]
+    names = ("language_model", "depth_head")
+    found = {name: 1000 * of / NEW_TOKENS for name, of in zip(names, seconds, strict=False)}
+    return found | {"neither": 1000 * (whole - sum(seconds)) / NEW_TOKENS}
 
 
-def gaps(engine: Engine, joins_a_second: float = 10.0, steps: int = 200) -> dict[str, float]:
-    """Seconds between tokens of 16 rows, alone and while rows of 60 tokens join and leave after 20 tokens."""
-    random = np.random.default_rng(2)
+def gaps(writer: Writer, joins_a_second: float = 10.0, steps: int = 200) -> dict[str, float]:
+    """Milliseconds between codes of 16 rows, alone and while rows of 60 tokens join and leave after 20 tokens."""
+    random, engine = np.random.default_rng(2), writer.engine
     found: dict[str, float] = {}
     for name, rate in (("alone", 0.0), ("joined", joins_a_second)):
-        rows = joined(engine, random.integers(3, 5000, (16, PROMPT_TOKENS)))
+        rows = joined(writer, random.integers(3, 5000, (16, PROMPT_TOKENS)))
         guests: dict[Row, int] = {}
         began = last = time.process_time()
         taken, num_joined = [], 0
         for _ in range(steps):
             while num_joined < rate * (last - began):
-                guest = engine.join([random.integers(3, 5000, PROMPT_TOKENS).tolist()])
+                guest = engine.join(read(writer, random.integers(3, 5000, PROMPT_TOKENS)))
                 guests[guest], rows[guest] = 0, Sampler(num_joined, 1.0, 0.95)
                 num_joined += 1
-            step_all(engine, rows)
+            step_all(writer, rows)
             now = time.process_time()
             taken.append(now - last)
             last = now
-            for guest in [guest for guest in guests if guest.num_tokens > PROMPT_TOKENS + 20]:
+            for guest in [guest for guest in guests if guest.num_positions > PROMPT_TOKENS + 20]:
                 engine.leave(guest)
                 del guests[guest], rows[guest]
         for row in rows:
             engine.leave(row)
-        for levels in (1, 6):
-            codes = np.add.reduceat(taken, range(0, len(taken) - levels + 1, levels))[: len(taken) // levels]
-            found[f"{name}_p99_ms_{levels}_tokens_a_code"] = 1000 * float(np.quantile(codes, 0.99))
+        steps_a_code = NUM_LEVELS // engine.num_levels
+        codes = np.add.reduceat(taken, range(0, steps - steps_a_code + 1, steps_a_code))[: steps // steps_a_code]
+        found[f"{name}_p99_ms"] = 1000 * float(np.quantile(codes, 0.99))
     return found
 
 
@@ -310,10 +404,10 @@ def decoder_ms() -> dict[int, float]:
     return found
 
 
-def characters(ours: dict[int, float], decoder: dict[int, float]) -> dict[str, float]:
-    """Characters a core can move at once by these rates, without plans; 20 frames a second, 5 codes."""
-    rate = ours[max(ours)]
-    return {f"{levels}_tokens_a_code": 1 / (CODES_A_SECOND * (levels / rate + decoder[64] / 1000)) for levels in (1, 6)}
+def characters(ours: dict[int, float], num_levels: int, decoder: dict[int, float]) -> float:
+    """Characters a core can move at once by these rates, without plans; 20 frames a second, 5 codes of six levels."""
+    codes_a_second = ours[max(ours)] * num_levels / NUM_LEVELS
+    return 1 / (CODES_A_SECOND * (1 / codes_a_second + decoder[64] / 1000))
 
 
 def memory_gb_s() -> float:
@@ -328,18 +422,18 @@ def memory_gb_s() -> float:
 
 
 def show(name: str, measured: dict[str, Any]) -> None:
-    rates = measured["tokens_per_cpu_s"]
-    table = Table(title=f"{name}: tokens a second of CPU time")
+    rates = measured["positions_per_cpu_s"]
+    table = Table(title=f"{name}: positions a second of CPU time")
     table.add_column("streams")
     for rival in rates:
         table.add_column(rival, justify="right")
-    for batch in rates["ours"]:
+    for batch in rates["one level"]:
         table.add_row(
             str(batch), *(f"{of_rival[batch]:.0f}" if batch in of_rival else "" for of_rival in rates.values())
         )
     console = Console()
     console.print(table)
-    console.print({key: value for key, value in measured.items() if key != "tokens_per_cpu_s"})
+    console.print({key: value for key, value in measured.items() if key != "positions_per_cpu_s"})
 
 
 if __name__ == "__main__":
