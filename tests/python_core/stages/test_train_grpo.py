@@ -160,6 +160,9 @@ def test_a_run_logs_what_is_watched_and_ends_in_a_checkpoint_that_export_can_rea
     shares = ("groups_without_variance", "groups_of_mixed_format")
     for name in (*shares, "kl", "completions/clipped_ratio", "frac_reward_zero_std"):
         assert all(name in line for line in lines), name
+    # The first step's replies are those of the model that the divergence is from.
+    assert lines[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert lines[-1]["kl"] > 1e-6
     assert any("plan/tokens" in line for line in lines)
     for name in vars(config.weights):
         values = [line[f"rewards/{name}/mean"] for line in lines]
@@ -195,6 +198,7 @@ def test_the_start_is_kept_until_something_is_better(config: TrainGrpoConfig, tm
     assert best.name == "best-0"
     judged = [line for line in measures(tmp_path) if "judge/fid" in line]
     assert judged[0] | {"step": 2} == judged[1]
+    assert [line["kl"] for line in measures(tmp_path) if "kl" in line] == pytest.approx([0.0, 0.0], abs=1e-6)
     for name, value in weights(config.sft).items():
         assert torch.equal(weights(tmp_path)[name], value), name
 
