@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -42,7 +42,7 @@ from export.graph_file import write_graph
 from export.quantized_graph import matrices, quantize_graph
 from export.quantized_weights import Scheme
 from python_core import depth_head
-from python_core.contract.bundle import DepthHeadGraph, LanguageModelGraph, open_bundle
+from python_core.contract.bundle import BundleError, DepthHeadGraph, LanguageModelGraph, open_bundle
 from python_core.contract.vocabulary import Position, TokenLayout
 from python_core.depth_head import DepthHeadShape
 
@@ -55,6 +55,9 @@ CODES_A_SECOND = 5
 OURS = {"one level": 1, "six levels": NUM_LEVELS}
 """Our two ways, and the levels of a position."""
 MOST_TOKENS = 512
+
+
+Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True)
@@ -306,15 +309,20 @@ def step_all(writer: Writer, rows: dict[Row, Sampler]) -> None:
     step, layout = writer.engine.step(), writer.layout
     samplers = [rows[row] for row in step.rows]
     first_level = range(layout.first_code, layout.first_code + LEVEL_SIZE)
-    firsts = list(draw(step.logits, [(first_level,)] * len(samplers), samplers))
+    firsts = [_good(drawn) for drawn in draw(step.logits, [(first_level,)] * len(samplers), samplers)]
     if writer.head is None:
         positions = [(token_id,) for token_id in firsts]
     else:
         firsts = [token_id - layout.first_code for token_id in firsts]
-        spoken = writer.head.speak(step.states, firsts, samplers)
+        spoken = [_good(entries) for entries in writer.head.speak(step.states, firsts, samplers)]
         positions = [tuple(layout.entry_ids([first, *others])) for first, others in zip(firsts, spoken, strict=True)]
     for row, position in zip(step.rows, positions, strict=True):
         row.feed([position])
+
+
+def _good(drawn: Drawn | BundleError) -> Drawn:
+    assert not isinstance(drawn, BundleError)
+    return drawn
 
 
 class TimedSession:

@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 
 from bridge import tensorrt_engines
 from bridge.decoder import Decoder
+from bridge.depth_head import DepthHead, open_depth_head
 from bridge.engine import Engine
 from bridge.providers import PROVIDERS, build_engines, installed_packages, why_missing
 from export.bundle_writer import export_bundle
 from export.config import ExportConfig, Precision, Provider
 from python_core.contract.bundle import Manifest
+from python_core.contract.vocabulary import Position
 
 logger = logging.getLogger("gpu_check")
 
@@ -38,7 +40,7 @@ BUNDLES: dict[Provider, tuple[Precision, ...]] = {
     "tensorrt": ("fp32", "fp16"),
 }
 PARITY_TOKENS = 500
-NUM_TOKENS, NUM_CODES = 200, 100
+NUM_POSITIONS, NUM_CODES = 200, 100
 
 
 @dataclass
@@ -96,29 +98,35 @@ def _run(checkpoint: Path, provider: Provider, precision: Precision, step: Step)
         if provider == "tensorrt":
             _timed(step, "engines", lambda: build_engines(bundle, manifest, context=False))
         engine = _timed(step, "open_language_model", lambda: Engine(bundle, manifest.language_model, provider))
+        head = _timed(step, "open_depth_head", lambda: open_depth_head(bundle, manifest, engine.state_width, provider))
         decoder = _timed(step, "open_motion_decoder", lambda: Decoder(bundle, manifest, provider))
         expected = PROVIDERS[provider][0]
         for name, got in (("language model", engine.provider), ("motion decoder", decoder.provider)):
             if got != expected:
                 raise RuntimeError(f"the {name} runs on {got}, expected {expected}")
-        _timed(step, "measure", lambda: _measure(engine, decoder, manifest, step))
+        _timed(step, "measure", lambda: _measure(engine, head, decoder, manifest, step))
 
 
-def _measure(engine: Engine, decoder: Decoder, manifest: Manifest, step: Step) -> None:
-    """Time tokens and codes of one stream, after a warm-up."""
+def _measure(engine: Engine, head: DepthHead | None, decoder: Decoder, manifest: Manifest, step: Step) -> None:
+    """Time codes as they are written and decoded, of one stream, after a warm-up."""
     random = np.random.default_rng(0)
-    num_tokens = min(NUM_TOKENS, manifest.language_model.max_tokens // 2)
-    prompt = random.integers(manifest.tokens.vocabulary_size, size=32).tolist()
+    layout = manifest.tokens
+    num_positions = min(NUM_POSITIONS, manifest.language_model.max_positions // 2)
+    prompt = layout.fold(random.integers(layout.first_code, size=32).tolist())
     codes = random.integers(manifest.tokens.num_codes, size=NUM_CODES).tolist()
 
-    def most_likely(logits: NDArray[np.float32]) -> int:
-        return int(logits.argmax())
+    def likeliest_code(logits: NDArray[np.float32], state: NDArray[np.float32]) -> Position:
+        entries = [int(logits[layout.first_code :].argmax())]
+        if head is not None:
+            for _ in range(layout.num_levels - 1):
+                entries.append(int(head.logits(state[None], np.array([entries])).argmax()))
+        return layout.fold(layout.entry_ids(entries))[0]
 
     for warm in (False, True):
         times = [time.perf_counter()]
-        for _ in engine.generate(prompt, most_likely):
+        for _ in engine.generate(prompt, likeliest_code):
             times.append(time.perf_counter())
-            if len(times) > num_tokens:
+            if len(times) > num_positions:
                 break
         state, decoded = decoder.start(), [time.perf_counter()]
         for code in codes:
@@ -126,8 +134,8 @@ def _measure(engine: Engine, decoder: Decoder, manifest: Manifest, step: Step) -
             decoded.append(time.perf_counter())
         if warm:
             step.speed = {
-                "first_token_ms": 1000 * (times[1] - times[0]),
-                "tokens_per_s": (len(times) - 2) / (times[-1] - times[1]),
+                "first_position_ms": 1000 * (times[1] - times[0]),
+                "positions_per_s": (len(times) - 2) / (times[-1] - times[1]),
                 "code_ms_median": 1000 * float(np.median(np.diff(decoded))),
             }
 

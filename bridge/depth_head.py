@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.providers import check_names, open_session
-from bridge.sampler import Sampler, draw
+from bridge.sampler import Sampler, draw_entries
 from python_core.contract.bundle import BundleError, DepthHeadGraph, Manifest
 from python_core.contract.vocabulary import CodebookSize
 
@@ -78,18 +78,21 @@ class DepthHead:
             BundleError: A run failed.
         """
         num_rows, num_levels = len(states), self.codebook.num_levels
-        stacked, choices = np.stack(states), [(range(self.codebook.level_size),)] * num_rows
+        stacked = np.stack(states)
         entries = np.zeros((num_rows, num_levels), np.int64)
         entries[:, 0] = first_entries
         errors: dict[int, BundleError] = {}
         for level in range(1, num_levels):
             logits = self.logits(stacked, np.ascontiguousarray(entries[:, :level]))
-            for row, drawn in enumerate(draw([*logits], choices, samplers)):
+            for row, drawn in enumerate(draw_entries(logits, samplers)):
                 if isinstance(drawn, BundleError):
                     errors[row] = drawn
                 else:
                     entries[row, level] = drawn
-        return [errors.get(row, spoken) for row, spoken in enumerate(entries[:, 1:].tolist())]
+        spoken: list[list[int] | BundleError] = [*entries[:, 1:].tolist()]
+        for row, error in errors.items():
+            spoken[row] = error
+        return spoken
 
 
 def open_depth_head(

@@ -74,14 +74,27 @@ def draw(
                 scores[place, first : first + len(ids)] = logits[row][ids.start : ids.stop]
                 first += len(ids)
         finite = np.isfinite(scores).sum(axis=1) == [sizes[row] for row in few]
-        scores[~finite] = 0
-        choices = _choose(scores, [samplers[row] for row in few]).tolist()
-        for row, choice, whole in zip(few, choices, finite.tolist(), strict=True):
-            drawn[row] = _nth(allowed[row], choice) if whole else _not_finite()
+        for row, choice in zip(few, _choose_where(finite, scores, [samplers[row] for row in few]), strict=True):
+            drawn[row] = choice if isinstance(choice, BundleError) else _nth(allowed[row], choice)
     for row, size in enumerate(sizes):
         if size > FEW:
             drawn[row] = _draw_text(logits[row], allowed[row], samplers[row])
     return drawn
+
+
+def draw_entries(logits: NDArray[np.float32], samplers: Sequence[Sampler]) -> list[int | BundleError]:
+    """As `draw` where every row may choose among all that it has logits of, [rows, N]."""
+    finite = np.isfinite(logits).sum(axis=1) == logits.shape[1]
+    return _choose_where(finite, logits.astype(np.float64), samplers)
+
+
+def _choose_where(
+    finite: NDArray[np.bool_], scores: NDArray[np.float64], samplers: Sequence[Sampler]
+) -> list[int | BundleError]:
+    """Columns that are drawn, and an error for each other row."""
+    scores[~finite] = 0
+    choices = _choose(scores, samplers).tolist()
+    return [choice if whole else _not_finite() for choice, whole in zip(choices, finite.tolist(), strict=True)]
 
 
 def _draw_text(logits: NDArray[np.float32], allowed: Sequence[range], sampler: Sampler) -> int | BundleError:
@@ -114,7 +127,7 @@ def _choose(scores: NDArray[np.float64], samplers: Sequence[Sampler]) -> NDArray
         reached = np.cumsum(ordered, axis=1)
         last = (reached < (top_p * reached[:, -1])[:, None]).sum(axis=1)
         least = np.take_along_axis(ordered, np.minimum(last, scores.shape[1] - 1)[:, None], axis=1)
-        weights[(weights < least) & (top_p < 1)[:, None]] = 0
+        weights *= (weights >= least) | (top_p == 1)[:, None]
     cumulative = np.cumsum(weights, axis=1)
     random = np.array([0.0 if sampler.temperature == 0 else sampler.random() for sampler in samplers])
     whole = cumulative[:, -1]

@@ -207,16 +207,18 @@ class StepLoop:
         self, step: Step, drawn: Sequence[int | BundleError], replies: Sequence[tuple[Stream, Reply]]
     ) -> list[list[int] | BundleError]:
         """All tokens of each row's position: the one that was drawn and, of a code, those of its other levels."""
-        spoken = [token_id if isinstance(token_id, BundleError) else [token_id] for token_id in drawn]
+        spoken: list[list[int] | BundleError] = [[one] if isinstance(one, int) else one for one in drawn]
         layout, head = self._layout, self._depth_head
-        codes = [place for place, ids in enumerate(spoken) if isinstance(ids, list) and layout.is_of_code(ids[0])]
-        if head is None or not codes:
+        begun = {
+            place: token_id - layout.first_code
+            for place, token_id in enumerate(drawn)
+            if isinstance(token_id, int) and layout.is_of_code(token_id)
+        }
+        if head is None or not begun:
             return spoken
-        firsts = [drawn[place] - layout.first_code for place in codes]
-        others = head.speak(
-            [step.states[place] for place in codes], firsts, [replies[place][1].sampler for place in codes]
-        )
-        for place, first, entries in zip(codes, firsts, others, strict=True):
+        states = [step.states[place] for place in begun]
+        others = head.speak(states, [*begun.values()], [replies[place][1].sampler for place in begun])
+        for (place, first), entries in zip(begun.items(), others, strict=True):
             spoken[place] = entries if isinstance(entries, BundleError) else layout.entry_ids([first, *entries])
         return spoken
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bridge.sampler import FEW, Sampler, draw
+from bridge.sampler import FEW, Sampler, draw, draw_entries
 from python_core.contract.bundle import BundleError
 
 EVERYTHING = (range(5),)
@@ -101,3 +101,16 @@ def test_logits_that_are_not_finite_are_an_error_unless_they_are_masked():
 def test_settings_out_of_range_are_refused(temperature: float, top_p: float):
     with pytest.raises(ValueError, match="must be"):
         Sampler(0, temperature, top_p)
+
+
+def test_entries_are_drawn_as_tokens_are_that_may_be_any():
+    logits = np.random.default_rng(3).normal(scale=3, size=(40, 512)).astype(np.float32)
+    logits[7, 3] = np.inf
+
+    def samplers() -> list[Sampler]:
+        return [Sampler(seed, 0.5 * (seed % 3), 1.0 - 0.2 * (seed % 2)) for seed in range(40)]
+
+    entries, tokens = draw_entries(logits, samplers()), draw([*logits], [(range(512),)] * 40, samplers())
+    assert isinstance(entries[7], BundleError)
+    assert isinstance(tokens[7], BundleError)
+    assert entries[:7] + entries[8:] == tokens[:7] + tokens[8:]

@@ -44,7 +44,7 @@ def expected(source: Source, positions: NDArray[np.int64]) -> NDArray[np.float32
     model = source.language_model
     with torch.no_grad():
         states = model._states(torch.from_numpy(positions), None, None, None, None)
-        return torch.nn.functional.linear(states, model.get_input_embeddings().weight).numpy()
+        return torch.nn.functional.linear(states, model.get_input_embeddings().get_parameter("weight")).numpy()
 
 
 class Steps:
