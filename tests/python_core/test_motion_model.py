@@ -52,6 +52,16 @@ def test_tokens_of_a_code_lie_at_one_position():
     assert folded.levels[0].tolist() == [0, 0, 0, 0, 0, 1, 2, 0, 1, 2, 0]
 
 
+@pytest.mark.parametrize("num_levels", [1, 2, 6])
+def test_the_engine_folds_as_the_model_does(num_levels: int):
+    tokens, generator = layout(num_levels), torch.Generator().manual_seed(num_levels)
+    ids: list[int] = []
+    for word, code in torch.randint(0, 8, (60, 2), generator=generator).tolist():
+        ids += [word] if word % 2 else tokens.code_ids(code % tokens.num_codes)
+    folded = fold(torch.tensor([ids]), tokens.first_code, tokens.codebook)
+    assert [list(position) for position in tokens.fold(ids)] == folded.input_ids[0].tolist()
+
+
 def test_padding_and_the_beginnings_of_samples_are_folded_with_their_tokens():
     tokens = layout(2)
     ids = [[15, 15, 1, *tokens.code_ids(9), 2, *tokens.code_ids(60)], [1, *tokens.code_ids(9), 2, 3, 4, 5, 6]]
