@@ -26,7 +26,7 @@ from python_core.checkpoint import (
     save_language_model,
     start_run,
 )
-from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
+from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import clip_takes, hold_out
 from python_core.contract.vocabulary import CodebookSize
 from python_core.depth_head import DepthHeadShape
@@ -290,9 +290,12 @@ def run(config: TrainSftConfig) -> None:
 
 
 def data_notice(prepared: PreparedClips) -> str:
-    """What the weights were trained on: clips and licence of each source, a line each."""
-    counts = Counter((clip.source, clip.licence) for clip in prepared.split("train"))
-    return "\n".join(f"{source}: {count} clips; {licence}" for (source, licence), count in sorted(counts.items()))
+    """What the weights were trained on: clips and licence of each source, a line each; compositions are of the others."""
+    clips = prepared.split("train")
+    counts = Counter((clip.source, clip.licence) for clip in clips if clip.source != COMPOSED)
+    lines = [f"{source}: {count} clips; {licence}" for (source, licence), count in sorted(counts.items())]
+    num_composed = len(clips) - counts.total()
+    return "\n".join([*lines, f"{COMPOSED}: {num_composed} clips, made of these"] if num_composed else lines)
 
 
 class InOrder(Trainer):

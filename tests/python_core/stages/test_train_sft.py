@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import EvalPrediction, LlamaConfig, LlamaForCausalLM
 
 from python_core.checkpoint import load_language_model
+from python_core.clips.prepared import read_prepared
 from python_core.contract.vocabulary import TURN_END, TURN_START
 from python_core.language_model import LoraShape
 from python_core.sft.early_stop import ACCURACY
@@ -49,6 +50,14 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaForCausalLM(size).save_pretrained(folder)
     return folder
+
+
+def test_a_notice_names_each_source_and_counts_what_was_composed_of_them(prepared_folder: Path):
+    prepared = read_prepared(prepared_folder)
+    train = prepared.split("train")
+    both = [replace(clip, source="composed", licence=f"{clip.licence}; CC BY 4.0") for clip in train[:3]]
+    more = replace(prepared, clips=(*prepared.clips, *both))
+    assert train_sft.data_notice(more) == "made: 8 clips; CC0-1.0\ncomposed: 3 clips, made of these"
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
