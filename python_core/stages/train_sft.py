@@ -290,7 +290,7 @@ def run(config: TrainSftConfig) -> None:
 
 
 def data_notice(prepared: PreparedClips) -> str:
-    """What the weights were trained on: clips and licence of each source, a line each; compositions are of the others."""
+    """What the weights were trained on, a source a line: clips and licence. Compositions are made of the others."""
     clips = prepared.split("train")
     counts = Counter((clip.source, clip.licence) for clip in clips if clip.source != COMPOSED)
     lines = [f"{source}: {count} clips; {licence}" for (source, licence), count in sorted(counts.items())]
