@@ -49,6 +49,10 @@ class CodeLimits:
         return CodeLimits(self.max_codes, min_codes, self.stop)
 
 
+MOST_PLANS = 5
+"""Plans that are drawn before a reply counts as malformed: a small model now and then writes one that is none."""
+
+
 class Reply:
     """Follows one reply position by position.
 
@@ -80,6 +84,7 @@ class Reply:
         self._after_plan = opening
         self.num_reasoning_tokens = 0
         self._reasons = request.reasoning and request.beats is None
+        self._num_malformed = 0
         if request.beats is not None:
             planned(Planned(request.beats, format_plan(request.beats), 0))
             self._limits = self._limits.planned(request.beats, code_duration_s)
@@ -128,6 +133,17 @@ class Reply:
         elif self._parser.place is Place.DONE:
             self.stop = Stop.MODEL
         return code, [] if self.stop is not None else self._layout.fold([*token_ids, *following])
+
+    def begin_again(self) -> bool:
+        """After a `PlanError`: be ready to read `segments` once more and to draw another plan with the random numbers
+        that come next; False if the reply is to count as malformed.
+        """
+        self._num_malformed += 1
+        if self._num_malformed == MOST_PLANS or self.sampler.temperature == 0:
+            return False
+        self._parser = ReplyParser(self._layout)
+        self._hear([self._layout.think_open])
+        return True
 
     def cut(self) -> None:
         """There is no room for another position.

@@ -17,6 +17,7 @@ from bridge.engine import Engine, Row, Step
 from bridge.reply import Reply, Stop
 from bridge.sampler import draw
 from python_core.contract.bundle import BundleError
+from python_core.contract.plan import PlanError
 from python_core.contract.vocabulary import TokenLayout
 
 logger = logging.getLogger(__name__)
@@ -178,8 +179,7 @@ class StepLoop:
         while self._waiting and self._engine.has_room:
             stream = self._waiting.popleft()
             assert stream.reply is not None
-            stream.row = self._engine.join(stream.reply.segments, stream.max_positions)
-            self._by_row[stream.row] = stream
+            self._join(stream, stream.reply)
         for row, stream in self._by_row.items():
             row.pauses = stream.is_ahead
         if self._by_row:
@@ -200,7 +200,13 @@ class StepLoop:
                 continue
             try:
                 self._take(stream, reply, token_ids)
-            except Exception as error:  # A plan or a reply that is none, or what nobody expected: this stream's alone.
+            except PlanError as error:
+                if not reply.begin_again():
+                    self._fail(stream, error)
+                    continue
+                self._leave(stream)
+                self._join(stream, reply)
+            except Exception as error:  # A reply that is none, or what nobody expected: this stream's alone.
                 self._fail(stream, error)
 
     def _speak(
@@ -293,6 +299,10 @@ class StepLoop:
         self._streams.pop(stream, None)
         if stream in self._waiting:
             self._waiting.remove(stream)
+
+    def _join(self, stream: Stream, reply: Reply) -> None:
+        stream.row = self._engine.join(reply.segments, stream.max_positions)
+        self._by_row[stream.row] = stream
 
     def _leave(self, stream: Stream) -> None:
         if stream.row is not None:

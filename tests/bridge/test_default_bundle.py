@@ -1,4 +1,4 @@
-"""What the model in the box does with the demo's sentences. Thresholds hold for all of 20 seeds with room to spare."""
+"""What the model in the box does with the demo's sentences. The seeds are the first ones; none was picked."""
 
 import asyncio
 
@@ -50,7 +50,9 @@ def test_the_character_stays_upright_on_the_floor_and_its_bones_keep_their_lengt
 @pytest.mark.parametrize("seed", range(3))
 def test_a_walk_goes_the_way_the_character_faces(model: MotionModel, seed: int):
     plan, motion = act(model, PROMPTS["walk_and_turn"], seed)
-    assert [beat.text for beat in plan.beats] == ["walk forward", "turn around"]
+    first, *others = (beat.text for beat in plan.beats)
+    assert first == "walk forward"
+    assert others[0] == "turn around"
     assert motion.root_positions_m[:, 2].max() > 1
 
 

@@ -12,6 +12,7 @@ import torch
 from onnx import numpy_helper
 
 from bridge.decoder import join
+from bridge.reply import MOST_PLANS
 from bridge.request import History, MotionRequest, RequestError
 from bridge.stream import Chunk, Event, MotionModel, Planned, Stop, Summary
 from export.depth_head_graph import write_depth_head
@@ -165,6 +166,25 @@ def test_reasoning_that_is_no_plan_is_an_error_that_says_what_came(
     with pytest.raises(PlanError) as caught:
         asyncio.run(anext(events))  # type: ignore[arg-type]  # a coroutine, though typeshed says awaitable
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(("temperature", "num_drawn"), [(1.0, MOST_PLANS), (0.0, 1)])
+def test_a_plan_that_is_none_is_drawn_again_where_another_can_come(
+    scripted_bundle: Write,
+    manifest: Manifest,
+    text_ids: TextIds,
+    monkeypatch: pytest.MonkeyPatch,
+    temperature: float,
+    num_drawn: int,
+):
+    model = MotionModel(scripted_bundle(manifest.tokens.reply_ids(text_ids("walk forward"), [3] * 20)), "cpu")
+    joined: list[object] = []
+    join = model.engine.join
+    monkeypatch.setattr(model.engine, "join", lambda *asked: (joined.append(asked), join(*asked))[1])
+    with pytest.raises(PlanError, match="got 'walk forward'"):
+        perform(model, replace(PLANNED, temperature=temperature))
+    assert len(joined) == num_drawn
+    assert model.engine.num_rows == 0
 
 
 def test_reasoning_without_end_is_cut_and_is_an_error(scripted_bundle: Write, manifest: Manifest, text_ids: TextIds):

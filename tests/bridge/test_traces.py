@@ -32,10 +32,12 @@ Write = Callable[[Sequence[int]], Path]
 
 @pytest.fixture(scope="module")
 def provider() -> TracerProvider:
-    """The process's own; it can be set once."""
-    made = TracerProvider()
-    trace.set_tracer_provider(made)
-    return made
+    """The process's own. It can be set once, and FastAPI, which Ray brings, may have done so."""
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        trace.set_tracer_provider(TracerProvider())
+    found = trace.get_tracer_provider()
+    assert isinstance(found, TracerProvider)
+    return found
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from export.bundle_writer import export_bundle
 from export.config import ExportConfig
 from export.source import read_source
+from python_core.checkpoint import load_language_model
 from python_core.contract.bundle import open_bundle
 
 
@@ -34,6 +35,7 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], obj
 def test_an_architecture_without_a_graph_is_named(checkpoint: Path):
     tokens = Tokenizer.from_file(str(checkpoint / "language_model" / "tokenizer.json")).get_vocab_size()
     config = GPT2Config(vocab_size=tokens, n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    config.motion_codes = load_language_model(checkpoint).model.config.motion_codes | {"depth_head": None}
     GPT2LMHeadModel(config).save_pretrained(checkpoint / "language_model")
     with pytest.raises(
         ValueError, match=r"architecture GPT2LMHeadModel has no graph; expected one of LlamaForCausalLM"
