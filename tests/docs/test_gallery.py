@@ -9,8 +9,9 @@ import pytest
 from prompts import DOCS, Order, Scene, read_scenes
 
 from bridge.client import MotionClient
-from bridge.server import ServeConfig, running
+from bridge.server import DEFAULT_BUNDLE, ServeConfig, running
 from bridge.stubs import motion_pb2
+from python_core.contract.bundle import open_bundle
 
 CODE_S = 0.2
 STEERED = Scene("turn", "steering", (Order("a person walks forward"), Order("a person does a squat", at_s=0.7)))
@@ -29,6 +30,10 @@ def client() -> Iterator[MotionClient]:
 @pytest.fixture(scope="module")
 def acted(client: MotionClient) -> list[gallery.Acted]:
     return [gallery.act(client, scene, seed=0) for scene in (PLAIN, STEERED)]
+
+
+def test_the_pictures_are_of_the_bundle_that_ships():
+    assert f"revision `{open_bundle(DEFAULT_BUNDLE).revision[:12]}`" in (DOCS / "gallery" / "README.md").read_text()
 
 
 def test_a_plain_scene_is_what_generate_makes_of_its_prompt(client: MotionClient, acted: list[gallery.Acted]):
