@@ -54,13 +54,13 @@ class AppConfig:
 
     bundle: str = str(DEFAULT_BUNDLE)
     """Folder of the bundle, at the same place on every node."""
-    provider: str = "auto"
+    provider: str = ServeConfig.provider
     """As of `serve`."""
-    num_threads: int = 1
+    num_threads: int = ServeConfig.num_threads
     """As `serve --threads`."""
-    max_streams: int = 10
+    max_streams: int = ServeConfig.max_streams
     """Streams of one replica at once."""
-    max_duration_s: float = 10.0
+    max_duration_s: float = ServeConfig.max_duration_s
     """Longest motion that a request may ask for."""
     min_replicas: int = 1
     """Replicas that run whatever is asked for."""
@@ -70,7 +70,7 @@ class AppConfig:
     """Cores that Ray keeps for a replica."""
     num_gpus: float = 0.0
     """GPUs that Ray keeps for a replica."""
-    grace_s: float = 10.0
+    grace_s: float = ServeConfig.grace_s
     """How long the streams of a replica may go on that is taken away."""
     log_prompts: int = 0
     """1 writes prompts, and messages that quote them, to the replicas' log."""

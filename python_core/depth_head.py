@@ -22,7 +22,11 @@ HEAD_DEVIATION = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class DepthHeadShape:
-    """Size of a depth head."""
+    """Size of a depth head.
+
+    Raises:
+        ValueError: One of them is below 1.
+    """
 
     width: int = 256
     """Width of its residual stream."""
@@ -32,6 +36,11 @@ class DepthHeadShape:
 
     feed_forward: int = 512
     """Width inside a layer."""
+
+    def __post_init__(self) -> None:
+        for name, size in vars(self).items():
+            if size < 1:
+                raise ValueError(f"depth.{name} must be at least 1, got {size}")
 
 
 class DepthHead(nn.Module):

@@ -5,7 +5,6 @@ together, as the sum of their embeddings, and spoken from one state, the first b
 a depth head. So the model takes a step for a code and not for each of its levels.
 """
 
-import copy
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -267,16 +266,16 @@ def load_motion_model(folder: Path) -> SpeaksMotion:
     """Read what `save_pretrained` of such a model wrote, in float32 and evaluation mode.
 
     Raises:
-        ValueError: The model there speaks no codes.
+        ValueError: The model there speaks no codes, or lacks weights.
     """
     config = AutoConfig.from_pretrained(folder)
     if not hasattr(config, CONFIG_FIELD):
         raise ValueError(f"{folder / 'config.json'}: no {CONFIG_FIELD}, so no model of train-sft or train-grpo")
     base = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return motion_class(base).from_pretrained(folder, config=config, dtype=torch.float32).eval()
-
-
-def frozen_copy(model: SpeaksMotion) -> SpeaksMotion:
-    """A copy that is not trained."""
-    copied = copy.deepcopy(model).eval()
-    return copied.requires_grad_(False)
+    model, found = motion_class(base).from_pretrained(
+        folder, config=config, dtype=torch.float32, output_loading_info=True
+    )
+    # transformers would draw them at random.
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{folder}: lacks {len(missing)} weights, {missing[0]} first; copy the whole checkpoint again")
+    return model.eval()

@@ -6,6 +6,7 @@ transformers, which knows no depth head. Here both are the model's own.
 Seen with trl 1.16.0.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from trl.models.utils import prepare_deepspeed, prepare_fsdp
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from python_core.motion_model import IGNORED, SpeaksMotion, frozen_copy
+from python_core.motion_model import IGNORED, SpeaksMotion
 
 
 class ReplyTrainer(GRPOTrainer):
@@ -28,7 +29,9 @@ class ReplyTrainer(GRPOTrainer):
 
     def __init__(self, model: Any, args: Any, beta: float, **kwargs: Any) -> None:
         assert args.beta == 0, "TRL would make a reference of its own"
-        reference = frozen_copy(model) if beta and isinstance(model, SpeaksMotion) else None
+        reference = None
+        if beta and isinstance(model, SpeaksMotion):
+            reference = copy.deepcopy(model).eval().requires_grad_(False)
         super().__init__(model=model, args=args, **kwargs)
         # With an adapter, TRL takes the model without it.
         self.beta = beta

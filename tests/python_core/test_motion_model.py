@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
@@ -208,3 +209,18 @@ def test_a_model_that_speaks_no_codes_is_refused(tmp_path: Path):
     LlamaForCausalLM(LlamaConfig(vocab_size=32, **SIZES)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no motion_codes, so no model of train-sft or train-grpo"):
         load_motion_model(tmp_path)
+
+
+def test_a_model_that_lacks_weights_of_its_depth_head_is_refused(tmp_path: Path):
+    speaks(2).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    kept = {name: value for name, value in load_file(path).items() if not name.startswith("depth_head.")}
+    save_file(kept, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks \d+ weights, depth_head\.entries\.weight first"):
+        load_motion_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["width", "layers", "feed_forward"])
+def test_a_depth_head_without_size_is_refused(name: str):
+    with pytest.raises(ValueError, match=rf"depth\.{name} must be at least 1, got 0"):
+        DepthHeadShape(**{name: 0})
