@@ -272,9 +272,9 @@ def load_motion_model(folder: Path) -> SpeaksMotion:
     if not hasattr(config, CONFIG_FIELD):
         raise ValueError(f"{folder / 'config.json'}: no {CONFIG_FIELD}, so no model of train-sft or train-grpo")
     base = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    model, found = motion_class(base).from_pretrained(
-        folder, config=config, dtype=torch.float32, output_loading_info=True
-    )
+    # With `output_loading_info` it gives two things, which its types do not say.
+    kind: Any = motion_class(base)
+    model, found = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
     # transformers would draw them at random.
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{folder}: lacks {len(missing)} weights, {missing[0]} first; copy the whole checkpoint again")

@@ -77,8 +77,8 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
         rows = characters(found, others, stacks["decoder_ms"])
         lines += [
             "",
-            "A character takes 5 codes of 6 levels a second. With them, and the motion decoder of the last section, one core\n"
-            "moves at once, 16 at a time, without plans:",
+            "A character takes 5 codes of 6 levels a second. With them, and the motion decoder of the last\n"
+            "section, one core moves at once, 16 at a time, without plans:",
             "",
         ]
         lines += table(("stack", "positions a code", "characters"), rows)
@@ -89,8 +89,8 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
         "",
         "## Motion decoder",
         "",
-        "Milliseconds of CPU time for a code of one stream among so many, random weights, width 512, float32 in torch,\n"
-        "float16 weights in our graph:",
+        "Milliseconds of CPU time for a code of one stream among so many, random weights, width 512,\n"
+        "float32 in torch, float16 weights in our graph:",
         "",
     ]
     lines += batch_table(stacks["decoder_ms"], digits=2)
