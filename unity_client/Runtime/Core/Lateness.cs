@@ -5,10 +5,10 @@ namespace MotionR1.Core
     /// <summary>Remembers how late the last chunks came, against a clock that starts anywhere. Allocates once.</summary>
     sealed class Lateness
     {
-        // Of the last 64 chunks, 13 s at 5 a second, the latest tenth is left out: one stall in ten seconds is not worth
-        // a delay that lasts.
-        const int Window = 64;
-        const double Usual = 0.9;
+        // Of the last 128 chunks, 26 s at 5 a second, the latest fifth is left out: one stall in ten seconds, and the
+        // chunks that queue behind it, are not worth a delay that lasts.
+        const int Window = 128;
+        const double Usual = 0.8;
 
         readonly double[] _sorted = new double[Window];
         readonly double[] _inOrder = new double[Window];

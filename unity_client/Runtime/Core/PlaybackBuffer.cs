@@ -30,10 +30,10 @@ namespace MotionR1.Core
         /// <summary>How long fading into idle takes, and coming back, seconds.</summary>
         public const double FadeS = 0.3;
 
-        const int MinLeadFrames = 2;
+        const double MinLeadFrames = 1.6;  // one to interpolate towards, the rest for ticks and the latest chunks
         const int RingLeads = 2;
         const int FirstReplaceable = 2;
-        const double FullCorrectionS = 0.2;  // off by that much, playback corrects by all that it may
+        const double FullCorrectionS = 0.05;  // off by that much, playback corrects by all that it may
 
         readonly object _lock = new object();
         readonly FrameReader _reader;
@@ -114,7 +114,7 @@ namespace MotionR1.Core
 
         double DelayLockedS => _clockS - _playhead / _rateHz;
 
-        // What playback moves to: two frames more than most chunks are late.
+        // What playback moves to: its lead beyond what most chunks are late.
         double TargetLockedS => Math.Max(_minDelayS, _lateness.UsualS + MinLeadFrames / _rateHz);
 
         /// <summary>Adds a chunk. False while it has no room: play on, then try again. Chunks come without gaps; else
