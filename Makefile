@@ -47,6 +47,7 @@ bench: .venv/installed
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/engine_speed.py build/bench $(BENCH)
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/rival_stacks.py build/bench $(BENCH)
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/decoder_speed.py > build/bench/decoder_speed.json
+	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/serve_cost.py > build/bench/serve_cost.json
 	$(IN_VENV) python -m bridge bench --json build/bench/bridge.json
 	$(IN_VENV) python docs/pages/speed.py build/bench
 

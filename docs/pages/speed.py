@@ -1,6 +1,7 @@
 """docs/benchmarks.md, from what benchmarks/ measured: python docs/pages/speed.py WORK
 
-WORK holds engine_speed.json, rival_stacks.json, decoder_speed.json and bridge.json, as `make bench` leaves them.
+WORK holds engine_speed.json, rival_stacks.json, decoder_speed.json, serve_cost.json and bridge.json, as `make bench`
+leaves them.
 """
 
 import argparse
@@ -31,6 +32,7 @@ MADE_BY = {
     "engine_speed.json": "benchmarks/engine_speed.py WORK",
     "rival_stacks.json": "benchmarks/rival_stacks.py WORK",
     "decoder_speed.json": "benchmarks/decoder_speed.py > WORK/decoder_speed.json",
+    "serve_cost.json": "benchmarks/serve_cost.py > WORK/serve_cost.json",
     "bridge.json": "-m bridge bench --json WORK/bridge.json",
 }
 
@@ -102,6 +104,8 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
     ]
     lines += ["", "## A server", "", f"`python -m bridge bench` of the default bundle, {manifest['model_id']}:", ""]
     lines += server_table(measured["bridge.json"])
+    lines += ["", "What the bridge itself costs (`benchmarks/serve_cost.py`):", ""]
+    lines += table(("", ""), flat(measured["serve_cost.json"]))
     lines += [
         "",
         "## Quality",

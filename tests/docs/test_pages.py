@@ -85,6 +85,7 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
         "engine_speed.json": {"memory_gb_s": 9.5, "24m": {"tokens_per_cpu_s": rates, "gaps": {"p99_ms": 33.25}}},
         "rival_stacks.json": {"decoder_ms": {"torch": {"16": 9.0}, "graph": {"16": 3.0}}},
         "decoder_speed.json": {"one_ratio": 5.8},
+        "serve_cost.json": {"first_frame": {"ratio": 1.125}},
         "bridge.json": {"levels": [level | {"in_real_time": 1.0}]},
     }
     page = speed.page(measured, {"model_id": "m", "parity": {"judge": None}}, "a test")
@@ -93,6 +94,7 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
         "| gaps, p99 ms | 33.25 |",
         "| 4 | 30, 50 | - | - | 100 % |",
         "| one ratio | 5.8 |",
+        "| first frame, ratio | 1.125 |",
     ):
         assert line in page
 
