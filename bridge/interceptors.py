@@ -37,7 +37,8 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler | None:
         """Find out who calls."""
         handler = await continuation(handler_call_details)
-        if handler_call_details.method.startswith(f"/{health.SERVICE_NAME}/"):
+        # A method that there is not needs no token: names that anybody makes up must not become names of metrics.
+        if handler is None or handler_call_details.method.startswith(f"/{health.SERVICE_NAME}/"):
             return handler
         metadata = dict(handler_call_details.invocation_metadata or ())
         try:
@@ -101,13 +102,13 @@ def _status(context: grpc.aio.ServicerContext) -> grpc.StatusCode:
     return next((known for known in grpc.StatusCode if known.value[0] == number), grpc.StatusCode.UNKNOWN)
 
 
-def _refusal(error: StatusError, handler: grpc.RpcMethodHandler | None) -> grpc.RpcMethodHandler:
+def _refusal(error: StatusError, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
     """A handler of the kind that the method has, or the client would wait for another end of the call."""
 
     async def refuse(_: object, context: grpc.aio.ServicerContext) -> None:
         await abort(error, context)
 
-    if handler is None or not handler.response_streaming:
+    if not handler.response_streaming:
         return grpc.unary_unary_rpc_method_handler(refuse)
     if handler.request_streaming:
         return grpc.stream_stream_rpc_method_handler(refuse)

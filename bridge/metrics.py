@@ -14,7 +14,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.calls = Counter(
             "motion_calls",
-            "Calls that ended, health and reflection too.",
+            "Calls that ended, health too.",
             ("transport", "method", "code"),
             registry=self.registry,
         )

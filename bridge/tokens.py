@@ -88,7 +88,8 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    # HTTP gives bytes that are no text as half surrogates, which UTF-8 does not know.
+    return hashlib.sha256(token.encode(errors="backslashreplace")).hexdigest()
 
 
 def _read(path: Path) -> dict[str, str]:

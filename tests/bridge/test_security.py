@@ -5,6 +5,7 @@ import http.client
 import os
 import ssl
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_the_file_holds_hashes_and_no_token(tmp_path: Path):
     path.write_text(f"# who may call\n\n{line}\n")
     tokens = Tokens(path)
     assert tokens.name(f"Bearer {token}") == tokens.name(f"bearer  {token} ") == "studio"
-    for wrong in (None, "", token, f"Basic {token}", "Bearer ", f"Bearer {token}x", "Bearer \u00e9"):
+    for wrong in (None, "", token, f"Basic {token}", "Bearer ", f"Bearer {token}x", "Bearer \u00e9", "Bearer \udcff"):
         with pytest.raises(StatusError) as caught:
             tokens.name(wrong)
         assert caught.value.code is grpc.StatusCode.UNAUTHENTICATED
@@ -117,7 +118,7 @@ def test_without_the_token_nothing_but_health_answers(tiny_bundle: Path, tmp_pat
     path = tmp_path / "tokens"
     path.write_text(line)
     request = motion_pb2.StreamMotionRequest(prompt="walk", reasoning=motion_pb2.REASONING_OFF, max_duration_s=0.2)
-    with running(ServeConfig(bundle=tiny_bundle, port=0, web_port=0, tokens=path)) as server:
+    with running(ServeConfig(bundle=tiny_bundle, port=0, web_port=0, ops_port=0, tokens=path)) as server:
         assert health_is_serving(server.grpc_address)
         for wrong in ("", "wrong"):
             with MotionClient(connection=Connection((server.grpc_address,), token=wrong)) as client:
@@ -134,10 +135,16 @@ def test_without_the_token_nothing_but_health_answers(tiny_bundle: Path, tmp_pat
                 next(reflect(iter([b""]), timeout=5))
             assert isinstance(caught.value, grpc.Call)
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            with pytest.raises(grpc.RpcError):
+                channel.unary_unary("/somebody.made/ThisUp")(b"", timeout=5)
         with MotionClient(connection=Connection((server.grpc_address,), token=token)) as client:
             assert len(list(client.stream(request))) == 3
         assert server.web_address is not None
-        for headers, status in (({}, "16"), ({"authorization": f"Bearer {token}"}, "0")):
+        for headers, status in (
+            ({}, "16"),
+            ({"authorization": b"Bearer \xff"}, "16"),
+            ({"authorization": f"Bearer {token}"}, "0"),
+        ):
             connection = http.client.HTTPConnection(server.web_address, timeout=10)
             sent = {"content-type": "application/grpc-web+proto", **headers}
             connection.request("POST", f"/{SERVICE}/GetModel", b"\0\0\0\0\0", sent)
@@ -145,6 +152,11 @@ def test_without_the_token_nothing_but_health_answers(tiny_bundle: Path, tmp_pat
             body = response.read()
             connection.close()
             assert response.headers.get("grpc-status", body[-3:-2].decode()) == status
+        with urllib.request.urlopen(f"http://{server.ops_address}/metrics", timeout=10) as metrics:
+            told = metrics.read().decode()
+    assert "ThisUp" not in told, "whoever may not call could fill the memory with names"
+    assert 'motion_calls_total{code="UNIMPLEMENTED",method="unknown",transport="grpc"} 1.0' in told
+    assert 'motion_calls_total{code="UNAUTHENTICATED",method="GetModel",transport="grpc-web"} 2.0' in told
 
 
 def test_tls_takes_its_own_root_only_and_a_renewed_certificate_without_a_restart(tiny_bundle: Path, tmp_path: Path):
@@ -169,18 +181,25 @@ def asks(grpc_address: str, web_address: str, root: Path) -> tuple[grpc.StatusCo
     """What GetModel ends with over gRPC, and whether a handshake over HTTP succeeds, for a client with this root."""
     with MotionClient(connection=Connection((grpc_address,), tls_ca=root)) as client:
         code = code_of(client.get_model)
+    return code, answers(web_address, root, (None, None))
+
+
+def answers(web_address: str, root: Path, pair: tuple[Path | None, Path | None]) -> bool:
+    """Whether gRPC-Web's port talks to a client with this root, certificate and key."""
     host, port = web_address.split(":")
-    connection = http.client.HTTPSConnection(
-        host, int(port), timeout=5, context=ssl.create_default_context(cafile=str(root))
-    )
+    context = ssl.create_default_context(cafile=str(root))
+    certificate, key = pair
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
+    connection = http.client.HTTPSConnection(host, int(port), timeout=5, context=context)
     try:
         connection.request("GET", "/")
         connection.getresponse().read()
-    except ssl.SSLError:
-        return code, False
+    except (ssl.SSLError, ConnectionError):
+        return False
     finally:
         connection.close()
-    return code, True
+    return True
 
 
 def test_mutual_tls_takes_clients_of_its_root_only(tiny_bundle: Path, tmp_path: Path):
@@ -190,7 +209,7 @@ def test_mutual_tls_takes_clients_of_its_root_only(tiny_bundle: Path, tmp_path: 
     other, _ = authorities(tmp_path, "other")
     certificate, key = issue(ca, tmp_path, "server")
     config = ServeConfig(
-        bundle=tiny_bundle, port=0, web_port=None, tls_certificate=certificate, tls_key=key, tls_client_ca=root
+        bundle=tiny_bundle, port=0, web_port=0, tls_certificate=certificate, tls_key=key, tls_client_ca=root
     )
     good, foreign = issue(ca, tmp_path, "good"), issue(other, tmp_path, "foreign")
     expired = issue(ca, tmp_path, "expired", not_after=datetime.now(UTC) - timedelta(hours=1))
@@ -204,6 +223,8 @@ def test_mutual_tls_takes_clients_of_its_root_only(tiny_bundle: Path, tmp_path: 
             connection = Connection((server.grpc_address,), tls_ca=root, tls_certificate=pair[0], tls_key=pair[1])
             with MotionClient(connection=connection) as client:
                 assert code_of(client.get_model) == expected, pair
+            assert server.web_address is not None
+            assert answers(server.web_address, root, pair) == (expected is None), pair
 
 
 def test_a_certificate_that_does_not_load_is_an_error_before_the_server_starts(tiny_bundle: Path, tmp_path: Path):
