@@ -146,7 +146,7 @@ class Attempts:
         self._num_failed, self._failing_since_s = 0, 0.0
 
     def succeed(self) -> None:
-        """Note that an event came."""
+        """Note that something new came."""
         self._num_failed = 0
 
     def fail(self, error: grpc.RpcError, broke: bool = False) -> float:
@@ -224,7 +224,8 @@ class StreamCalls:
             StreamError: It is out of order, or comes from another bundle.
         """
         event = self._track.feed(response.event)
-        self._attempts.succeed()
+        if event is not None:  # Another header is no progress: a server may die of this very request each time.
+            self._attempts.succeed()
         return event
 
     def fail(self, error: grpc.RpcError) -> float:

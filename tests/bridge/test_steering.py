@@ -4,8 +4,9 @@ import asyncio
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -78,36 +79,52 @@ def test_a_stream_that_loses_its_server_goes_on_with_another(endless_bundle: Pat
 
 
 class Proxy(motion_pb2_grpc.MotionServiceServicer):
-    """Passes calls on; its first stream it resets after 4 events, as Envoy does when the server behind it dies."""
+    """Passes calls on; its first streams it resets after some events, as Envoy does when the server behind it dies."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, num_events: int, num_resets: int) -> None:
         self.stub = motion_pb2_grpc.MotionServiceStub(grpc.insecure_channel(address))
-        self.resets = True
+        self.num_events, self.num_resets = num_events, num_resets
 
     def GetModel(self, request: motion_pb2.GetModelRequest, context: grpc.ServicerContext):
         return self.stub.GetModel(request)
 
     def StreamMotion(self, request: motion_pb2.StreamMotionRequest, context: grpc.ServicerContext):
         call = self.stub.StreamMotion(request)
-        if not self.resets:
+        if not self.num_resets:
             yield from call
             return
-        yield from itertools.islice(call, 4)
+        yield from itertools.islice(call, self.num_events)
         call.cancel()
-        self.resets = False
+        self.num_resets -= 1
         context.abort(grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2")
 
 
-def test_a_stream_that_a_proxy_resets_goes_on(endless_bundle: Path):
-    config = ServeConfig(bundle=endless_bundle, port=0, web_port=None, max_duration_s=100.0)
+@contextmanager
+def proxied(bundle: Path, num_events: int, num_resets: int) -> Iterator[str]:
+    """Address of a proxy before a server."""
+    config = ServeConfig(bundle=bundle, port=0, web_port=None, max_duration_s=100.0)
     with running(config) as server:
         endpoint = grpc.server(futures.ThreadPoolExecutor(4))
-        motion_pb2_grpc.add_MotionServiceServicer_to_server(Proxy(server.grpc_address), endpoint)
+        proxy = Proxy(server.grpc_address, num_events, num_resets)
+        motion_pb2_grpc.add_MotionServiceServicer_to_server(proxy, endpoint)
         address = f"127.0.0.1:{endpoint.add_insecure_port('127.0.0.1:0')}"
         endpoint.start()
-        with MotionClient(address) as client:
-            events = list(client.stream(at_once(duration_s=3.0)))
+        yield address
         endpoint.stop(None)
+
+
+def test_a_stream_that_breaks_before_each_new_frame_is_given_up(endless_bundle: Path):
+    with (
+        proxied(endless_bundle, num_events=1, num_resets=50) as address,
+        MotionClient(address, patience_s=0.3) as client,
+        pytest.raises(CallError, match="INTERNAL: Received RST_STREAM"),
+    ):
+        list(client.stream(at_once()))
+
+
+def test_a_stream_that_a_proxy_resets_goes_on(endless_bundle: Path):
+    with proxied(endless_bundle, num_events=4, num_resets=1) as address, MotionClient(address) as client:
+        events = list(client.stream(at_once(duration_s=3.0)))
     assert [event.WhichOneof("event") for event in events] == ["header", *["chunk"] * 15, "summary"]
     assert [event.chunk.first_frame for event in events if event.HasField("chunk")] == list(range(0, 60, 4))
 
