@@ -59,6 +59,8 @@ class Served:
     revision: str
     provider: str
     """Of the language model, as ONNX Runtime names it."""
+    tokens_per_code: int
+    """That it writes."""
 
 
 class Service(Protocol):

@@ -1,8 +1,12 @@
 """What the bridge counts, for Prometheus. The packages that count for gRPC do not know its asyncio API."""
 
 import time
+from collections.abc import Callable
 
+from google.protobuf.message import Message
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from bridge.stubs import motion_pb2
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
 
@@ -45,7 +49,10 @@ class Metrics:
         )
         self.codes = Counter("motion_codes", "Codes that were sent as frames.", registry=self.registry)
         self.tokens = Counter(
-            "motion_tokens", "Tokens that the language model wrote.", ("kind",), registry=self.registry
+            "motion_tokens",
+            "Tokens of what was sent, as the language model wrote them.",
+            ("kind",),
+            registry=self.registry,
         )
         self.batch_rows = Gauge(
             "motion_batch_rows", "Rows of the running batch of the language model.", registry=self.registry
@@ -61,18 +68,56 @@ class Metrics:
         )
 
 
-class StreamTimes:
-    """When the chunks of one stream were sent, for the metrics."""
+class StreamCounts:
+    """Counts what one call sends.
 
-    def __init__(self, metrics: Metrics, began_s: float, reasoning: str) -> None:
-        self._metrics, self._reasoning = metrics, reasoning
-        self._began_s = began_s
-        self._plays_since_s = self._last_s = 0.0
+    Args:
+        metrics: What counts.
+        request: What was asked for.
+        tokens_per_code: That the language model writes.
+        began_s: When the request arrived, by the clock.
+        clock: Seconds from anywhere.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        request: Message,
+        tokens_per_code: int,
+        began_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._metrics, self._began_s, self._clock = metrics, began_s, clock
+        self._reasoning, self._tokens_per_code = "none", 0
+        if isinstance(request, motion_pb2.StreamMotionRequest):
+            at_once = request.reasoning == motion_pb2.REASONING_OFF
+            self._reasoning = "given" if request.beats else "off" if at_once else "on"
+            self._tokens_per_code = tokens_per_code
+        self._frame_rate_hz = self._plays_since_s = self._last_s = 0.0
         self.first_frame_ms = self.last_frame_ms = 0.0
+        self.complete = False
+        """Whether the last message was sent."""
 
-    def sent(self, first_frame_s: float) -> None:
-        """Note that a chunk is about to be sent, which begins at `first_frame_s` of the stream."""
-        now_s = time.monotonic()
+    def sent(self, message: motion_pb2.MotionEvent | motion_pb2.PlanMotionResponse) -> None:
+        """Note that a message is about to be sent; of a stream every event, in order."""
+        if isinstance(message, motion_pb2.PlanMotionResponse):
+            self._metrics.tokens.labels("reasoning").inc(message.num_reasoning_tokens)
+            self.complete = True
+            return
+        match message.WhichOneof("event"):
+            case "header":
+                self._frame_rate_hz = message.header.model.frame_rate_hz
+            case "chunk":
+                self._chunk(message.chunk.first_frame / self._frame_rate_hz)
+            case "summary":
+                self._metrics.tokens.labels("reasoning").inc(message.summary.num_reasoning_tokens)
+                verdict = motion_pb2.Verdict.Name(message.summary.quality.verdict)
+                self._metrics.quality.labels(verdict.removeprefix("VERDICT_").lower()).inc()
+                self.complete = True
+
+    def _chunk(self, first_frame_s: float) -> None:
+        """One that begins at `first_frame_s` of the stream."""
+        now_s = self._clock()
         self.last_frame_ms = 1000 * (now_s - self._began_s)
         if not self.first_frame_ms:
             self.first_frame_ms = self.last_frame_ms
@@ -86,3 +131,5 @@ class StreamTimes:
                 self._plays_since_s += late_s  # The client has held its last frame for so long.
         self._last_s = now_s
         self._metrics.codes.inc()
+        if self._tokens_per_code:
+            self._metrics.tokens.labels("motion").inc(self._tokens_per_code)

@@ -11,8 +11,9 @@ details of errors in streams, and tell of a replica that dies as INTERNAL, which
 import asyncio
 import dataclasses
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, suppress
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ from google.rpc import status_pb2
 
 from bridge.call import Call, Served
 from bridge.config import DEFAULT_BUNDLE, ServeConfig
-from bridge.metrics import Metrics
-from bridge.service import MotionService, check_method, open_model
+from bridge.metrics import Metrics, StreamCounts
+from bridge.service import MotionService, check_method, open_model, read_message
 from bridge.status import RETRY_DELAY_S, StatusError, reason, retry_after, to_status, unavailable
 from bridge.stubs import motion_pb2
 from bridge.traces import export
@@ -40,12 +41,13 @@ APP = "motion-r1"
 DESCRIBE_S = 1.0
 """How long a replica may take to say what it serves, before its last answer is given."""
 
-RESPONSES: dict[str, type[Message]] = {
-    "GetModel": motion_pb2.GetModelResponse,
-    "PlanMotion": motion_pb2.PlanMotionResponse,
-    "StreamMotion": motion_pb2.StreamMotionResponse,
-    "DecodeMotion": motion_pb2.DecodeMotionResponse,
+_Response = motion_pb2.PlanMotionResponse | motion_pb2.StreamMotionResponse | motion_pb2.DecodeMotionResponse
+STREAMS: dict[str, tuple[type[Message], type[_Response]]] = {
+    "PlanMotion": (motion_pb2.PlanMotionRequest, motion_pb2.PlanMotionResponse),
+    "StreamMotion": (motion_pb2.StreamMotionRequest, motion_pb2.StreamMotionResponse),
+    "DecodeMotion": (motion_pb2.DecodeMotionRequest, motion_pb2.DecodeMotionResponse),
 }
+"""Request and response of the rpcs that take a place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,7 @@ class RayService:
     Args:
         address: Of the cluster; `auto` is that of this machine.
         max_wait_s: How long a call waits for a replica that has a place.
-        metrics: What counts; what happens within streams is counted by the replicas.
+        metrics: What counts, but for the rows of the replicas' batches.
 
     Raises:
         ValueError: Ray is missing.
@@ -181,14 +183,14 @@ class RayService:
     def __init__(self, address: str, max_wait_s: float, metrics: Metrics) -> None:
         self._ray, self._address, self._max_wait_s, self._metrics = _ray(), address, max_wait_s, metrics
         self._handle: DeploymentHandle | None = None
-        self._model = b""
+        self._model, self._tokens_per_code = b"", 0
         self._num_streams = 0
         self._draining = False
 
     @property
     def methods(self) -> tuple[str, ...]:
         """As `Service.methods`."""
-        return tuple(RESPONSES)
+        return ("GetModel", *STREAMS)
 
     @property
     def metrics(self) -> Metrics:
@@ -217,6 +219,7 @@ class RayService:
                 f"--ray {self._address}: the cluster has no application {APP} that works ({error}); "
                 f"serve run bridge.ray_app:app --name {APP} begins it"
             ) from error
+        self._tokens_per_code = served.tokens_per_code
         self._metrics.ready.set(not self._draining)
         return served
 
@@ -224,8 +227,12 @@ class RayService:
         self, method: str, data: bytes, caller: str = "", trace: Mapping[str, str] | None = None
     ) -> AsyncGenerator[Message]:
         """As `Service.call`."""
-        check_method(method, RESPONSES)
-        return self._model_of_a_replica() if method == "GetModel" else self._call(method, data, caller, trace or {})
+        check_method(method, self.methods)
+        if method == "GetModel":
+            return self._model_of_a_replica()
+        request = read_message(STREAMS[method][0], data)
+        counts = StreamCounts(self._metrics, request, self._tokens_per_code, time.monotonic())
+        return self._call(method, data, caller, trace or {}, counts)
 
     def drain(self) -> None:
         """As `Service.drain`."""
@@ -256,32 +263,49 @@ class RayService:
                 _, self._model = await handle.describe.remote()
         yield motion_pb2.GetModelResponse.FromString(self._model)
 
-    async def _call(self, method: str, data: bytes, caller: str, trace: Mapping[str, str]) -> AsyncGenerator[Message]:
-        remote = self._ready().options(stream=True).call.remote
-        sent: Any = remote(method, data, caller, dict(trace))
-        self._count(1)
-        try:
-            await self._wait_for_place(sent)
-            async for kind, payload in sent:
-                if kind == "status":
-                    raise StatusError.of(status_pb2.Status.FromString(payload))
-                yield RESPONSES[method].FromString(payload)
-        except self._lost() as error:
-            logger.warning("the replica of a call is lost: %s", error)
-            raise unavailable("the replica that made this motion is lost", "REPLICA_LOST") from error
-        except StatusError:
-            raise
-        except Exception as error:  # Of Ray, or what a replica did not expect: it has no place on the wire.
-            raise to_status(error, Call(method).request_id) from error
-        finally:
-            sent.cancel()
-            self._count(-1)
+    async def _call(
+        self, method: str, data: bytes, caller: str, trace: Mapping[str, str], counts: StreamCounts
+    ) -> AsyncGenerator[Message]:
+        with self._told(method, counts):
+            remote = self._ready().options(stream=True).call.remote
+            sent: Any = remote(method, data, caller, dict(trace))
+            async with self._place(sent):
+                async for kind, payload in sent:
+                    if kind == "status":
+                        raise StatusError.of(status_pb2.Status.FromString(payload))
+                    response = STREAMS[method][1].FromString(payload)
+                    counts.sent(response if isinstance(response, motion_pb2.PlanMotionResponse) else response.event)
+                    yield response
 
-    async def _wait_for_place(self, sent: AsyncIterator[tuple[str, bytes]]) -> None:
+    @contextmanager
+    def _told(self, method: str, counts: StreamCounts) -> Iterator[None]:
+        """Turn what fails into a status, and count how the call ends."""
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            if not counts.complete:
+                self._metrics.streams_cancelled.inc()
+            raise
+        except Exception as error:
+            if isinstance(error, self._lost()):
+                logger.warning("the replica of a call is lost: %s", error)
+                status = unavailable("the replica that made this motion is lost", "REPLICA_LOST")
+            else:  # What else is of Ray, or what a replica did not expect, has no place on the wire.
+                status = to_status(error, Call(method).request_id)
+            self._metrics.streams_failed.labels(status.code.name).inc()
+            raise status from error
+
+    @asynccontextmanager
+    async def _place(self, sent: Any) -> AsyncIterator[None]:
+        """A place of a replica, free again when the context ends."""
+        self._metrics.queue_length.inc()
         try:
             async with asyncio.timeout(self._max_wait_s):
                 await anext(sent)
-        except TimeoutError as error:
+        except BaseException as error:
+            sent.cancel()
+            if not isinstance(error, TimeoutError):
+                raise
             self._metrics.streams_refused.inc()
             raise StatusError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -290,7 +314,15 @@ class RayService:
                 retry_after(RETRY_DELAY_S),
                 reason("STREAMS_IN_USE"),
             ) from error
+        finally:
+            self._metrics.queue_length.dec()
         self._metrics.streams_accepted.inc()
+        self._count(1)
+        try:
+            yield
+        finally:
+            sent.cancel()
+            self._count(-1)
 
     def _count(self, change: int) -> None:
         self._num_streams += change

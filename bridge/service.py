@@ -18,7 +18,7 @@ from bridge import wire
 from bridge.admission import Admission
 from bridge.call import Call, Served
 from bridge.config import MAX_REQUEST_BYTES, ServeConfig
-from bridge.metrics import Metrics, StreamTimes
+from bridge.metrics import Metrics, StreamCounts
 from bridge.pacing import Pacer, Pacing
 from bridge.request import (
     MAX_BEST_OF,
@@ -113,7 +113,8 @@ class MotionService:
             old.replaced = True
             if not old.num_streams:
                 old.model.close()
-        return Served(model.bundle.manifest.model_id, model.bundle.revision, model.engine.provider)
+        manifest = model.bundle.manifest
+        return Served(manifest.model_id, model.bundle.revision, model.engine.provider, manifest.tokens.num_levels)
 
     def drain(self) -> None:
         """Take no new calls; running ones go on."""
@@ -141,15 +142,7 @@ class MotionService:
         """As `Service.call`."""
         check_method(method, self.methods)
         kind, answer = self._calls[method]
-        try:
-            message = kind.FromString(data)
-        except DecodeError as error:
-            raise StatusError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"the {len(data)} bytes of the request are no {kind.DESCRIPTOR.full_name}; "
-                f"this server speaks wire version {wire.WIRE_VERSION}",
-            ) from error
-        return answer(message, Call(method, caller, trace or {}))
+        return answer(read_message(kind, data), Call(method, caller, trace or {}))
 
     async def _get_model(self, _: motion_pb2.GetModelRequest, call: Call) -> AsyncGenerator[Message]:
         yield motion_pb2.GetModelResponse(
@@ -181,7 +174,7 @@ class MotionService:
                     request_id=call.request_id,
                     num_reasoning_tokens=planned.num_tokens,
                 )
-            self._metrics.tokens.labels("reasoning").inc(planned.num_tokens)
+            StreamCounts(self._metrics, message, 0, call.began_s).sent(response)
             call.ended = "planned"
             yield response
 
@@ -195,13 +188,13 @@ class MotionService:
                 motion, num_takes = request.motion, 1
                 events = loaded.model.perform(motion)
                 header = wire.header(loaded.described, call.request_id, motion.seed, request.pacing)
+                counts = self._counts(call, message, loaded)
+                counts.sent(header)
                 yield motion_pb2.StreamMotionResponse(event=header)
                 if request.best_of > 1 or request.min_quality > 0:
                     motion, taken = await _best_take(loaded.model, request)
                     events, num_takes = _replay(taken), request.best_of
-                reasoning = "given" if motion.beats is not None else "on" if motion.reasoning else "off"
-                times = StreamTimes(self._metrics, call.began_s, reasoning)
-                sent = self._send(call, loaded, events, request.pacing, times, motion.seed, num_takes)
+                sent = self._send(call, loaded, events, request.pacing, counts, motion.seed, num_takes)
                 async with aclosing(sent):
                     async for event in sent:
                         yield motion_pb2.StreamMotionResponse(event=event)
@@ -213,9 +206,10 @@ class MotionService:
                 request = read_decode_request(message, loaded.limits)
                 events = loaded.model.decode(request.codes, request.history)
                 header = wire.header(loaded.described, call.request_id, 0, request.pacing)
+                counts = self._counts(call, message, loaded)
+                counts.sent(header)
                 yield motion_pb2.DecodeMotionResponse(event=header)
-                times = StreamTimes(self._metrics, call.began_s, "none")
-                async with aclosing(self._send(call, loaded, events, request.pacing, times, 0, 0)) as sent:
+                async with aclosing(self._send(call, loaded, events, request.pacing, counts, 0, 0)) as sent:
                     async for event in sent:
                         yield motion_pb2.DecodeMotionResponse(event=event)
 
@@ -225,33 +219,32 @@ class MotionService:
         loaded: _Loaded,
         events: AsyncGenerator[Event],
         pacing: Pacing,
-        times: StreamTimes,
+        counts: StreamCounts,
         seed: int,
         num_takes: int,
     ) -> AsyncGenerator[motion_pb2.MotionEvent]:
         """The events of a motion as messages, each when it is due."""
         pacer, frame_rate_hz = Pacer(pacing), loaded.described.frame_rate_hz
-        num_levels = loaded.model.bundle.manifest.tokens.num_levels
         async with aclosing(events):
             async for event in events:
                 match event:
                     case Planned():
                         _note_plan(call, event)
-                        yield motion_pb2.MotionEvent(plan=wire.plan(event))
+                        message = motion_pb2.MotionEvent(plan=wire.plan(event))
                     case Chunk():
                         await pacer.wait(event.first_frame / frame_rate_hz)
-                        times.sent(event.first_frame / frame_rate_hz)
                         if not call.num_chunks:
                             call.note("first frame")
                         call.num_chunks += 1
-                        if num_takes:
-                            self._metrics.tokens.labels("motion").inc(num_levels)
-                        yield wire.chunk(event)
+                        message = wire.chunk(event)
                     case Summary():
                         call.ended = event.stop.value
-                        self._metrics.tokens.labels("reasoning").inc(event.num_reasoning_tokens)
-                        self._metrics.quality.labels(event.quality.verdict.name.lower()).inc()
-                        yield wire.summary(event, times.first_frame_ms, times.last_frame_ms, seed, num_takes)
+                        message = wire.summary(event, counts.first_frame_ms, counts.last_frame_ms, seed, num_takes)
+                counts.sent(message)
+                yield message
+
+    def _counts(self, call: Call, request: Message, loaded: _Loaded) -> StreamCounts:
+        return StreamCounts(self._metrics, request, loaded.model.bundle.manifest.tokens.num_levels, call.began_s)
 
     @asynccontextmanager
     async def _place(self, call: Call) -> AsyncIterator[_Loaded]:
@@ -317,6 +310,22 @@ def check_method(method: str, known: Iterable[str]) -> None:
     """
     if method not in known:
         raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"{SERVICE} has no method {method}; it has {', '.join(known)}")
+
+
+def read_message(kind: type[Message], data: bytes) -> Message:
+    """The request that bytes are.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT: they are none.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise StatusError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"the {len(data)} bytes of the request are no {kind.DESCRIPTOR.full_name}; "
+            f"this server speaks wire version {wire.WIRE_VERSION}",
+        ) from error
 
 
 def open_model(config: ServeConfig) -> MotionModel:

@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -102,6 +103,37 @@ def test_replicas_send_the_frames_that_a_single_server_sends(cluster: Running):
         with pytest.raises(CallError, match="prompt: must say what the character does") as caught:
             list(client.stream(motion_pb2.StreamMotionRequest(prompt="")))
         assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.slow
+def test_the_server_counts_what_its_replicas_stream(cluster: Running):
+    def scrape() -> dict[str, float]:
+        with urllib.request.urlopen(f"http://{cluster.ops_address}/metrics", timeout=10) as response:
+            lines = response.read().decode().splitlines()
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
+
+    before = scrape()
+    with MotionClient(cluster.grpc_address) as client:
+        num_codes = len(list(client.stream(request(0, 1.0)))) - 2
+        stream = client.stream(request(0, 8.0, realtime=True))
+        num_codes += len(list(itertools.islice(stream, 3))) - 1
+        assert scrape()["motion_streams_active"] == 1
+        stream.close()
+        with pytest.raises(CallError, match="prompt"):
+            list(client.stream(motion_pb2.StreamMotionRequest(prompt="")))
+        deadline = time.monotonic() + 20
+        while (after := scrape())["motion_streams_active"]:
+            assert time.monotonic() < deadline, "a stream that was cancelled still has its place"
+    grown = {name: value - before.get(name, 0) for name, value in after.items()}
+    assert grown["motion_streams_accepted_total"] == 3
+    assert grown["motion_streams_cancelled_total"] == 1
+    assert grown['motion_streams_failed_total{code="INVALID_ARGUMENT"}'] == 1
+    assert grown['motion_first_frame_seconds_count{reasoning="off"}'] == 2
+    assert grown["motion_codes_total"] - num_codes in (0, 1), "the server may have sent one that was not read"
+    assert grown["motion_codes_total"] - grown["motion_chunk_gap_seconds_count"] == 2
+    assert grown['motion_tokens_total{kind="motion"}'] == grown["motion_codes_total"]  # Codes of one level.
+    assert sum(value for name, value in grown.items() if name.startswith("motion_quality_total")) == 1
+    assert after["motion_queue_length"] == 0
 
 
 @pytest.mark.slow
