@@ -13,6 +13,7 @@
 
 PYTHON ?= python3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
+LLAMA = xllamacpp==2026.10.11549 gguf==0.19.0 safetensors
 IN_VENV = . .venv/bin/activate &&
 
 # Or pyright's wrapper asks the network for newer versions of itself.
@@ -46,6 +47,9 @@ bench: .venv/installed
 	mkdir -p build/bench
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/engine_speed.py build/bench $(BENCH)
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/rival_stacks.py build/bench $(BENCH)
+	$(PYTHON) -m venv build/bench/llama
+	build/bench/llama/bin/python -m pip install --quiet --disable-pip-version-check $(LLAMA)
+	OMP_NUM_THREADS=1 build/bench/llama/bin/python benchmarks/rival_llama.py build/bench $(BENCH)
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/decoder_speed.py > build/bench/decoder_speed.json
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/serve_cost.py > build/bench/serve_cost.json
 	$(IN_VENV) python -m bridge bench --json build/bench/bridge.json

@@ -1,7 +1,7 @@
 """docs/benchmarks.md, from what benchmarks/ measured: python docs/pages/speed.py WORK
 
-WORK holds engine_speed.json, rival_stacks.json, decoder_speed.json, serve_cost.json and bridge.json, as `make bench`
-leaves them.
+WORK holds engine_speed.json, rival_stacks.json, rival_llama.json, decoder_speed.json, serve_cost.json and bridge.json,
+as `make bench` leaves them.
 """
 
 import argparse
@@ -31,6 +31,7 @@ WHAT = (
 MADE_BY = {
     "engine_speed.json": "benchmarks/engine_speed.py WORK",
     "rival_stacks.json": "benchmarks/rival_stacks.py WORK",
+    "rival_llama.json": "benchmarks/rival_llama.py WORK, in an environment of its own",
     "decoder_speed.json": "benchmarks/decoder_speed.py > WORK/decoder_speed.json",
     "serve_cost.json": "benchmarks/serve_cost.py > WORK/serve_cost.json",
     "bridge.json": "-m bridge bench --json WORK/bridge.json",
@@ -76,6 +77,14 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
                 "",
             ]
             lines += batch_table(others)
+        if llama := measured["rival_llama.json"].get(name):
+            lines += [
+                "",
+                "llama.cpp, Q4_0 with the embedding in Q8_0, in a run of its own, from a package that was built for:",
+                f"`{measured['rival_llama.json']['build'].strip(' |')}`",
+                "",
+                *batch_table({"llama.cpp": llama}),
+            ]
         rows = characters(found, others, stacks["decoder_ms"])
         lines += [
             "",

@@ -84,6 +84,7 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
     measured = {
         "engine_speed.json": {"memory_gb_s": 9.5, "24m": {"tokens_per_cpu_s": rates, "gaps": {"p99_ms": 33.25}}},
         "rival_stacks.json": {"decoder_ms": {"torch": {"16": 9.0}, "graph": {"16": 3.0}}},
+        "rival_llama.json": {"build": "AVX2 = 1 | ", "24m": {"1": 310.0}},
         "decoder_speed.json": {"one_ratio": 5.8},
         "serve_cost.json": {"first_frame": {"ratio": 1.125}},
         "bridge.json": {"levels": [level | {"in_real_time": 1.0}]},
@@ -91,6 +92,7 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
     page = speed.page(measured, {"model_id": "m", "parity": {"judge": None}}, "a test")
     for line in (
         "| 16 | 300 | 900 |",
+        "| 1 | 310 |",
         "| gaps, p99 ms | 33.25 |",
         "| 4 | 30, 50 | - | - | 100 % |",
         "| one ratio | 5.8 |",
