@@ -202,7 +202,7 @@ def open_writer(folder: Path, shape: Shape, num_levels: int, max_rows: int = 256
     engine, layout = Engine(folder, graph, "cpu", num_threads=1, max_rows=max_rows), shape.layout(num_levels)
     if num_levels == 1:
         return Writer(engine, None, layout)
-    described = DepthHeadGraph(file=depth_head_graph.FILE, precision="int8", weights="random")
+    described = DepthHeadGraph(file=depth_head_graph.FILE, precision="int8", weights="random", temperature=1.0)
     return Writer(engine, DepthHead(folder, described, layout.codebook, shape.hidden, "cpu", num_threads=1), layout)
 
 

@@ -38,6 +38,7 @@ class DepthHead:
         num_threads: int = 1,
     ) -> None:
         self.codebook = codebook
+        self._temperature = graph.temperature
         self._path = folder / graph.file
         self._session = open_session(self._path, "cuda" if provider == "tensorrt" else provider, num_threads)
         check_names(self._path, self._session, inputs={"states", "entries"}, outputs={"logits"})
@@ -84,7 +85,7 @@ class DepthHead:
         errors: dict[int, BundleError] = {}
         for level in range(1, num_levels):
             logits = self.logits(stacked, np.ascontiguousarray(entries[:, :level]))
-            for row, drawn in enumerate(draw_entries(logits, samplers)):
+            for row, drawn in enumerate(draw_entries(logits, samplers, self._temperature)):
                 if isinstance(drawn, BundleError):
                     errors[row] = drawn
                 else:

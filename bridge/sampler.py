@@ -82,18 +82,20 @@ def draw(
     return drawn
 
 
-def draw_entries(logits: NDArray[np.float32], samplers: Sequence[Sampler]) -> list[int | BundleError]:
-    """As `draw` where every row may choose among all that it has logits of, [rows, N]."""
+def draw_entries(
+    logits: NDArray[np.float32], samplers: Sequence[Sampler], times_temperature: float = 1.0
+) -> list[int | BundleError]:
+    """As `draw` for rows that choose among all they have logits of, [rows, N], at a multiple of their temperature."""
     finite = np.isfinite(logits).sum(axis=1) == logits.shape[1]
-    return _choose_where(finite, logits.astype(np.float64), samplers)
+    return _choose_where(finite, logits.astype(np.float64), samplers, times_temperature)
 
 
 def _choose_where(
-    finite: NDArray[np.bool_], scores: NDArray[np.float64], samplers: Sequence[Sampler]
+    finite: NDArray[np.bool_], scores: NDArray[np.float64], samplers: Sequence[Sampler], times_temperature: float = 1.0
 ) -> list[int | BundleError]:
     """Columns that are drawn, and an error for each other row."""
     scores[~finite] = 0
-    choices = _choose(scores, samplers).tolist()
+    choices = _choose(scores, samplers, times_temperature).tolist()
     return [choice if whole else _not_finite() for choice, whole in zip(choices, finite.tolist(), strict=True)]
 
 
@@ -108,7 +110,9 @@ def _draw_text(logits: NDArray[np.float32], allowed: Sequence[range], sampler: S
     return int(token_ids[_choose(logits[token_ids].astype(np.float64)[None], [sampler])[0]])
 
 
-def _choose(scores: NDArray[np.float64], samplers: Sequence[Sampler]) -> NDArray[np.int64]:
+def _choose(
+    scores: NDArray[np.float64], samplers: Sequence[Sampler], times_temperature: float = 1.0
+) -> NDArray[np.int64]:
     """Columns that are drawn, [rows, N] -> [rows].
 
     Of the likeliest tokens only the smallest set is left whose probability reaches top-p, and what is as likely as the
@@ -116,7 +120,7 @@ def _choose(scores: NDArray[np.float64], samplers: Sequence[Sampler]) -> NDArray
 
     Source: Holtzman et al. 2020, The Curious Case of Neural Text Degeneration.
     """
-    temperatures = np.array([sampler.temperature for sampler in samplers])
+    temperatures = np.array([times_temperature * sampler.temperature for sampler in samplers])
     greedy = temperatures == 0
     top_p = np.array([sampler.top_p for sampler in samplers])
     temperatures[greedy] = 1
@@ -129,7 +133,9 @@ def _choose(scores: NDArray[np.float64], samplers: Sequence[Sampler]) -> NDArray
         least = np.take_along_axis(ordered, np.minimum(last, scores.shape[1] - 1)[:, None], axis=1)
         weights *= (weights >= least) | (top_p == 1)[:, None]
     cumulative = np.cumsum(weights, axis=1)
-    random = np.array([0.0 if sampler.temperature == 0 else sampler.random() for sampler in samplers])
+    random = np.array(
+        [0.0 if likeliest else sampler.random() for likeliest, sampler in zip(greedy, samplers, strict=True)]
+    )
     whole = cumulative[:, -1]
     aims = np.minimum(random * whole, np.nextafter(whole, 0))
     drawn = (cumulative <= aims[:, None]).sum(axis=1)

@@ -22,7 +22,7 @@ OPSET = 18
 BLOCK_SIZES = (64, 32, 16)
 
 
-def write_depth_head(head: DepthHead, precision: str, bundle: Path) -> DepthHeadGraph:
+def write_depth_head(head: DepthHead, precision: str, bundle: Path, temperature: float = 1.0) -> DepthHeadGraph:
     """Write `depth_head.onnx`.
 
     Args:
@@ -30,6 +30,7 @@ def write_depth_head(head: DepthHead, precision: str, bundle: Path) -> DepthHead
         precision: Of the language model; for int4, too, the depth head has 8 bits, since each of its errors is heard at
             every level.
         bundle: Folder to write into.
+        temperature: At which it is drawn, times a request's own.
 
     Raises:
         ValueError: A width is no multiple of the smallest block.
@@ -44,7 +45,7 @@ def write_depth_head(head: DepthHead, precision: str, bundle: Path) -> DepthHead
         store_weights_as_float16(model)
         weights = "float16, computed in float32"
     write_graph(model, bundle / FILE)
-    return DepthHeadGraph(file=FILE, precision=precision, weights=weights)
+    return DepthHeadGraph(file=FILE, precision=precision, weights=weights, temperature=temperature)
 
 
 def _block_size(graph: onnx.GraphProto) -> int:

@@ -79,6 +79,7 @@ def _torch_motions(
         sampling = Sampling(
             temperature=config.temperature,
             top_p=config.top_p,
+            depth_temperature=config.depth_temperature,
             max_codes=most_codes(source, _longest(source, captions)),
             constrained=True,
         )

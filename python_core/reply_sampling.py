@@ -69,6 +69,7 @@ def sample_replies(
     num_positions: int,
     temperature: float,
     top_p: float = 1.0,
+    depth_temperature: float = 1.0,
 ) -> None:
     """Let a language model that speaks motion write replies to encoded prompts; each row takes its own.
 
@@ -82,6 +83,7 @@ def sample_replies(
         num_positions: A reply is cut off after so many.
         temperature: Divides the logits.
         top_p: See `draw`.
+        depth_temperature: Of the levels of a code after its first, times `temperature`.
     """
     device, layout = model.device, rows[0].parser.layout
     longest = max(map(len, prompts))
@@ -103,7 +105,7 @@ def sample_replies(
         )
         chances = torch.rand(len(rows), layout.num_levels, device=device)[places]
         of_batch = [rows[place] for place in places]
-        ids = _write_position(model, output, of_batch, mask, chances, temperature, top_p)
+        ids = _write_position(model, output, of_batch, mask, chances, temperature, top_p, depth_temperature)
         going_on = [number for number, row in enumerate(of_batch) if not row.ended]
         if not (_any(bool(going_on), device) if together else going_on):
             return
@@ -125,6 +127,7 @@ def _write_position(
     chances: Tensor,
     temperature: float,
     top_p: float,
+    depth_temperature: float,
 ) -> Tensor:
     """Draw the tokens of each row's next position, let the rows take them, and give them to be read, [B, 1, levels].
 
@@ -136,6 +139,7 @@ def _write_position(
         chances: Of each row and level, [B, levels].
         temperature: Divides the logits.
         top_p: See `draw`.
+        depth_temperature: Of the later levels, times `temperature`.
     """
     assert output.logits is not None
     assert output.states is not None
@@ -156,7 +160,7 @@ def _write_position(
     chosen = torch.tensor(speaking, device=ids.device)
     states, entries = output.states[chosen, -1], drawn[chosen, None] - layout.first_code
     for level in range(1, layout.num_levels):
-        logits = model.depth_head(states, entries, last=True)[:, 0].float() / temperature
+        logits = model.depth_head(states, entries, last=True)[:, 0].float() / (temperature * depth_temperature)
         found = draw(logits, chances[chosen, level], top_p)
         first_id = layout.first_code + level * layout.level_size
         for place, number in enumerate(speaking):

@@ -76,6 +76,12 @@ class DepthHeadGraph:
     """fp32, fp16 or int8."""
     weights: str
     """How the weights are written, in words."""
+    temperature: float
+    """Times a request's own; 0 takes the likeliest. The first level says what is done, the others refine it."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,9 @@ class Sampling:
     top_p: float = 1.0
     """Only the likeliest tokens that have this probability together are drawn."""
 
+    depth_temperature: float = 1.0
+    """Of the levels of a code after its first, times `temperature`."""
+
     max_codes: int = 49
     """A reply that the grammar holds ends after so many codes; a free one has no room for more."""
 
@@ -38,6 +41,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if not self.depth_temperature > 0:
+            raise ValueError(f"depth_temperature must be above 0, got {self.depth_temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if self.max_codes < 1:
@@ -118,5 +123,6 @@ def generate(
     device = model.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        sample_replies(model, asked, rows, max_new, sampling.temperature, sampling.top_p)
+        cold = sampling.depth_temperature
+        sample_replies(model, asked, rows, max_new, sampling.temperature, sampling.top_p, cold)
     return [read_reply(row.token_ids, layout, len(prompt.history)) for row, prompt in zip(rows, prompts, strict=True)]

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,24 @@ def test_the_likeliest_entries_are_those_of_torch_level_by_level(
             entries = torch.cat([entries, logits.argmax(-1, keepdim=True)], dim=1)
     greedy = [Sampler(0, 0.0, 1.0)] * 64
     assert head.speak([*states], firsts, greedy) == entries[:, 1:].tolist()
+
+
+def test_a_temperature_of_its_own_makes_the_later_levels_likelier_and_0_the_likeliest(
+    reference: depth_head.DepthHead, states: np.ndarray, tmp_path: Path
+):
+    def spoken(temperature: float, of_request: float) -> list:
+        graph = write_depth_head(reference, "fp32", tmp_path, temperature)
+        samplers = [Sampler(seed, of_request, 1.0) for seed in range(64)]
+        return DepthHead(tmp_path, graph, CODEBOOK, WIDTH, "cpu").speak([*states], [3] * 64, samplers)
+
+    likeliest = spoken(1.0, 0.0)
+    assert spoken(0.0, 1.0) == likeliest
+    assert spoken(0.5, 1.0) == spoken(1.0, 0.5)
+    same = [
+        np.mean([a == b for a, b in zip(np.ravel(spoken(times, 1.0)), np.ravel(likeliest), strict=True)])
+        for times in (1.0, 0.3)
+    ]
+    assert same[0] < same[1] < 1
 
 
 def test_what_is_drawn_does_not_depend_on_neighbours(head: DepthHead, states: np.ndarray):
