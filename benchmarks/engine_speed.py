@@ -55,6 +55,8 @@ CODES_A_SECOND = 5
 OURS = {"one level": 1, "six levels": NUM_LEVELS}
 """Our two ways, and the levels of a position."""
 MOST_TOKENS = 512
+MOST_GUESTS = 16
+"""Who joins at once, beside those that run; more are refused, as a server that is full does."""
 
 
 Drawn = TypeVar("Drawn")
@@ -374,21 +376,24 @@ def gaps(writer: Writer, joins_a_second: float = 10.0, steps: int = 200) -> dict
     found: dict[str, float] = {}
     for name, rate in (("alone", 0.0), ("joined", joins_a_second)):
         rows = joined(writer, random.integers(3, 5000, (16, PROMPT_TOKENS)))
-        guests: dict[Row, int] = {}
+        guests: set[Row] = set()
         began = last = time.process_time()
         taken, num_joined = [], 0
         for _ in range(steps):
             while num_joined < rate * (last - began):
-                guest = engine.join(read(writer, random.integers(3, 5000, PROMPT_TOKENS)))
-                guests[guest], rows[guest] = 0, Sampler(num_joined, 1.0, 0.95)
                 num_joined += 1
+                if len(guests) < MOST_GUESTS:
+                    guest = engine.join(read(writer, random.integers(3, 5000, PROMPT_TOKENS)))
+                    rows[guest] = Sampler(num_joined, 1.0, 0.95)
+                    guests.add(guest)
             step_all(writer, rows)
             now = time.process_time()
             taken.append(now - last)
             last = now
             for guest in [guest for guest in guests if guest.num_positions > PROMPT_TOKENS + 20]:
                 engine.leave(guest)
-                del guests[guest], rows[guest]
+                guests.remove(guest)
+                del rows[guest]
         for row in rows:
             engine.leave(row)
         steps_a_code = NUM_LEVELS // engine.num_levels
