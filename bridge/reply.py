@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from bridge.request import MotionRequest
 from bridge.sampler import Sampler
-from python_core.contract.plan import Plan, PlanError, format_plan, parse_plan
+from python_core.contract.plan import Plan, PlanError, format_plan, parse_plan, reasoning_text
 from python_core.contract.vocabulary import Place, Position, ReplyError, ReplyParser, TokenLayout
 
 
@@ -168,7 +168,7 @@ class Reply:
     def _end_reasoning(self) -> None:
         ids = self._parser.reasoning_ids or []
         self.num_reasoning_tokens = len(ids)
-        text = self._tokenizer.decode(ids, skip_special_tokens=False)
+        text = reasoning_text(self._tokenizer, ids)
         if not text.strip():
             raise PlanError("expected '1. what is done, 1.0 s', got no reasoning")
         plan = parse_plan(text)

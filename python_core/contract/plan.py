@@ -6,7 +6,9 @@ A beat has a text, the parts of the body that it is about (none: the whole body)
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 MAX_BEATS = 5
 BODY_PARTS = (
@@ -20,6 +22,12 @@ _FORBIDDEN = re.compile(r"[<>()\n]|\d+\. |, \d+\.\d s")
 
 class PlanError(ValueError):
     """A reasoning that is not a plan; says what was expected and what came."""
+
+
+class Tokenizer(Protocol):
+    """The part of `tokenizers.Tokenizer` that is used here."""
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -92,3 +100,8 @@ def parse_plan(text: str) -> Plan:
         beats.append(Beat(words, float(duration), tuple(parts.split(", ")) if parts else ()))
         end = match.end()
     return Plan(tuple(beats))
+
+
+def reasoning_text(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
+    """Reasoning as text. Nothing is left out of it: with a special token in it, it is no plan."""
+    return tokenizer.decode(token_ids, skip_special_tokens=False)

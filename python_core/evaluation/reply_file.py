@@ -10,6 +10,7 @@ from rich.progress import track
 from tokenizers import Tokenizer
 
 from python_core.clips.prepared import write_text
+from python_core.contract.plan import reasoning_text
 from python_core.contract.vocabulary import TokenLayout
 from python_core.evaluation.generation import Prompt, Reply, Sampling, generate, read_reply
 from python_core.motion_model import SpeaksMotion
@@ -55,7 +56,7 @@ class Speaker:
         """The text between the think markers; None without."""
         if reply.parsed is None or reply.parsed.reasoning_ids is None:
             return None
-        return self.tokenizer.decode(reply.parsed.reasoning_ids)
+        return reasoning_text(self.tokenizer, reply.parsed.reasoning_ids)
 
     def _read(self, path: Path, prompts: Sequence[Prompt]) -> list[Reply]:
         """Replies of whole batches; a batch that was cut off is drawn again."""

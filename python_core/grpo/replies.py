@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from python_core.contract.motion import Motion
-from python_core.contract.plan import Plan, PlanError, parse_plan
+from python_core.contract.plan import Plan, PlanError, parse_plan, reasoning_text
 from python_core.contract.vocabulary import ReplyError, TokenLayout, parse_reply
 from python_core.features import exact_features
 from python_core.motion_tokenizer import MotionTokenizer
@@ -72,7 +72,7 @@ class ReplyReader:
         if not reply.reasoning_ids:
             return None
         try:
-            plan = parse_plan(self.tokenizer.decode(reply.reasoning_ids))
+            plan = parse_plan(reasoning_text(self.tokenizer, reply.reasoning_ids))
         except PlanError:
             if not self.any_reasoning:
                 return None

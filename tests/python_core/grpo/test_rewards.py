@@ -14,7 +14,7 @@ from python_core.checkpoint import load_language_model
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.contract.plan import Beat, parse_plan
 from python_core.contract.quality import measure_quality
-from python_core.contract.vocabulary import TokenLayout
+from python_core.contract.vocabulary import TURN_START, TokenLayout
 from python_core.grpo.replies import ReplyReader, motion_rows
 from python_core.grpo.rewards import (
     PAPER_WEIGHTS,
@@ -145,6 +145,8 @@ def test_a_reply_whose_format_fails_gets_0_from_every_reward(
         [layout.turn_end],
         [*good[:-1], layout.motion_open],
         reply("walk somewhere", CODES),
+        # A special token, which is not left out of the text.
+        reply(f"1. walk {TURN_START}forward, 0.8 s 2. squat, 0.4 s", CODES),
         reply(None, CODES),
         good[: good.index(layout.motion_open) + 2] + good[good.index(layout.motion_open) + 1 :],
     ]
