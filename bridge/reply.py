@@ -8,7 +8,15 @@ from tokenizers import Tokenizer
 
 from bridge.request import MotionRequest
 from bridge.sampler import Sampler
-from python_core.contract.plan import Plan, PlanError, format_plan, parse_plan, reasoning_text
+from python_core.contract.plan import (
+    MOST_PLANS,
+    Plan,
+    PlanError,
+    format_plan,
+    parse_plan,
+    planned_codes,
+    reasoning_text,
+)
 from python_core.contract.vocabulary import Place, Position, ReplyError, ReplyParser, TokenLayout
 
 
@@ -41,16 +49,11 @@ class CodeLimits:
     stop: Stop = Stop.MAX_DURATION
 
     def planned(self, plan: Plan, code_duration_s: float) -> "CodeLimits":
-        """The same with a plan, which the motion follows: at most a code shorter than it, and never longer."""
-        planned_codes = max(1, round(plan.duration_s / code_duration_s))
-        min_codes = max(1, min(self.max_codes, planned_codes - 1))
-        if planned_codes <= self.max_codes:
-            return CodeLimits(planned_codes, min_codes, Stop.PLAN_DURATION)
-        return CodeLimits(self.max_codes, min_codes, self.stop)
-
-
-MOST_PLANS = 5
-"""Plans that are drawn before a reply counts as malformed: a small model now and then writes one that is none."""
+        """The same with a plan, which the motion follows."""
+        least, most = planned_codes(plan, code_duration_s)
+        if most <= self.max_codes:
+            return CodeLimits(most, least, Stop.PLAN_DURATION)
+        return CodeLimits(self.max_codes, min(least, self.max_codes), self.stop)
 
 
 class Reply:

@@ -117,7 +117,9 @@ def read_reply(engine: Engine, head: DepthHead | None, layout: TokenLayout, repl
 def write_reply(
     engine: Engine, head: DepthHead | None, manifest: Manifest, prompt: Sequence[int], seed: int, max_codes: int
 ) -> list[int]:
-    """Let the sessions write a reply within the grammar, as the bridge does; its codes."""
+    """Let the sessions write a reply with reasoning, by the grammar alone: no plan is drawn again, or says how long a
+    motion is. Its codes.
+    """
     sampling, layout = manifest.sampling, manifest.tokens
     sampler, parser = Sampler(seed, sampling.temperature, sampling.top_p), ReplyParser(layout)
     parser.feed(layout.think_open)

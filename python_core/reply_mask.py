@@ -1,6 +1,6 @@
 """What a reply may go on with, while it is sampled."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from python_core.contract.plan import PlanError
 from python_core.contract.vocabulary import MAX_REASONING_TOKENS, Place, ReplyError, ReplyParser
 
 NUM_TAGS = 5
@@ -28,7 +29,15 @@ class ReplyRow:
     """Tokens that come next, whatever the model says."""
     history: list[int] = field(default_factory=list)
     """Tokens that are given after `<Motion>`."""
+    min_codes: int = 0
+    """Before so many codes, history included, the grammar leaves no `</Motion>`."""
+    lasts: Callable[[Sequence[int]], tuple[int, int]] | None = None
+    """New codes, at least and at most, that follow reasoning of these tokens; with a `PlanError` the reply is over.
+    None: as many as the model likes.
+    """
     over: bool = False
+    is_unplanned: bool = False
+    """Whether it is over because `lasts` knew no plan."""
     token_ids: list[int] = field(default_factory=list)
     """What was written."""
     forced: list[bool] = field(default_factory=list)
@@ -52,6 +61,18 @@ class ReplyRow:
             return
         if token_id == self.parser.layout.motion_open:
             self.given = list(self.history)
+        elif token_id == self.parser.layout.think_close and self.lasts is not None:
+            self._end_reasoning(self.lasts)
+
+    def _end_reasoning(self, lasts: Callable[[Sequence[int]], tuple[int, int]]) -> None:
+        try:
+            least, most = lasts(self.parser.reasoning_ids or ())
+        except PlanError:
+            self.over = self.is_unplanned = True
+            return
+        num_history = len(self.history) // self.parser.layout.num_levels
+        longest = self.max_codes - num_history
+        self.min_codes, self.max_codes = (num_history + min(codes, longest) for codes in (least, most))
 
     def only(self) -> int | None:
         """The token that has to come next, if the row says so and not the grammar; given ones are used up."""
@@ -83,6 +104,8 @@ class ReplyMask:
                 forced[number] = True
             elif row.constrained:
                 refused[number], forced[number] = self._of(row.parser, logits.shape[1])
+                if len(row.parser.codes) < row.min_codes:
+                    refused[number, row.parser.layout.motion_close] = True
         return logits.masked_fill(torch.from_numpy(refused).to(logits.device), float("-inf")), forced
 
     def _of(self, parser: ReplyParser, width: int) -> tuple[NDArray[np.bool_], bool]:

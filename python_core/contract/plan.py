@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MAX_BEATS = 5
+MOST_PLANS = 5
+"""Plans that are drawn before a reply counts as malformed: a small model now and then writes one that is none."""
 BODY_PARTS = (
     "head", "torso", "left arm", "right arm", "both arms", "left hand", "right hand", "left leg", "right leg",
     "both legs", "left foot", "right foot",
@@ -105,3 +107,9 @@ def parse_plan(text: str) -> Plan:
 def reasoning_text(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
     """Reasoning as text. Nothing is left out of it: with a special token in it, it is no plan."""
     return tokenizer.decode(token_ids, skip_special_tokens=False)
+
+
+def planned_codes(plan: Plan, code_duration_s: float) -> tuple[int, int]:
+    """Codes of a motion that follows a plan, at least and at most: the plan's seconds in whole codes, or one less."""
+    most = max(1, round(plan.duration_s / code_duration_s))
+    return max(1, most - 1), most

@@ -23,6 +23,7 @@ from python_core.evaluation.evaluation import (
     features_of,
     measure_replies,
     motions_of,
+    say_how_drawn,
 )
 from python_core.evaluation.generation import Prompt, Reply
 from python_core.evaluation.judgement import Judged, QualityMeans, bootstrap_scores, estimate_scores, measure_motions
@@ -71,9 +72,7 @@ class ClipEvaluation:
         self.spoken = spoken
         self.rate = self.evaluated.frame_rate_hz
         if spoken is not None:
-            sampling = config.sampling
-            held = "under the grammar" if sampling.constrained else "free of the grammar"
-            self.notes.append(f"Replies are drawn {held}, {'with' if sampling.reasoning else 'without'} reasoning.")
+            self.notes.append(say_how_drawn(config.sampling))
 
     def judge_all(self) -> Judgement:
         """All rows."""

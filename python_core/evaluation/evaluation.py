@@ -13,7 +13,7 @@ from rich.progress import track
 from python_core.clips.prepared import PreparedClip, PreparedClips
 from python_core.contract.motion import Motion
 from python_core.contract.plan import PlanError, parse_plan
-from python_core.evaluation.generation import Reply
+from python_core.evaluation.generation import Reply, Sampling
 from python_core.evaluation.judgement import Judged, Scores, judged_features, score
 from python_core.evaluation.metrics import draw_pools
 from python_core.evaluation.nearest_caption import NearestCaption
@@ -32,6 +32,17 @@ NOTE = (
     "Numbers of a judge that was trained here do not compare with published ones. The model chooses how long a motion "
     "is. A malformed reply is no motion: it misses in R-Precision and is left out of all else."
 )
+
+
+def say_how_drawn(sampling: Sampling) -> str:
+    """How replies were drawn, a sentence for the table."""
+    held = "as the bridge draws them" if sampling.constrained else "free of the grammar"
+    reasoning = "with" if sampling.reasoning else "without"
+    return (
+        f"Replies are drawn {held}, {reasoning} reasoning, at temperature {sampling.temperature:g}, "
+        f"{sampling.depth_temperature:g} times that for the levels of a code after its first, and top-p "
+        f"{sampling.top_p:g}."
+    )
 
 
 @dataclass(frozen=True, eq=False)

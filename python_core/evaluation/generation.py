@@ -1,14 +1,17 @@
 """Replies of a language model to prompts, a batch at a time, sampled under the grammar of replies or free of it.
 
-A reply that breaks the grammar is over at that token: nothing that comes after could mend it.
+A reply that breaks the grammar is over at that token: nothing that comes after could mend it. Under the grammar replies
+can be drawn as the bridge draws them: reasoning that is no plan is drawn again, and a motion is as long as its plan.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from tokenizers import Tokenizer
 
+from python_core.contract.plan import MOST_PLANS, parse_plan, planned_codes, reasoning_text
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyError, ReplyParser, TokenLayout, parse_reply
 from python_core.motion_model import SpeaksMotion
@@ -33,10 +36,10 @@ class Sampling:
     """A reply that the grammar holds ends after so many codes; a free one has no room for more."""
 
     constrained: bool = False
-    """Only tokens that the grammar allows are drawn."""
+    """Only tokens that the grammar allows are drawn; `evaluate` draws replies as the bridge does then."""
 
     reasoning: bool = True
-    """Without, a reply begins with its motion."""
+    """Without, a reply begins with its motion; with it, under the grammar, with its reasoning."""
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -94,8 +97,19 @@ def generate(
     prompts: Sequence[Prompt],
     sampling: Sampling,
     seed: int,
+    served_code_s: float | None = None,
 ) -> list[Reply]:
     """Draw a reply to each prompt. The same batch with the same seed gives the same replies on the same device.
+
+    Args:
+        model: The model.
+        tokenizer: Its text tokenizer.
+        layout: Where the tokens of replies are.
+        prompts: What is asked.
+        sampling: How replies are drawn.
+        seed: Of the draws.
+        served_code_s: Seconds of a code, if what the grammar holds is to be drawn as the bridge draws it; a reply none
+            of whose `MOST_PLANS` drafts of a plan was one is malformed.
 
     Raises:
         ValueError: The model has no room for a prompt and `max_codes`.
@@ -110,19 +124,43 @@ def generate(
             f"a prompt of {longest} tokens and a reply of up to {max_new} do not fit a model of {room}; lower "
             f"max_codes, now {sampling.max_codes}" + (f", or the history, now {history} codes" if history else "")
         )
-    rows = [
-        ReplyRow(
+    lasts = None
+    if sampling.constrained and served_code_s is not None:
+        lasts = partial(_planned_codes, tokenizer, served_code_s)
+    opening = layout.think_open if sampling.reasoning else layout.motion_open
+
+    def begin(prompt: Prompt) -> ReplyRow:
+        return ReplyRow(
             parser=ReplyParser(layout),
             max_codes=len(prompt.history) + sampling.max_codes,
             constrained=sampling.constrained,
-            given=[] if sampling.reasoning else [layout.motion_open],
+            given=[opening] if sampling.constrained or not sampling.reasoning else [],
             history=[token for code in prompt.history for token in layout.code_ids(code)],
+            min_codes=len(prompt.history) + 1,
+            lasts=lasts,
         )
-        for prompt in prompts
-    ]
-    device = model.device
+
+    device, rows, todo = model.device, dict[int, ReplyRow](), [*range(len(prompts))]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        cold = sampling.depth_temperature
-        sample_replies(model, asked, rows, max_new, sampling.temperature, sampling.top_p, cold)
-    return [read_reply(row.token_ids, layout, len(prompt.history)) for row, prompt in zip(rows, prompts, strict=True)]
+        for _ in range(MOST_PLANS):
+            drawn = {place: begin(prompts[place]) for place in todo}
+            of_drawn = [asked[place] for place in drawn]
+            sample_replies(
+                model,
+                of_drawn,
+                [*drawn.values()],
+                max_new,
+                sampling.temperature,
+                sampling.top_p,
+                sampling.depth_temperature,
+            )
+            rows |= drawn
+            todo = [place for place, row in drawn.items() if row.is_unplanned]
+            if not todo:
+                break
+    return [read_reply(rows[place].token_ids, layout, len(prompt.history)) for place, prompt in enumerate(prompts)]
+
+
+def _planned_codes(tokenizer: Tokenizer, code_s: float, reasoning_ids: Sequence[int]) -> tuple[int, int]:
+    return planned_codes(parse_plan(reasoning_text(tokenizer, reasoning_ids)), code_s)

@@ -17,6 +17,7 @@ from python_core.evaluation.evaluation import (
     Repeat,
     Spoken,
     measure_replies,
+    say_how_drawn,
 )
 from python_core.evaluation.generation import Reply
 from python_core.evaluation.judgement import Judged, QualityMeans, estimate_scores, judged_features, measure_motions
@@ -114,7 +115,11 @@ def evaluate_sequences(
         num_repeats=config.repeats,
         num_recordings=None,
         rows=tuple(rows),
-        notes=(NOTE, f"Sequences of {config.segments} actions, each begun with {config.history} codes of the last."),
+        notes=(
+            NOTE,
+            f"Sequences of {config.segments} actions, each begun with {config.history} codes of the last.",
+            *([say_how_drawn(config.sampling)] if spoken is not None else []),
+        ),
     )
 
 

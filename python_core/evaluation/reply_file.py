@@ -26,6 +26,8 @@ class Speaker:
     sampling: Sampling
     batch: int
     """Prompts at a time; together with the seed it decides what is drawn."""
+    code_s: float
+    """Seconds of a code."""
 
     def reply(self, path: Path, prompts: Sequence[Prompt], seed: Sequence[int]) -> list[Reply]:
         """Replies to prompts; those that the file holds are not drawn again.
@@ -46,7 +48,9 @@ class Speaker:
             for first in track(starts, f"replies {path.stem}", disable=not starts):
                 asked = prompts[first : first + self.batch]
                 of_batch = int(np.random.SeedSequence([*seed, first // self.batch]).generate_state(1)[0])
-                replies = generate(self.model, self.tokenizer, self.layout, asked, self.sampling, of_batch)
+                replies = generate(
+                    self.model, self.tokenizer, self.layout, asked, self.sampling, of_batch, served_code_s=self.code_s
+                )
                 file.write("".join(_line(prompt, reply) for prompt, reply in zip(asked, replies, strict=True)))
                 file.flush()
                 kept += replies

@@ -1,9 +1,9 @@
 """The best checkpoint of a GRPO run, chosen by the judge, which gives no reward.
 
-Before the first step and every so many steps the model answers held-out captions under the grammar, as it is served,
-with the same seed each time. The weights are kept whose motions are told from others by their texts most often, unless
-these motions are less like real ones than those of the start: a distance to real motions alone would favour a model
-that has few kinds of them.
+Before the first step and every so many steps the model answers held-out captions under the grammar, with the same seed
+each time; otherwise than in serving, no plan is drawn again, or says how long a motion is. The weights are kept whose
+motions are told from others by their texts most often, unless these motions are less like real ones than those of the
+start: a distance to real motions alone would favour a model that has few kinds of them.
 """
 
 import dataclasses

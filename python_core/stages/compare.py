@@ -118,7 +118,7 @@ def as_markdown(found: list[Evaluation], against: Evaluation) -> str:
     parts = [
         f"# {first['protocol']}, judged by {first['judge']}\n\n{first['num_texts']} texts{recordings}, "
         f"{first['num_repeats']} repeats.\n",
-        *(f"{note}\n" for note in first["notes"]),
+        *(f"{note}\n" for note in _notes(found)),
     ]
     header = ["", *SCORES.values(), "Diversity from real ↓", "well formed ↑", "beats recovered ↑", "in order ↑",
               "plans followed ↑", "foot skate m/s ↓", "good ↑"]  # fmt: skip
@@ -132,6 +132,13 @@ def as_markdown(found: list[Evaluation], against: Evaluation) -> str:
         )
     )
     return "\n".join(parts)
+
+
+def _notes(found: list[Evaluation]) -> list[str]:
+    """What holds for all, then what holds for one: replies may have been drawn in different ways."""
+    notes = [(one.name, note) for one in found for note in one.judgement["notes"]]
+    shared = [note for _, note in notes if all(note in one.judgement["notes"] for one in found)]
+    return [*dict.fromkeys(shared), *(f"{name}: {note}" for name, note in notes if note not in shared)]
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -30,6 +30,7 @@ from python_core.evaluators.evaluator_checkpoint import load_judge
 from python_core.evaluators.published_judge import load_published_judge
 from python_core.language_model import token_layout
 from python_core.motion_tokenizer import MotionTokenizer
+from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +185,12 @@ def _load_spoken(config: EvaluateConfig) -> Spoken | None:
     layout = token_layout(loaded.tokenizer, motion_tokenizer.model.shape.codebook)
     loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # its stubs want a device
     speaker = Speaker(
-        model=loaded.model, tokenizer=loaded.tokenizer, layout=layout, sampling=config.sampling, batch=config.batch
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        layout=layout,
+        sampling=config.sampling,
+        batch=config.batch,
+        code_s=FRAMES_PER_CODE / motion_tokenizer.frame_rate_hz,
     )
     return Spoken(speaker, motion_tokenizer)
 

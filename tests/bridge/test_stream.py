@@ -12,13 +12,12 @@ import torch
 from onnx import numpy_helper
 
 from bridge.decoder import join
-from bridge.reply import MOST_PLANS
 from bridge.request import History, MotionRequest, RequestError
 from bridge.stream import Chunk, Event, MotionModel, Planned, Stop, Summary
 from export.depth_head_graph import write_depth_head
 from python_core.checkpoint import load_language_model
 from python_core.contract.bundle import BundleError, Manifest, sha256, write_manifest
-from python_core.contract.plan import Beat, Plan, PlanError, parse_plan
+from python_core.contract.plan import MOST_PLANS, Beat, Plan, PlanError, parse_plan
 from python_core.contract.prompt import PromptError, prompt_ids
 from python_core.contract.quality import measure_quality
 from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, Place, ReplyParser

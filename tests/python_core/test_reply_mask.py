@@ -1,6 +1,9 @@
+from collections.abc import Sequence
+
 import pytest
 import torch
 
+from python_core.contract.plan import PlanError
 from python_core.contract.vocabulary import ReplyParser, TokenLayout, parse_reply
 from python_core.motion_model import fold
 from python_core.reply_mask import ReplyMask, ReplyRow, longest_reply
@@ -67,6 +70,32 @@ def test_a_free_reply_is_over_where_it_breaks_the_grammar(layout: TokenLayout):
         assert written[first + 1 :] == [layout.turn_end] * (len(written) - first - 1)
         broken += written[first] != layout.turn_end
     assert broken > 10
+
+
+def test_a_motion_is_as_long_as_its_reasoning_says_and_without_a_plan_there_is_none(layout: TokenLayout):
+    history = [token for code in (3, 60) for token in layout.code_ids(code)]
+
+    def lasts(reasoning_ids: Sequence[int]) -> tuple[int, int]:
+        if len(reasoning_ids) % 2:
+            raise PlanError("an odd number of tokens")
+        return 3, 4
+
+    num_codes = set()
+    for seed in range(12):
+        rows = [
+            ReplyRow(ReplyParser(layout), 2 + most, given=[layout.think_open], history=history, lasts=lasts)
+            for most in (2, MAX_CODES)
+        ]
+        for row, most in zip(rows, (2, 4), strict=True):
+            (written,) = sample([row], layout, LONGEST + 2, seed)
+            written = written[: written.index(layout.turn_end) + 1]
+            if row.is_unplanned:
+                assert written[-2] == layout.think_close
+                continue
+            num_new = len(parse_reply(written, layout).codes) - 2
+            assert min(3, most) <= num_new <= most
+            num_codes.add((most, num_new))
+    assert num_codes == {(2, 2), (4, 3), (4, 4)}
 
 
 def test_without_reasoning_the_longest_reply_is_shorter_by_it(layout: TokenLayout):

@@ -2,7 +2,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from python_core.contract.plan import BODY_PARTS, MAX_BEATS, Beat, Plan, PlanError, format_plan, parse_plan
+from python_core.contract.plan import (
+    BODY_PARTS,
+    MAX_BEATS,
+    Beat,
+    Plan,
+    PlanError,
+    format_plan,
+    parse_plan,
+    planned_codes,
+)
 
 
 def is_beat_text(text: str) -> bool:
@@ -99,3 +108,10 @@ def test_reasoning_that_is_not_a_plan_is_refused_and_the_error_says_where(text: 
 def test_a_beat_that_would_not_be_read_back_is_refused(duration_s: float):
     with pytest.raises(PlanError, match=r"0\.1 to 60 seconds"):
         Beat("walk", duration_s)
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "codes"), [(2.0, (9, 10)), (1.4, (6, 7)), (1.1, (5, 6)), (0.3, (1, 1)), (0.1, (1, 1))]
+)
+def test_a_motion_has_the_codes_that_its_plans_seconds_come_to_or_one_less(duration_s: float, codes: tuple[int, int]):
+    assert planned_codes(Plan((Beat("walk", duration_s),)), 0.2) == codes

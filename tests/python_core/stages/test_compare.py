@@ -65,6 +65,15 @@ def test_differences_are_of_draws_that_belong_together(tmp_path: Path):
     )  # fmt: skip
 
 
+def test_what_is_said_of_one_evaluation_alone_is_said_with_its_name(tmp_path: Path):
+    folders = (evaluation(tmp_path / "sft", 0.4, 0.2), evaluation(tmp_path / "grpo", 0.5, 0.15))
+    path = folders[1] / "judgement.json"
+    judgement = json.loads(path.read_text())
+    path.write_text(json.dumps(judgement | {"notes": ["Drawn otherwise.", *judgement["notes"]]}))
+    run(CompareConfig(evaluations=folders, out=tmp_path / "comparison.md"))
+    assert "1 repeats.\n\nA note.\n\ngrpo: Drawn otherwise.\n\n|" in (tmp_path / "comparison.md").read_text()
+
+
 def test_another_evaluation_may_be_the_one_that_the_others_are_compared_with(tmp_path: Path):
     folders = (evaluation(tmp_path / "sft", 0.4, 0.2), evaluation(tmp_path / "grpo", 0.5, 0.15))
     run(CompareConfig(evaluations=folders, against=folders[1], out=tmp_path / "comparison.md"))

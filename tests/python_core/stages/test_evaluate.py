@@ -92,7 +92,8 @@ def checkpoint(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(clips: Path, checkpoint: Path, tmp_path: Path) -> EvaluateConfig:
-    sampling = Sampling(constrained=True, max_codes=8)
+    # A model that has learned nothing writes no plan.
+    sampling = Sampling(constrained=True, reasoning=False, max_codes=8)
     return replace(
         PRESETS["tiny"],
         checkpoint=checkpoint,
@@ -124,6 +125,7 @@ def test_real_motions_come_first_and_a_model_that_has_learned_nothing_last(confi
     assert written["rows"][0]["scores"]["r_at_1"]["value"] == real.scores["r_at_1"].value
     table = (config.out / "judgement.md").read_text()
     assert "| real | 0.9" in table or "| real | 1.0" in table
+    assert "as the bridge draws them, without reasoning, at temperature 1, 1 times that for" in table
     assert table.index("| real |") < table.index("| nearest caption |") < table.index("| ours |")
 
 
