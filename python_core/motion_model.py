@@ -131,6 +131,7 @@ class SpeaksMotion(PreTrainedModel):
         labels: Tensor | None = None,
         temperature: float = 1.0,
         scores: bool = False,
+        entropies: bool = False,
         num_items_in_batch: Tensor | int | None = None,
         past_key_values: Any = None,
         use_cache: bool | None = None,
@@ -144,7 +145,8 @@ class SpeaksMotion(PreTrainedModel):
             position_ids: [B, L] or [B, P].
             labels: The same tokens, IGNORED where one is not scored, [B, L].
             temperature: Divides all logits of what is scored.
-            scores: Give `log_probs` and `entropy`.
+            scores: Give `log_probs`.
+            entropies: Give `entropy`, to be looked at: nothing is learned through it.
             num_items_in_batch: Labels by whose number the loss is divided, if not by its own.
             past_key_values: Cache of what was read before, with folded tokens.
             use_cache: Whether to keep what is read.
@@ -158,7 +160,7 @@ class SpeaksMotion(PreTrainedModel):
         states = self._states(folded.input_ids, folded.attention_mask, folded.position_ids, None, use_cache)
         if labels is None:
             return MotionOutput(logits=self._next_logits(folded, states, input_ids))
-        return self._score(folded, states, labels, temperature, scores, num_items_in_batch)
+        return self._score(folded, states, labels, temperature, scores, entropies, num_items_in_batch)
 
     def _states(self, input_ids: Tensor, mask: Tensor | None, positions: Tensor | None, cache: Any, use: Any) -> Tensor:
         """Of each position, [B, P, width]."""
@@ -183,13 +185,20 @@ class SpeaksMotion(PreTrainedModel):
         return self.depth_head(states[rows, places - 1], entries)
 
     def _score(
-        self, folded: Folded, states: Tensor, labels: Tensor, temperature: float, scores: bool, num_items: Any
+        self,
+        folded: Folded,
+        states: Tensor,
+        labels: Tensor,
+        temperature: float,
+        scores: bool,
+        entropies: bool,
+        num_items: Any,
     ) -> MotionOutput:
         labels = labels.clone()
         labels[:, 0] = IGNORED  # Nothing foretells the first.
         scored = labels != IGNORED
         log_probs = states.new_zeros(labels.shape, dtype=torch.float32)
-        entropy = torch.zeros_like(log_probs) if scores else None
+        entropy = torch.zeros_like(log_probs) if entropies else None
         hits = None if self.training or scores else torch.full_like(labels, IGNORED)
 
         def fill(where: tuple[Tensor, Tensor], logits: Tensor, first_id: Tensor | int) -> None:
@@ -198,7 +207,8 @@ class SpeaksMotion(PreTrainedModel):
             choices = (logits.float() / temperature).log_softmax(dim=-1)
             log_probs[where] = choices.gather(-1, targets[:, None])[:, 0]
             if entropy is not None:
-                entropy[where] = -(choices.exp() * choices).sum(dim=-1)
+                spread = choices.detach()
+                entropy[where] = -(spread.exp() * spread).sum(dim=-1)
             if hits is not None:
                 hits[where] = (choices.argmax(dim=-1) == targets).long()
 

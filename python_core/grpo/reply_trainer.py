@@ -68,9 +68,10 @@ class ReplyTrainer(GRPOTrainer):
                         labels=labels[part],
                         temperature=self.temperature,
                         scores=True,
+                        entropies=compute_entropy,
                         use_cache=False,
                     )
                 )
         log_probs = torch.cat([output.log_probs for output in found])[:, -logits_to_keep:]
-        entropy = torch.cat([output.entropy for output in found])[:, -logits_to_keep:]
-        return log_probs, entropy if compute_entropy else None, None
+        entropy = torch.cat([output.entropy for output in found])[:, -logits_to_keep:] if compute_entropy else None
+        return log_probs, entropy, None

@@ -113,9 +113,10 @@ def test_scores_are_those_of_the_logits_at_any_temperature_and_labels_alone_coun
     choices = (model(input_ids=ids).logits / 0.7).log_softmax(-1)
     wanted = choices[:, :-1].gather(-1, ids[:, 1:, None])[..., 0].masked_fill(labels[:, 1:] == IGNORED, 0)
     spread = -(choices.exp() * choices).sum(-1)[:, :-1].masked_fill(labels[:, 1:] == IGNORED, 0)
-    output = model(input_ids=ids, labels=labels, temperature=0.7, scores=True)
+    output = model(input_ids=ids, labels=labels, temperature=0.7, scores=True, entropies=True)
     torch.testing.assert_close(output.log_probs[:, 1:], wanted)
     torch.testing.assert_close(output.entropy[:, 1:], spread)
+    assert model(input_ids=ids, labels=labels, temperature=0.7, scores=True).entropy is None
     number = int((labels != IGNORED).sum())
     assert float(output.loss) == pytest.approx(float(-wanted.sum() / number))
     halved = model(input_ids=ids, labels=labels, temperature=0.7, num_items_in_batch=2 * number).loss
