@@ -197,6 +197,7 @@ def _load_spoken(config: EvaluateConfig) -> Spoken | None:
 
 def _hash_files(folder: Path) -> str:
     """SHA-256 over all files of a checkpoint, or of a published judge, that are read here."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS or path.name in CONFIGS)
-    lines = [f"{path.relative_to(folder)} {sha256(path)}" for path in found if "training" not in path.parts]
+    read = (path for path in folder.rglob("*") if path.suffix in WEIGHTS or path.name in CONFIGS)
+    found = sorted(path.relative_to(folder) for path in read)
+    lines = [f"{path} {sha256(folder / path)}" for path in found if "training" not in path.parts]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
 from python_core.checkpoint import save_language_model, save_vqvae
 from python_core.clips.prepared import PreparedClip, read_prepared, write_prepared
@@ -206,6 +207,19 @@ def test_a_run_does_not_go_on_with_another_file_of_the_judge(config: EvaluateCon
     path.write_bytes(b"2")
     with pytest.raises(ValueError, match="holds a run with another judge_files"):
         judge_it(replace(config, checkpoint=None), KnownJudge(clips))
+
+
+def test_a_checkpoint_below_a_folder_named_training_is_told_from_another(
+    config: EvaluateConfig, clips: Path, checkpoint: Path, tmp_path: Path
+):
+    copy = tmp_path / "training" / "sft"
+    shutil.copytree(checkpoint, copy)
+    asked = replace(config, checkpoint=copy, varied_texts=0, plans=0, quality_motions=0)
+    judge_it(asked, KnownJudge(clips))
+    path = copy / "language_model" / "model.safetensors"
+    save_file({name: value * 1.5 for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="holds a run with another model_files"):
+        judge_it(asked, KnownJudge(clips))
 
 
 def test_a_run_does_not_go_on_with_other_features(config: EvaluateConfig, clips: Path, tmp_path: Path):
