@@ -13,6 +13,7 @@ from bridge.logs import configure
 
 if TYPE_CHECKING:
     from bridge.client import Received
+    from bridge.connection import Connection
     from bridge.server import Running, ServeConfig
     from bridge.stubs.motion_pb2 import QualityReport, StreamMotionRequest
 
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
 
     bench = commands.add_parser("bench", help="measure first frames, gaps and streams in real time")
-    bench.add_argument("--address", help="HOST:PORT of a bridge; without it one is started for this call")
+    _add_address(bench)
     bench.add_argument("--streams", default="1,4,8", help="clients at the same time (default %(default)s)")
     bench.add_argument("--rounds", type=int, default=5, help="requests of each client (default %(default)s)")
     bench.add_argument("--duration-s", type=float, default=4.0, help="longest motion (default %(default)s)")
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = commands.add_parser("generate", help="act out one sentence and write it to files")
     generate.add_argument("prompt", help="what the character does")
-    generate.add_argument("--address", help="HOST:PORT of a bridge; without it one is started for this call")
+    _add_address(generate)
     _add_out(generate)
     generate.add_argument("--seed", type=int, default=0, help="same seed, same motion (default %(default)s)")
     generate.add_argument("--reasoning", choices=("on", "off"), default="on", help="plan first or move at once")
@@ -139,6 +140,12 @@ def _add_bundle(parser: argparse.ArgumentParser, positional: bool) -> None:
         parser.add_argument("--threads", type=int, default=1, help="of one step; 0 is one a core (default %(default)s)")
 
 
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--address", help="HOST:PORT of a bridge; without it one is started for this call")
+    parser.add_argument("--tls-ca", type=Path, help="PEM of the roots of its certificate; without it no TLS")
+    parser.add_argument("--token-file", type=Path, help="file that holds nothing but the bearer token it asks for")
+
+
 def _add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, action="append", required=True, help=".bvh, .npz, .gif, .webp or .png; repeatable"
@@ -202,8 +209,8 @@ def _bench(options: argparse.Namespace) -> int:
         reasoning=options.reasoning == "on",
         pacing=options.pacing,
     )
-    if options.address:
-        levels = asyncio.run(measure(Connection((options.address,)), config))
+    if (connection := _connection(options)) is not None:
+        levels = asyncio.run(measure(connection, config))
     else:
         own = dataclasses.replace(_config(options, port=0, web_port=None), max_streams=max(streams))
         with running(own) as server:
@@ -225,13 +232,13 @@ def _token(options: argparse.Namespace) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
+    from bridge.connection import Connection
     from bridge.server import running
     from bridge.stubs import motion_pb2
     from bridge.writers import check_paths, write_clip
 
     check_paths(options.out)
-    if options.address and (options.bundle or options.provider != "auto"):
-        raise ValueError("--address asks a bridge that runs already; --bundle and --provider are for one of your own")
+    connection = _connection(options)
     if not 0 <= options.seed < 2**64:
         raise ValueError(f"--seed must be 0 to 2**64 - 1, got {options.seed}")
     request = motion_pb2.StreamMotionRequest(
@@ -240,11 +247,11 @@ def _generate(options: argparse.Namespace) -> int:
         reasoning=motion_pb2.REASONING_ON if options.reasoning == "on" else motion_pb2.REASONING_OFF,
         max_duration_s=options.max_duration_s,
     )
-    if options.address:
-        received = _receive(options.address, request)
+    if connection is not None:
+        received = _receive(connection, request)
     else:
         with running(_config(options, port=0, web_port=None)) as server:
-            received = _receive(server.grpc_address, request)
+            received = _receive(Connection((server.grpc_address,)), request)
     for path in options.out:
         write_clip(path, received.clip)
     _print_received(received, options.out)
@@ -321,10 +328,28 @@ def _config(options: argparse.Namespace, port: int, web_port: int | None) -> "Se
     )
 
 
-def _receive(address: str, request: "StreamMotionRequest") -> "Received":
+def _connection(options: argparse.Namespace) -> "Connection | None":
+    """To the bridge that the user named; None where one is to be started."""
+    from bridge.connection import Connection
+
+    if options.address is None:
+        if options.tls_ca or options.token_file:
+            raise ValueError("--tls-ca and --token-file are for a bridge that runs already; name it by --address")
+        return None
+    if options.bundle or options.provider != "auto":
+        raise ValueError("--address asks a bridge that runs already; --bundle and --provider are for one of your own")
+    token = ""
+    if options.token_file is not None:
+        token = options.token_file.read_text(encoding="utf-8").strip()
+        if not token:
+            raise ValueError(f"{options.token_file}: holds no token; python -m bridge token NAME makes one")
+    return Connection((options.address,), token=token, tls_ca=options.tls_ca)
+
+
+def _receive(connection: "Connection", request: "StreamMotionRequest") -> "Received":
     from bridge.client import MotionClient
 
-    with MotionClient(address) as client:
+    with MotionClient(connection=connection) as client:
         return client.generate(request)
 
 

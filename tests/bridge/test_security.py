@@ -14,6 +14,7 @@ import pytest
 import trustme
 from grpc_health.v1 import health_pb2
 
+from bridge.__main__ import main
 from bridge.client import CallError, MotionClient
 from bridge.config import ServeConfig
 from bridge.connection import Connection
@@ -175,6 +176,32 @@ def test_tls_takes_its_own_root_only_and_a_renewed_certificate_without_a_restart
         assert asks(server.grpc_address, server.web_address, root) == (grpc.StatusCode.UNAVAILABLE, False)
         certificate.write_text("no certificate")
         assert asks(server.grpc_address, server.web_address, new_root) == (None, True)
+
+
+def test_generate_and_bench_ask_a_bridge_with_tls_and_tokens(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    ca, root = authorities(tmp_path, "root")
+    certificate, key = issue(ca, tmp_path, "server")
+    token, line = make_token("studio")
+    tokens, file, out = tmp_path / "tokens", tmp_path / "token", tmp_path / "walk.npz"
+    tokens.write_text(line)
+    file.write_text(f"{token}\n")
+    config = ServeConfig(
+        bundle=tiny_bundle, port=0, web_port=None, tls_certificate=certificate, tls_key=key, tokens=tokens
+    )
+    with running(config) as server:
+        to = ["--address", server.grpc_address, "--tls-ca", str(root)]
+        known = [*to, "--token-file", str(file)]
+        assert main(["generate", "a person walks", "--reasoning=off", f"--out={out}", *known]) == 0
+        assert main(["bench", "--streams=1", "--rounds=1", *known]) == 0
+        assert main(["generate", "a person walks", f"--out={out}", *to]) == 2
+    assert "UNAUTHENTICATED" in capsys.readouterr().err
+    file.write_text("")
+    assert main(["bench", "--address", "127.0.0.1:1", "--token-file", str(file)]) == 2
+    assert "holds no token" in capsys.readouterr().err
+    assert main(["bench", "--token-file", str(file)]) == 2
+    assert "name it by --address" in capsys.readouterr().err
 
 
 def asks(grpc_address: str, web_address: str, root: Path) -> tuple[grpc.StatusCode | None, bool]:
