@@ -97,13 +97,12 @@ namespace MotionR1.Editor
                 throw new InvalidOperationException(
                     $"beat {firstChanged + 1} is not what the motion was made from: make it anew from there");
             _limits ??= (await _calls.Model()).Limits ?? new Limits();
-            int maxHistoryCodes = Math.Max(1, _limits.MaxHistoryCodes);
             await Make($"Make anew from beat {beat + 1}", new[] { before }, async seed =>
             {
                 var request = new StreamMotionRequest { Prompt = prompt, Seed = seed };
                 request.Beats.AddRange(plan.From(beat, before.Motion));
                 int fromCode = plan.FirstCode(beat, before.Motion);
-                var motion = await _calls.Remake(before.Motion, fromCode, request, maxHistoryCodes);
+                var motion = await _calls.Remake(before.Motion, fromCode, request, _limits);
                 motion.Add(new MotionEvent { Plan = plan.ToPlan() });
                 return new MotionTake(prompt, motion, beat);
             });

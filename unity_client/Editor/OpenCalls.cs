@@ -61,13 +61,13 @@ namespace MotionR1.Editor
 
         /// <summary>Keeps a motion's codes up to one and makes the rest anew.</summary>
         public Task<RecordedMotion> Remake(RecordedMotion motion, int fromCode, StreamMotionRequest request,
-            int maxHistoryCodes)
+            Limits limits)
         {
             var copy = new RecordedMotion();
             foreach (var next in motion.Events()) copy.Add(MotionEvent.Parse(next.ToBytes()));
             return Run(async (client, stop) =>
             {
-                await foreach (var _ in client.SteerAsync(copy, fromCode, request, maxHistoryCodes, null, stop))
+                await foreach (var _ in client.SteerAsync(copy, fromCode, request, limits, null, stop))
                     stop.ThrowIfCancellationRequested();
                 return copy;
             });

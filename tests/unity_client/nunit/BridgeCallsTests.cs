@@ -60,7 +60,7 @@ namespace MotionR1.Tests
             int half = motion.Chunks.Count / 2;
             var kept = motion.Chunks.Take(half).Select(Hex).ToArray();
             var turn = new StreamMotionRequest { Prompt = "a person does a squat.", Seed = 5 };
-            Drain(client.SteerAsync(motion, half, turn, MaxHistory(client), Deadline));
+            Drain(client.SteerAsync(motion, half, turn, Limits(client), Deadline));
             Assert.That(motion.Chunks.Take(half).Select(Hex), Is.EqualTo(kept), "what was shown stays");
             Assert.That(motion.Chunks.Count, Is.GreaterThan(half));
             var (before, after) = (new MotionFrame(22), new MotionFrame(22));
@@ -77,7 +77,7 @@ namespace MotionR1.Tests
             var motion = Made(client);
             int half = motion.Chunks.Count / 2;
             motion.RemoveFrom(half);
-            Drain(client.ResumeAsync(motion, request, MaxHistory(client), Deadline));
+            Drain(client.ResumeAsync(motion, request, Limits(client), Deadline));
             Assert.That(motion.Summary.NumCodes, Is.EqualTo(motion.Chunks.Count).And.GreaterThan(half));
         }
 
@@ -151,7 +151,7 @@ namespace MotionR1.Tests
             using var client = Client();
             var request = Asked();
             request.Pacing = new Pacing { Mode = PacingMode.Realtime, MaxLeadS = 0.2f };
-            int maxHistory = MaxHistory(client);
+            var limits = Limits(client);
             var motion = new RecordedMotion();
             async Task<bool> Break()
             {
@@ -169,7 +169,7 @@ namespace MotionR1.Tests
             Assert.That((broke, motion.Summary), Is.EqualTo((broke, (StreamSummary)null)));
             string again = Path.Combine(folder, me + ".again");
             for (int i = 0; i < 1200 && !File.Exists(again); i++) Thread.Sleep(50);
-            Drain(client.ResumeAsync(motion, request, maxHistory, Deadline));
+            Drain(client.ResumeAsync(motion, request, limits, Deadline));
             Assert.That(motion.Summary, Is.Not.Null);
             Assert.That(motion.Chunks.Take(broke).Select(Hex), Is.EqualTo(kept));
             Assert.That(motion.Chunks.Count, Is.GreaterThan(broke));
@@ -181,8 +181,7 @@ namespace MotionR1.Tests
 
         static RecordedMotion Made(MotionClient client) => Record(client.StreamMotionAsync(Asked(), Deadline));
 
-        static int MaxHistory(MotionClient client) =>
-            Wait(() => client.GetModelAsync(Deadline)).Limits.MaxHistoryCodes;
+        static Limits Limits(MotionClient client) => Wait(() => client.GetModelAsync(Deadline)).Limits;
 
         static string Folder(string name)
         {

@@ -240,7 +240,8 @@ namespace MotionR1.Tests
             var motion = Moving(5);
             var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(2)));
             using var calls = new OpenCalls(() => new MotionClient(transport));
-            var made = MotionClientTests.Wait(() => calls.Remake(motion, 3, new StreamMotionRequest(), 32));
+            var limits = new Limits { MaxHistoryCodes = 32 };
+            var made = MotionClientTests.Wait(() => calls.Remake(motion, 3, new StreamMotionRequest(), limits));
             Assert.That(made.Codes().Take(3), Is.EqualTo(motion.Codes().Take(3)));
             Assert.That((made.Chunks.Count, motion.Chunks.Count), Is.EqualTo((5, 5)), "the first take is kept");
         }

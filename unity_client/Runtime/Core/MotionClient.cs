@@ -67,43 +67,47 @@ namespace MotionR1.Core
         /// <param name="motion">What was received so far.</param>
         /// <param name="fromCode">The first code that is not shown yet and may be replaced.</param>
         /// <param name="request">What comes next; its history is set here.</param>
-        /// <param name="maxHistoryCodes">How much of the past the server takes: its limit, from
-        /// <see cref="GetModelAsync"/>.</param>
+        /// <param name="limits">The server's, from <see cref="GetModelAsync"/>.</param>
         /// <param name="deadline">For the whole stream.</param>
         /// <param name="cancellation">Ends it.</param>
-        public IAsyncEnumerable<MotionEvent> SteerAsync(RecordedMotion motion, int fromCode,
-            StreamMotionRequest request, int maxHistoryCodes, TimeSpan? deadline = null,
-            CancellationToken cancellation = default) =>
-            ContinueAsync(motion, fromCode, request, true, maxHistoryCodes, deadline, cancellation);
+        public async IAsyncEnumerable<MotionEvent> SteerAsync(RecordedMotion motion, int fromCode,
+            StreamMotionRequest request, Limits limits, TimeSpan? deadline = null,
+            [EnumeratorCancellation] CancellationToken cancellation = default)
+        {
+            motion.BeginTurn(fromCode);
+            request = StreamMotionRequest.Parse(request.ToBytes());
+            request.History = null;
+            await foreach (var next in ResumeAsync(motion, request, limits, deadline, cancellation)) yield return next;
+        }
 
-        /// <summary>Takes up a motion that broke off, from the last code that came, with the beats that were left: on
-        /// another server, or the same one after it was started again. Nothing that was received is sent again.</summary>
+        /// <summary>Takes up a motion that broke off, from the last code that came, with what was left of its plan and
+        /// time: on another server, or the same one after it was started again. Nothing that was received is sent again.
+        /// After <see cref="RecordedMotion.BeginTurn"/> it is the request of the new turn that is taken up.</summary>
         /// <param name="motion">What was received so far.</param>
         /// <param name="request">The request that began it.</param>
-        /// <param name="maxHistoryCodes">As in <see cref="SteerAsync"/>.</param>
+        /// <param name="limits">The server's, from <see cref="GetModelAsync"/>.</param>
         /// <param name="deadline">For the whole stream.</param>
         /// <param name="cancellation">Ends it.</param>
-        public IAsyncEnumerable<MotionEvent> ResumeAsync(RecordedMotion motion, StreamMotionRequest request,
-            int maxHistoryCodes, TimeSpan? deadline = null, CancellationToken cancellation = default) =>
-            ContinueAsync(motion, motion.Chunks.Count, motion.Rest(request), false, maxHistoryCodes, deadline,
-                cancellation);
-
-        /// <summary>Closes the transport.</summary>
-        public void Dispose() => _transport.Dispose();
-
-        async IAsyncEnumerable<MotionEvent> ContinueAsync(RecordedMotion motion, int fromCode,
-            StreamMotionRequest request, bool anew, int maxHistoryCodes, TimeSpan? deadline,
-            [EnumeratorCancellation] CancellationToken cancellation)
+        public async IAsyncEnumerable<MotionEvent> ResumeAsync(RecordedMotion motion, StreamMotionRequest request,
+            Limits limits, TimeSpan? deadline = null, [EnumeratorCancellation] CancellationToken cancellation = default)
         {
-            request = StreamMotionRequest.Parse(request.ToBytes());
-            request.History = motion.HistoryUpTo(fromCode, maxHistoryCodes);
-            motion.RemoveFrom(fromCode);
-            await foreach (var next in StreamMotionAsync(request, deadline, cancellation))
+            int fromCode = motion.Chunks.Count;
+            var rest = motion.Rest(request, limits);
+            if (rest == null)
             {
-                motion.Continue(next, fromCode, anew);
+                yield return motion.Close();
+                yield break;
+            }
+            await foreach (var next in StreamMotionAsync(rest, deadline, cancellation))
+            {
+                if (next.Header != null && fromCode > 0) RequireSameBundle(motion.Header.Model, next.Header.Model);
+                motion.Continue(next, fromCode);
                 yield return next;
             }
         }
+
+        /// <summary>Closes the transport.</summary>
+        public void Dispose() => _transport.Dispose();
 
         async Task<ReadOnlyMemory<byte>> AskAsync(string path, IWireMessage request, TimeSpan? deadline,
             CancellationToken cancellation)
@@ -124,6 +128,8 @@ namespace MotionR1.Core
             var order = new StreamOrder();
             while (await call.ReadAsync())
             {
+                // What has arrived already is nothing for a caller who has turned away.
+                cancellation.ThrowIfCancellationRequested();
                 var motionEvent = Parsed(() => parse(call.Current));
                 // A server that has grown may send events that this client does not know.
                 if (motionEvent == null || motionEvent.EventCase == MotionEvent.EventOneofCase.None) continue;
@@ -156,6 +162,14 @@ namespace MotionR1.Core
                 major == ourMajor && grown >= ours) return;
             throw new RpcException(StatusCode.FailedPrecondition,
                 $"the server speaks wire version '{theirs}', this client '{WireVersion}': update the older of the two");
+        }
+
+        static void RequireSameBundle(Model ours, Model theirs)
+        {
+            if (ours.Revision != theirs.Revision)
+                throw new RpcException(StatusCode.FailedPrecondition,
+                    $"the motion was made by {ours.ModelId} ({ours.Revision}), the server runs {theirs.ModelId} " +
+                    $"({theirs.Revision}): its codes mean other motions there; begin anew");
         }
 
         static bool TryVersion(string text, out int major, out int grown)

@@ -9,7 +9,8 @@ namespace MotionR1.Core
     /// explains itself, since its header holds skeleton and frame rate.</summary>
     public sealed class RecordedMotion
     {
-        const float ShortestBeatS = 0.1f;
+        const double ShortestBeatS = 0.1;
+        const double Rounding = 1e-4;  // 1.4 s, a float, is still 7 codes of 0.2 s
 
         readonly List<FrameChunk> _chunks = new List<FrameChunk>();
         FrameReader _reader;
@@ -55,18 +56,28 @@ namespace MotionR1.Core
             _chunks.Add(next.Chunk);
         }
 
-        /// <summary>Forgets all from a code on, the summary too: what comes next is another turn.</summary>
+        /// <summary>Forgets all from a code on, the summary too.</summary>
         public void RemoveFrom(int code)
         {
+            if (code < 0 || code > _chunks.Count)
+                throw new ArgumentOutOfRangeException(nameof(code), $"expected 0 to {_chunks.Count}, got {code}");
             _chunks.RemoveRange(code, _chunks.Count - code);
             Summary = null;
         }
 
-        /// <summary>Takes the events of a call that goes on from here: counts frames and codes on.</summary>
+        /// <summary>Forgets all from a code on, and the plan: what comes next is another turn, with a plan of its own.
+        /// </summary>
+        public void BeginTurn(int code)
+        {
+            RemoveFrom(code);
+            (Plan, _firstFrame) = (null, NumFrames);
+        }
+
+        /// <summary>Takes the events of a call that goes on from here: counts frames and codes on. A plan that is what is
+        /// left of ours leaves ours as it is.</summary>
         /// <param name="next">Its next event, which is changed.</param>
         /// <param name="fromCode">Where that call began.</param>
-        /// <param name="anew">Whether its plan is another one, and not what is left of ours.</param>
-        internal void Continue(MotionEvent next, int fromCode, bool anew)
+        internal void Continue(MotionEvent next, int fromCode)
         {
             int firstFrame = fromCode * FramesPerCode;
             if (next.Chunk != null) next.Chunk.FirstFrame += firstFrame;
@@ -76,8 +87,21 @@ namespace MotionR1.Core
                 next.Summary.NumFrames += firstFrame;
                 next.Summary.DurationS = next.Summary.NumFrames / Header.Model.FrameRateHz;
             }
-            if (next.Header != null && anew) (Plan, _firstFrame) = (null, firstFrame);
-            if (next.Plan == null || anew) Add(next);
+            if (next.Plan == null || Plan == null) Add(next);
+        }
+
+        /// <summary>Closes a motion whose every frame has come, but not its summary; nobody has measured it then.</summary>
+        internal MotionEvent Close()
+        {
+            Summary = new StreamSummary
+            {
+                NumCodes = _chunks.Count,
+                NumFrames = NumFrames,
+                DurationS = NumFrames / Header.Model.FrameRateHz,
+                StopReason = Plan != null ? StopReason.PlanDuration : StopReason.MaxDuration,
+                Seed = Header.Seed,
+            };
+            return new MotionEvent { Summary = Summary };
         }
 
         /// <summary>Returns what a server needs to go on after <paramref name="numCodes"/> codes; null after none, where
@@ -96,31 +120,59 @@ namespace MotionR1.Core
             return history;
         }
 
-        /// <summary>Returns the request for what is left of one that broke off: with a plan its beats that are not over,
-        /// else as much of its time.</summary>
-        internal StreamMotionRequest Rest(StreamMotionRequest request)
+        /// <summary>Returns the request for what is left of one that broke off: of a plan its beats that are not over, and
+        /// as much of its time. Null where only the summary is missing.</summary>
+        internal StreamMotionRequest Rest(StreamMotionRequest request, Limits limits)
         {
             var rest = StreamMotionRequest.Parse(request.ToBytes());
-            float playedS = NumFrames == 0 ? 0 : (NumFrames - _firstFrame) / Header.Model.FrameRateHz;
-            if (rest.MaxDurationS.HasValue)
-                rest.MaxDurationS = Math.Max(ShortestBeatS, rest.MaxDurationS.Value - playedS);
-            if (Plan == null) return rest;
-            rest.Beats.Clear();
-            float endS = 0;
-            for (int i = 0; i < Plan.Beats.Count; i++)
+            rest.History = HistoryAfter(request.History, Math.Max(1, limits.MaxHistoryCodes));
+            if (NumFrames == _firstFrame && Plan == null) return rest;
+            double codeS = FramesPerCode / (double)Header.Model.FrameRateHz;
+            int numDone = (NumFrames - _firstFrame) / FramesPerCode;
+            float longestS = rest.MaxDurationS ?? limits.MaxDurationS;
+            double numLeft = longestS > 0 ? Math.Floor(longestS / codeS + Rounding) - numDone : double.PositiveInfinity;
+            if (Plan != null && Plan.Beats.Count > 0)
             {
-                endS += Plan.Beats[i].DurationS;
-                // The wire counts beats in tenths of a second. Of the last one the last tenth is always left: without any
-                // beat the server would plan anew.
-                float leftS = (float)Math.Round(Math.Min(Plan.Beats[i].DurationS, endS - playedS) * 10) / 10;
-                bool last = i == Plan.Beats.Count - 1 && rest.Beats.Count == 0;
-                if (leftS < ShortestBeatS && !last) continue;
-                var left = Beat.Parse(Plan.Beats[i].ToBytes());
-                left.DurationS = Math.Max(ShortestBeatS, leftS);
-                rest.Beats.Add(left);
+                // As the server rounds it.
+                double planS = 0;
+                foreach (var beat in Plan.Beats) planS += Tenths(beat.DurationS);
+                numLeft = Math.Min(numLeft, Math.Max(1, Math.Round(planS / codeS)) - numDone);
+                rest.Beats.Clear();
+                // Within a single beat the model goes on without a plan, as it was trained to.
+                if (numDone > 0 && Plan.Beats.Count == 1) rest.Reasoning = Reasoning.Off;
+                else rest.Beats.AddRange(BeatsAfter(numDone * codeS));
             }
+            if (numLeft <= 0) return null;
+            if (!double.IsInfinity(numLeft)) rest.MaxDurationS = (float)(numLeft * codeS);
             return rest;
         }
+
+        // A motion that went on from another one may have fewer codes of its own than a server takes.
+        History HistoryAfter(History before, int maxCodes)
+        {
+            var history = HistoryUpTo(_chunks.Count, maxCodes);
+            if (before == null || history == null) return history ?? before;
+            int numBefore = Math.Min(before.Codes.Count, maxCodes - history.Codes.Count);
+            history.Codes.InsertRange(0, before.Codes.GetRange(before.Codes.Count - numBefore, numBefore));
+            return history;
+        }
+
+        IEnumerable<Beat> BeatsAfter(double playedS)
+        {
+            double endS = 0;
+            foreach (var beat in Plan.Beats)
+            {
+                endS += Tenths(beat.DurationS);
+                double leftS = Tenths(Math.Min(beat.DurationS, endS - playedS));
+                if (leftS < ShortestBeatS) continue;
+                var left = Beat.Parse(beat.ToBytes());
+                left.DurationS = (float)leftS;
+                yield return left;
+            }
+        }
+
+        // The wire counts beats in tenths of a second.
+        static double Tenths(double seconds) => Math.Round(seconds * 10) / 10;
 
         /// <summary>Returns the events in the order of a stream.</summary>
         public IEnumerable<MotionEvent> Events()

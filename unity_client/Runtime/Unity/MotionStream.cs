@@ -52,8 +52,8 @@ namespace MotionR1
                 Say(prompt, beats);
                 return;
             }
-            int code = _shown.Steer(Request(prompt, beats), _firstFramesS);
-            Perform(_shown, _shown.Call, code);
+            _shown.Steer(Request(prompt, beats), _firstFramesS);
+            Perform(_shown, _shown.Call);
         }
 
         /// <summary>Ends what is called and what is shown, and leaves the rig to the Animator.</summary>
@@ -123,11 +123,11 @@ namespace MotionR1
             if (_shown == performance && performance.TakeFinish(out var summary)) _finished.Invoke(summary);
         }
 
-        async void Perform(Performance performance, CancellationToken stop, int? fromCode = null)
+        async void Perform(Performance performance, CancellationToken stop)
         {
             try
             {
-                await Receive(performance, stop, fromCode);
+                await Receive(performance, stop);
                 if (_keepMotions && !performance.IsSteered) Cache.Add(performance.Request, performance.Recording);
             }
             catch (Exception) when (stop.IsCancellationRequested)
@@ -151,17 +151,19 @@ namespace MotionR1
             }
         }
 
-        async Task Receive(Performance performance, CancellationToken stop, int? fromCode)
+        // A turn and a stream that broke off are the same: what is there goes on.
+        async Task Receive(Performance performance, CancellationToken stop)
         {
             var (recording, request) = (performance.Recording, performance.Request);
-            var events = fromCode == null ? _client.StreamMotionAsync(request, null, stop) :
-                _client.SteerAsync(recording, fromCode.Value, request, await MaxHistoryCodes(stop), null, stop);
             for (int attempt = 0; ; attempt++)
             {
                 int numBefore = recording.Chunks.Count;
                 try
                 {
-                    await Receive(performance, events, stop, recorded: fromCode != null || attempt > 0);
+                    bool goesOn = recording.NumFrames > 0;
+                    var events = goesOn ? _client.ResumeAsync(recording, request, await GetLimits(stop), null, stop) :
+                        _client.StreamMotionAsync(request, null, stop);
+                    await Receive(performance, events, stop, recorded: goesOn);
                     return;
                 }
                 catch (RpcException error) when (error.Code == StatusCode.Unavailable && recording.NumFrames > 0)
@@ -170,7 +172,6 @@ namespace MotionR1
                     if (attempt >= ResumeAfterS.Length) throw;
                     await Wait(ResumeAfterS[attempt], stop);
                 }
-                events = _client.ResumeAsync(recording, request, await MaxHistoryCodes(stop), null, stop);
             }
         }
 
@@ -184,7 +185,8 @@ namespace MotionR1
                 stop.ThrowIfCancellationRequested();
                 if (!recorded) performance.Recording.Add(next);
                 if (next.Header != null) Open(performance, next.Header);
-                if (next.Plan != null)
+                // Of a stream that is taken up, the plan is what was left of the one that is known.
+                if (next.Plan != null && next.Plan == performance.Recording.Plan)
                 {
                     performance.Plan(next.Plan);
                     _planReceived.Invoke(next.Plan);
@@ -266,11 +268,8 @@ namespace MotionR1
             }
         }
 
-        async Task<int> MaxHistoryCodes(CancellationToken stop)
-        {
+        async Task<Limits> GetLimits(CancellationToken stop) =>
             _limits ??= (await _client.GetModelAsync(null, stop)).Limits ?? new Limits();
-            return Math.Max(1, _limits.MaxHistoryCodes);
-        }
 
         // Web builds have no timers.
         static async Task Wait(double seconds, CancellationToken stop)

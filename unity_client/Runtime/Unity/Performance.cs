@@ -60,9 +60,8 @@ namespace MotionR1
         public PlaybackState Advance(double deltaS) => Buffer?.Advance(deltaS, Frame) ?? PlaybackState.Waiting;
 
         /// <summary>Begins another turn: ends the call, keeps what is shown and what will be in the next
-        /// <paramref name="aheadS"/>, and drops the rest. Returns the first code that the next call has to bring.
-        /// </summary>
-        public int Steer(StreamMotionRequest request, double aheadS)
+        /// <paramref name="aheadS"/>, and drops the rest.</summary>
+        public void Steer(StreamMotionRequest request, double aheadS)
         {
             (Request, IsSteered, _finishTaken) = (request, true, false);
             int framesPerCode = Recording.Header.Model.FramesPerCode;
@@ -70,10 +69,10 @@ namespace MotionR1
             int code = (int)Math.Min(Math.Ceiling(frame / framesPerCode), Buffer.NumReceived / framesPerCode);
             Renew();
             Buffer.ReplaceFrom(code * framesPerCode);
+            Recording.BeginTurn(code);
             double startS = code * framesPerCode / Buffer.FrameRateHz;
             _cues.RemoveAll(cue => cue.startS >= startS);
             _nextCue = Math.Min(_nextCue, _cues.Count);
-            return code;
         }
 
         public bool TakeBeat(out Beat beat)

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Linq;
+using System.Threading;
 using System.Threading.Tasks;
 using MotionR1.Core;
 using MotionR1.Core.V1;
@@ -15,7 +16,7 @@ namespace MotionR1.Tests
         {
             var motion = Recorded(5);
             var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(2)));
-            var events = All(client => client.SteerAsync(motion, 3, Asked("turn"), 2), transport);
+            var events = All(client => client.SteerAsync(motion, 3, Asked("turn"), Takes(2)), transport);
             var sent = Sent(transport);
             Assert.That(sent.History.Codes, Is.EqualTo(new[] { Streams.FirstCode + 1, Streams.FirstCode + 2 }));
             Assert.That(sent.History.Root.ZM, Is.EqualTo(12));
@@ -31,7 +32,7 @@ namespace MotionR1.Tests
         {
             var motion = Recorded(2);
             var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(1)));
-            All(client => client.SteerAsync(motion, 0, Asked("turn"), 2), transport);
+            All(client => client.SteerAsync(motion, 0, Asked("turn"), Takes(2)), transport);
             Assert.That(Sent(transport).History, Is.Null);
             Assert.That(motion.NumFrames, Is.EqualTo(4));
         }
@@ -41,7 +42,7 @@ namespace MotionR1.Tests
         {
             var motion = Recorded(2);
             var transport = new ScriptedTransport(Array.Empty<byte>());
-            Assert.That(() => All(client => client.SteerAsync(motion, 3, Asked("turn"), 2), transport),
+            Assert.That(() => All(client => client.SteerAsync(motion, 3, Asked("turn"), Takes(2)), transport),
                 Throws.TypeOf<ArgumentOutOfRangeException>());
         }
 
@@ -55,24 +56,100 @@ namespace MotionR1.Tests
             var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(2)));
             var request = Asked("walk, turn, sit");
             request.MaxDurationS = 2;
-            All(client => client.ResumeAsync(motion, request, 32), transport);
+            All(client => client.ResumeAsync(motion, request, Takes(32)), transport);
             var sent = Sent(transport);
             Assert.That(sent.Beats.Select(beat => (beat.Text, beat.DurationS)),
                 Is.EqualTo(new[] { ("turn", 0.3f), ("sit", 1f) }));
-            Assert.That(sent.MaxDurationS, Is.EqualTo(1.4f).Within(1e-6));
+            Assert.That(sent.MaxDurationS, Is.EqualTo(1.2f).Within(1e-6), "1.9 s are 9 codes, 3 have come");
             Assert.That(sent.History.Codes.Count, Is.EqualTo(3));
             Assert.That(motion.Plan.Beats.Count, Is.EqualTo(3), "the plan is still the whole one");
             Assert.That(motion.NumFrames, Is.EqualTo(20));
         }
 
         [Test]
-        public void OfAPlanThatIsOverTheLastTenthIsLeft()
+        public void WithoutAPlanWhatIsLeftOfTheTimeIsAskedFor()
+        {
+            var motion = Recorded(3, plans: false);  // 0.6 s
+            var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(2)));
+            All(client => client.ResumeAsync(motion, Asked("walk"), Takes(32)), transport);
+            Assert.That(Sent(transport).MaxDurationS, Is.EqualTo(9.4f).Within(1e-5), "of the 10 s that the server takes");
+        }
+
+        [Test]
+        public void WithinASingleBeatTheMotionGoesOnWithoutAPlan()
         {
             var motion = Recorded(3);
-            motion.Plan.Beats.Add(new Beat { Text = "walk", DurationS = 0.5f });
+            motion.Plan.Beats.Add(new Beat { Text = "walk", DurationS = 1 });
+            var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(2)));
+            All(client => client.ResumeAsync(motion, Asked("walk"), Takes(32)), transport);
+            var sent = Sent(transport);
+            Assert.That((sent.Reasoning, sent.Beats.Count), Is.EqualTo((Reasoning.Off, 0)));
+            Assert.That(sent.MaxDurationS, Is.EqualTo(0.4f).Within(1e-6));
+        }
+
+        [TestCase(0.5f, null)]  // its 2 codes have come, and one more
+        [TestCase(5f, 0.6f)]
+        [TestCase(null, 0.6f)]
+        public void AMotionThatLacksNothingButItsSummaryIsClosedWithoutACall(float? planS, float? maxDurationS)
+        {
+            var motion = Recorded(3, plans: planS.HasValue);
+            if (planS.HasValue) motion.Plan.Beats.Add(new Beat { Text = "walk", DurationS = planS.Value });
+            motion.RemoveFrom(3);
+            var transport = new ScriptedTransport(Array.Empty<byte>());
+            var request = Asked("walk");
+            request.MaxDurationS = maxDurationS;
+            var events = All(client => client.ResumeAsync(motion, request, Takes(32)), transport);
+            Assert.That(transport.Request, Is.Null);
+            Assert.That(events.Single().Summary, Is.SameAs(motion.Summary));
+            Assert.That((motion.Summary.NumCodes, motion.Summary.NumFrames), Is.EqualTo((3, 12)));
+            Assert.That(RecordedMotion.Parse(motion.ToBytes()).NumFrames, Is.EqualTo(12));
+        }
+
+        [Test]
+        public void AMotionThatWentOnFromAnotherOneKeepsThatHistory()
+        {
+            var motion = Recorded(2);
+            var request = Asked("walk");
+            request.History = new History { Root = new RootPlace { ZM = -1 } };
+            request.History.Codes.AddRange(new long[] { 7, 8, 9 });
             var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(1)));
-            All(client => client.ResumeAsync(motion, Asked("walk"), 32), transport);
-            Assert.That(Sent(transport).Beats.Select(beat => beat.DurationS), Is.EqualTo(new[] { 0.1f }));
+            All(client => client.ResumeAsync(motion, request, Takes(4)), transport);
+            var history = Sent(transport).History;
+            Assert.That(history.Codes, Is.EqualTo(new[] { 8, 9, Streams.FirstCode, Streams.FirstCode + 1 }));
+            Assert.That(history.Root.ZM, Is.EqualTo(8));
+        }
+
+        [Test]
+        public void AnotherBundlesServerIsRefusedSinceCodesMeanOtherMotionsThere()
+        {
+            var motion = Recorded(3);
+            var others = Streams.Complete(2);
+            others[0].Header.Model.Revision = "another";
+            foreach (bool turns in new[] { false, true })
+            {
+                var transport = new ScriptedTransport(Streams.WebBody(others));
+                Assert.That(() => All(client => turns ? client.SteerAsync(motion, 2, Asked("turn"), Takes(4))
+                        : client.ResumeAsync(motion, Asked("walk"), Takes(4)), transport),
+                    Fails.With(StatusCode.FailedPrecondition, "another"));
+            }
+            Assert.That((motion.NumFrames, motion.Header.Model.Revision), Is.EqualTo((8, "")));
+        }
+
+        [Test]
+        public void NothingIsRecordedForACallerWhoHasTurnedAway()
+        {
+            var motion = Recorded(2);
+            using var stop = new CancellationTokenSource();
+            var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(3)));  // all in one read
+            async Task<bool> TurnAway()
+            {
+                using var client = new MotionClient(transport);
+                await foreach (var next in client.SteerAsync(motion, 2, Asked("turn"), Takes(4), null, stop.Token))
+                    if (next.Chunk != null) stop.Cancel();
+                return true;
+            }
+            Assert.That(() => MotionClientTests.Wait(TurnAway), Throws.InstanceOf<OperationCanceledException>());
+            Assert.That(motion.Chunks.Count, Is.EqualTo(3));
         }
 
         [Test]
@@ -130,12 +207,16 @@ namespace MotionR1.Tests
         static StreamMotionRequest Sent(ScriptedTransport transport) =>
             StreamMotionRequest.Parse(transport.Request.Body.AsSpan(GrpcBody.PrefixLength));
 
-        static RecordedMotion Recorded(int numCodes)
+        static RecordedMotion Recorded(int numCodes, bool plans = true)
         {
             var motion = new RecordedMotion();
-            foreach (var next in Streams.Complete(numCodes)) motion.Add(next);
+            foreach (var next in Streams.Complete(numCodes))
+                if (plans || next.Plan == null) motion.Add(next);
             return motion;
         }
+
+        static Limits Takes(int maxHistoryCodes) =>
+            new Limits { MaxHistoryCodes = maxHistoryCodes, MaxDurationS = 10 };
 
         static List<MotionEvent> All(Func<MotionClient, IAsyncEnumerable<MotionEvent>> call, IByteTransport transport)
         {
