@@ -244,7 +244,7 @@ class MotionModel:
             stream.max_positions = sum(map(len, prompt)) + most
         steps = self.steps
         steps.start(stream)
-        parts: list[Motion] = []
+        parts, num_frames = list[Motion](), 0
         try:
             while not isinstance(event := await queue.get(), Ended):
                 if isinstance(event, Exception):
@@ -254,8 +254,9 @@ class MotionModel:
                     continue
                 steps.read(stream)
                 motion = self.decoder.motion(event.frames, 1)
-                yield Chunk(sum(part.num_frames for part in parts), event.code, motion, event.next_root)
+                yield Chunk(num_frames, event.code, motion, event.next_root)
                 parts.append(motion)
+                num_frames += motion.num_frames
         finally:
             steps.cancel(stream)
         whole = join(parts)
