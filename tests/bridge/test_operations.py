@@ -36,6 +36,7 @@ from python_core.contract.vocabulary import MAX_REASONING_TOKENS
 Write = Callable[[Sequence[int]], Path]
 FOREVER_S = 2000.0
 DASHBOARD = Path(__file__).parents[2] / "deploy/grafana/motion-r1.json"
+PAGE = Path(__file__).parents[2] / "docs/operations.md"
 
 
 def at_once(duration_s: float = FOREVER_S) -> motion_pb2.StreamMotionRequest:
@@ -410,3 +411,20 @@ def test_the_dashboard_asks_for_metrics_that_exist():
     unused = {name for name in names if not any(one.startswith(name) for one in asked)}
     assert unused == set(), f"not on the dashboard: {unused}"
     json.loads(text)
+
+
+def test_the_page_has_every_option_of_serve_and_every_metric():
+    text = PAGE.read_text()
+    options = text.partition("## Options")[2].partition("\n## ")[0]
+    in_table = {
+        name for line in options.splitlines() for name in re.findall(r"`(--[a-z-]+)`", line.partition(" | ")[0])
+    }
+    run = subprocess.run(
+        [sys.executable, "-m", "bridge", "serve", "--help"], capture_output=True, text=True, check=True
+    )
+    assert in_table == set(re.findall(r"^  (--[a-z-]+)", run.stdout, re.MULTILINE))
+    metrics = text.partition("## Metrics")[2].partition("\n## ")[0]
+    for family in Metrics().registry.collect():
+        suffix = "_total" if family.type == "counter" else ""
+        short = "`_" + family.name.removeprefix("motion_streams_") + suffix
+        assert f"`{family.name}{suffix}" in metrics or short in metrics, family.name
