@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
         """Write a bundle that the bridge can serve.
 
         Args:
-            checkpoint: Folder that train-sft wrote.
+            checkpoint: Folder that train-sft or train-grpo wrote.
             bundle: Folder to write: new, empty, or an old bundle's.
             config: What goes into the bundle besides the weights.
         """

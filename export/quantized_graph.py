@@ -36,7 +36,8 @@ def quantize_graph(model: onnx.ModelProto, schemes: Mapping[str, Scheme], grams:
     Args:
         model: In float32 or float16; changed in place.
         schemes: How to write each of `matrices`.
-        grams: Of the inputs of each matrix, as `calibration.py` sums them; a matrix without one is rounded as it is.
+        grams: Of the inputs of each matrix, as `quantization.sum_products` sums them; a matrix without one is rounded
+            as it is.
     """
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}

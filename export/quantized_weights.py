@@ -2,7 +2,7 @@
 
 A weight is its integer times the scale of its block; integers are signed and stored with an offset, scales may be
 negative, so that the largest weight of a block meets the end of the range that reaches further. What is chosen is what
-changes a layer's outputs least for the inputs that it really gets, which `calibration.py` has seen.
+changes a layer's outputs least for the inputs that it really gets, which `quantization.py` has seen.
 
 Sources: Frantar et al. 2022, GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers (the
 compensation of errors); the search of scales is that of llama.cpp's quants, written anew.
