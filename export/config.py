@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from bridge.providers import RUNS_ON, ProviderError, why_missing
+from bridge.request import MAX_TEMPERATURE
 
 BITS = {"int8": 8, "int4": 4}
 
@@ -89,6 +90,15 @@ def check_config(config: ExportConfig) -> None:
     for name, choices in (("provider", Provider), ("precision", Precision), ("decoder_precision", DecoderPrecision)):
         if (value := getattr(config, name)) not in get_args(choices):
             raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
+    # The bridge would refuse each request that leaves it to the bundle.
+    for name in ("temperature", "depth_temperature"):
+        if not 0 <= (value := getattr(config, name)) <= MAX_TEMPERATURE:
+            raise ValueError(f"{name} must be 0 to {MAX_TEMPERATURE:g}, got {value:g}")
+    if not 0 < config.top_p <= 1:
+        raise ValueError(f"top_p must be more than 0 and at most 1, got {config.top_p:g}")
+    for name in ("parity_tokens", "calibration_tokens", "judge_replies"):
+        if (value := getattr(config, name)) < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     for name in ("precision", "decoder_precision"):
         if config.provider == "tensorrt" and (value := getattr(config, name)) in BITS:
             raise ValueError(

@@ -131,6 +131,11 @@ def test_a_disk_that_fills_leaves_the_old_bundle_and_nothing_half_written(
         (ExportConfig(provider="tensorrt", decoder_precision="int8"), "decoder_precision int8 is not for tensorrt"),
         (ExportConfig(build_engines=True), "build_engines is for --provider tensorrt, got cpu"),
         (ExportConfig(judge=Path("judge")), "judge needs prepared"),
+        (ExportConfig(temperature=-1.0), "temperature must be 0 to 2, got -1"),
+        (ExportConfig(depth_temperature=float("nan")), "depth_temperature must be 0 to 2, got nan"),
+        (ExportConfig(top_p=0.0), "top_p must be more than 0 and at most 1, got 0"),
+        (ExportConfig(top_p=1.5), "top_p must be more than 0 and at most 1, got 1.5"),
+        (ExportConfig(parity_tokens=0), "parity_tokens must be at least 1, got 0"),
         (ExportConfig(check_on="cuda"), "check_on must be one of cpu for cpu, got 'cuda'"),
     ],
 )
