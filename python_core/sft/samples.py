@@ -130,7 +130,7 @@ class SampleWriter:
         """A caption of a clip and its codes, or a part of them that goes on from the rest."""
         records, series = self.by_clip[clip.clip_id], self.codes[clip.clip_id]
         record, codes = records[int(random.integers(len(records)))], series[int(random.integers(len(series)))]
-        request = Request(record.caption, self._timed(record.plan, codes), codes)
+        request = Request(record.caption, self.timed(record.plan, codes), codes)
         if random.random() < self.shares.history_share:
             request = self._continued(clip, request, random)
         planned = random.random() < self.shares.plan_share
@@ -174,7 +174,7 @@ class SampleWriter:
         first = max(0, cut - int(random.integers(1, self.shares.max_history + 1)))
         return Request(caption, left, request.codes[cut:], request.codes[first:cut])
 
-    def _timed(self, written: str, codes: Sequence[int]) -> str:
+    def timed(self, written: str, codes: Sequence[int]) -> str:
         """The plan as it was written; one of a single beat with the time that its codes take."""
         first, *others = parse_plan(written).beats
         if others:
@@ -245,7 +245,8 @@ class HeldOutSamples(Dataset[Sample]):
         records = [(writer.by_clip[clip.clip_id][0], writer.codes[clip.clip_id][0]) for clip in ordered]
         planned = writer.shares.plan_share > 0
         self.samples = [
-            writer.write(Request(record.caption, record.plan if planned else None, codes)) for record, codes in records
+            writer.write(Request(record.caption, writer.timed(record.plan, codes) if planned else None, codes))
+            for record, codes in records
         ]
 
     def __len__(self) -> int:

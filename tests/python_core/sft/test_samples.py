@@ -64,6 +64,8 @@ def test_a_single_beat_takes_the_time_of_its_codes(writer: SampleWriter):
     writer.codes = CODES | {"one": [list(range(17))]}
     _, reply, _ = read(writer.of_clip(ONE_BEAT, np.random.default_rng(0), with_plan=True), writer)
     assert writer.tokenizer.decode(reply.reasoning_ids or []) == "1. walk, 3.4 s"
+    _, held_out, _ = read(HeldOutSamples(writer, [ONE_BEAT])[0], writer)
+    assert held_out.reasoning_ids == reply.reasoning_ids
 
 
 def test_a_plan_that_is_too_long_to_be_read_back_is_not_learned(
