@@ -20,7 +20,7 @@ from aiohttp import web
 from bridge.call import TRACE_HEADERS, Service
 from bridge.config import MAX_REQUEST_BYTES
 from bridge.grpc_server import idle
-from bridge.status import SERVICE, StatusError
+from bridge.status import SERVICE, StatusError, reason
 from bridge.tokens import Tokens
 
 CONTENT_TYPE = "application/grpc-web+proto"
@@ -48,7 +48,7 @@ def application(
         service: What answers.
         tokens: Who may call; None is everybody.
         cors_origins: Origins whose pages may call; `*` is any.
-        max_idle_s: A stream whose client takes nothing for so long is ended.
+        max_idle_s: A call whose client sends nothing or takes nothing for so long is ended.
     """
     gate = _Gate(service, tokens, cors_origins, max_idle_s)
     app = web.Application(client_max_size=MAX_REQUEST_BYTES + _PREFIX.size)
@@ -91,7 +91,7 @@ class _Gate:
         try:
             async with asyncio.timeout(_timeout_s(request)):
                 caller = self.tokens.name(request.headers.get("authorization")) if self.tokens is not None else ""
-                data, method = await _read_frame(request), request.match_info["method"]
+                data, method = await _read_frame(request, self.max_idle_s), request.match_info["method"]
                 trace = {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
                 async with aclosing(self.service.call(method, data, caller, trace)) as messages:
                     async for message in messages:
@@ -141,10 +141,15 @@ def frame(flag: int, payload: bytes) -> bytes:
     return _PREFIX.pack(flag, len(payload)) + payload
 
 
-async def _read_frame(request: web.Request) -> bytes:
+async def _read_frame(request: web.Request, max_idle_s: float) -> bytes:
     """The one message of a request."""
     try:
-        body = await request.read()
+        async with asyncio.timeout(max_idle_s):
+            body = await request.read()
+    except TimeoutError as error:
+        raise StatusError(
+            grpc.StatusCode.ABORTED, f"the request has not come within {max_idle_s:g} s", reason("CLIENT_IDLE")
+        ) from error
     except web.HTTPRequestEntityTooLarge as error:
         raise StatusError(
             grpc.StatusCode.RESOURCE_EXHAUSTED, f"a request is at most {MAX_REQUEST_BYTES} bytes; this one is larger"

@@ -189,6 +189,20 @@ def test_a_timeout_ends_the_stream_with_deadline_exceeded_and_frees_it(endless: 
     wait_until_free(endless)
 
 
+def test_a_request_whose_body_does_not_come_is_ended(tiny_bundle: Path):
+    with running(ServeConfig(bundle=tiny_bundle, port=0, web_port=0, max_idle_s=0.3)) as server:
+        assert server.web_address is not None
+        connection = http.client.HTTPConnection(server.web_address, timeout=20)
+        connection.putrequest("POST", f"/{SERVICE}/StreamMotion")
+        connection.putheader("content-type", HEADERS["content-type"])
+        connection.putheader("content-length", "100")
+        connection.endheaders(b"\0\0")
+        response = connection.getresponse()
+        connection.close()
+    assert response.headers["grpc-status"] == "10"
+    assert "has not come within 0.3 s" in response.headers["grpc-message"]
+
+
 def test_a_client_that_leaves_frees_its_stream(endless: str):
     request = motion_pb2.StreamMotionRequest(
         prompt=PROMPT, reasoning=motion_pb2.REASONING_OFF, max_duration_s=FOREVER_S
