@@ -20,10 +20,10 @@ from python_core.contract.bundle import JudgeParity, Manifest
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import PROMPT_TEMPLATE
 from python_core.evaluation.generation import Prompt, Sampling, generate
+from python_core.evaluation.judgement import judged_features
 from python_core.evaluation.val_composed import ValComposedConfig, compose_val
 from python_core.evaluators.evaluator_checkpoint import load_evaluator
 from python_core.grpo.judged_replies import HeldOutTexts
-from python_core.grpo.replies import motion_rows
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def _torch_motions(
         prompts = [Prompt(caption) for caption in batch]
         replies = generate(source.language_model, source.tokenizer, source.tokens, prompts, sampling, number)
         series = [reply.codes for reply in replies]
-        motions += [motion_rows(motion) for motion in source.motion_decoder.motions(series, source.frame_rate_hz)]
+        motions += [judged_features(motion) for motion in source.motion_decoder.motions(series, source.frame_rate_hz)]
     return motions
 
 
@@ -101,7 +101,7 @@ def _session_motions(
     for seed, caption in enumerate(progress.track(captions, description="replies after, for the judge")):
         prompt = prompt_ids(source.tokenizer, PROMPT_TEMPLATE, source.tokens, caption)
         motions.append(
-            motion_rows(decode_streamed(decoder, write_reply(engine, head, manifest, prompt, seed, max_codes)))
+            judged_features(decode_streamed(decoder, write_reply(engine, head, manifest, prompt, seed, max_codes)))
         )
     return motions
 

@@ -20,9 +20,10 @@ from transformers import TrainerCallback
 
 from python_core.checkpoint import forget_after, write_json
 from python_core.contract.vocabulary import parse_reply
+from python_core.evaluation.judgement import judged_features
 from python_core.grpo.alarms import Alarms
 from python_core.grpo.judged_replies import HeldOutTexts, JudgedReplies
-from python_core.grpo.replies import ReplyReader, motion_rows
+from python_core.grpo.replies import ReplyReader
 from python_core.grpo.rollouts import ReplyForm, Rollouts
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class BestCheckpoint(TrainerCallback):
         replies = dict(zip(chain(*shared_out), gathered, strict=True))
         codes = [parse_reply(replies[place], self.rollouts.layout).codes for place in range(len(self.prompts))]
         return self.held_out.measure(
-            step, [motion_rows(motion) for motion in self.reader.motion_tokenizer.decode_all(codes)]
+            step, [judged_features(motion) for motion in self.reader.motion_tokenizer.decode_all(codes)]
         )
 
     def _judge(self, step: int) -> None:

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan, PlanError, parse_plan, reasoning_text
 from python_core.contract.vocabulary import ReplyError, TokenLayout, parse_reply
-from python_core.features import exact_features
+from python_core.evaluation.judgement import judged_features
 from python_core.motion_tokenizer import MotionTokenizer
 
 
@@ -22,7 +22,7 @@ class Rollout:
     num_plan_tokens: int
     motion: Motion
     rows: NDArray[np.float32]
-    """`motion_rows`"""
+    """`judged_features`"""
 
 
 class ReplyReader:
@@ -54,7 +54,7 @@ class ReplyReader:
                     continue
                 plan, num_plan_tokens, _ = found
                 motion = next(motions)
-                rows = motion_rows(motion)
+                rows = judged_features(motion)
                 rollouts.append(Rollout(plan=plan, num_plan_tokens=num_plan_tokens, motion=motion, rows=rows))
             self._last = ([list(ids) for ids in replies], list(reasoning_asked), rollouts)
         return self._last[2]
@@ -78,14 +78,3 @@ class ReplyReader:
                 return None
             plan = None
         return plan, len(reply.reasoning_ids), reply.codes
-
-
-def motion_rows(motion: Motion) -> NDArray[np.float32]:
-    """Exact features of a motion as it is served, a row a frame, [F, D]; the last frame keeps the step before it, so
-    that a code is `FRAMES_PER_CODE` rows.
-
-    Raises:
-        ValueError: A single frame, which has no step.
-    """
-    rows = exact_features(motion.joint_positions_m(), motion.frame_rate_hz)
-    return np.concatenate([rows, rows[-1:]])

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from python_core.clips.prepared import PreparedClips
 from python_core.contract.plan import Beat
 from python_core.contract.quality import QualityReport, measure_quality
+from python_core.evaluation.judgement import judged_features
 from python_core.evaluators.beat_captions import beat_caption
 from python_core.evaluators.evaluator import Evaluator
-from python_core.grpo.replies import ReplyReader, Rollout, motion_rows
+from python_core.grpo.replies import ReplyReader, Rollout
 from python_core.vqvae import FRAMES_PER_CODE
 
 BEAT_WINDOW_S = 1.0
@@ -237,9 +238,9 @@ class Rewards:
                 tokenizer, codes = self.reader.motion_tokenizer, self._codes.get(clip_id)
                 if codes is None:
                     (codes,) = tokenizer.encode([np.array(self.prepared.features(self._clips[clip_id]))])
-                self._references[clip_id] = _unit(self.evaluator.embed_motions([motion_rows(tokenizer.decode(codes))]))[
-                    0
-                ]
+                self._references[clip_id] = _unit(
+                    self.evaluator.embed_motions([judged_features(tokenizer.decode(codes))])
+                )[0]
         return [self._references[clip_id] for clip_id in clip_ids]
 
     def _embed_texts(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:

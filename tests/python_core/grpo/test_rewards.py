@@ -15,7 +15,8 @@ from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.contract.plan import Beat, parse_plan
 from python_core.contract.quality import measure_quality
 from python_core.contract.vocabulary import TURN_START, TokenLayout
-from python_core.grpo.replies import ReplyReader, motion_rows
+from python_core.evaluation.judgement import judged_features
+from python_core.grpo.replies import ReplyReader
 from python_core.grpo.rewards import (
     PAPER_WEIGHTS,
     RewardError,
@@ -185,7 +186,7 @@ def test_semantic_similarity_is_half_of_one_and_the_cosine(
 ):
     values, _ = score(reader, prepared, [reply(PLAN, CODES)])
     text = Projection().embed_texts([prepared.split("train")[0].captions[0]])[0]
-    motion = Projection().embed_motions([motion_rows(reader.motion_tokenizer.decode(CODES))])[0]
+    motion = Projection().embed_motions([judged_features(reader.motion_tokenizer.decode(CODES))])[0]
     cosine = float(text @ motion / np.linalg.norm(text) / np.linalg.norm(motion))
     assert values["semantic_similarity"] == [pytest.approx((1 + cosine) / 2, abs=1e-5)]
 
