@@ -86,8 +86,8 @@ def _handlers(service: Service, max_idle_s: float) -> dict[str, grpc.RpcMethodHa
                         try:
                             async with asyncio.timeout(max_idle_s):
                                 await context.write(response)
-                        except TimeoutError as error:
-                            raise idle(max_idle_s) from error
+                        except TimeoutError:
+                            await responses.athrow(idle(max_idle_s))  # So that the call tells of it as its end.
             except StatusError as error:
                 await abort(error, context)
 

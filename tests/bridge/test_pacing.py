@@ -1,5 +1,6 @@
 import asyncio
 import time
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -119,6 +120,9 @@ def test_a_reader_that_takes_nothing_is_ended_with_a_clear_status_and_bounded_me
         taken: list[motion_pb2.StreamMotionResponse] = []
         with pytest.raises(grpc.RpcError) as caught:
             taken.extend(call)
+        with urllib.request.urlopen(f"http://{server.ops_address}/metrics", timeout=10) as response:
+            metrics = response.read().decode()
+    assert 'motion_streams_failed_total{code="ABORTED"} 1.0' in metrics, "no client has cancelled"
     assert isinstance(caught.value, grpc.Call)
     assert caught.value.code() is grpc.StatusCode.ABORTED
     assert "taken nothing for 0.5 s" in str(caught.value.details())
