@@ -88,6 +88,7 @@ class _Gate:
             return web.Response(status=415, text=text, headers=cors), grpc.StatusCode.INVALID_ARGUMENT
         response: web.StreamResponse | None = None
         code, trailers = grpc.StatusCode.OK, _trailers(grpc.StatusCode.OK)
+        takes_nothing = False
         try:
             async with asyncio.timeout(_timeout_s(request)):
                 caller = self.tokens.name(request.headers.get("authorization")) if self.tokens is not None else ""
@@ -98,7 +99,11 @@ class _Gate:
                         if response is None:
                             response = web.StreamResponse(headers={**cors, "Content-Type": CONTENT_TYPE})
                             await response.prepare(request)
-                        await self._write(response, frame(DATA, message.SerializeToString()))
+                        try:
+                            await self._write(response, frame(DATA, message.SerializeToString()))
+                        except StatusError as error:
+                            takes_nothing = True
+                            await messages.athrow(error)  # So that the call tells of it as its end.
         except StatusError as error:
             code, trailers = error.code, _trailers(error.code, error.message, error.proto().SerializeToString())
         except ConnectionResetError:
@@ -111,9 +116,11 @@ class _Gate:
             return web.Response(headers={**cors, "Content-Type": CONTENT_TYPE, **trailers}), code
         lines = "".join(f"{name}: {value}\r\n" for name, value in trailers.items())
         try:
-            await self._write(response, frame(TRAILERS, lines.encode("ascii")))
-            await response.write_eof()
-        except (ConnectionResetError, StatusError):  # The client has left or does not read; nobody is there to tell.
+            if takes_nothing:
+                raise TimeoutError  # Nor would it take the status.
+            async with asyncio.timeout(self.max_idle_s):
+                await response.write_eof(frame(TRAILERS, lines.encode("ascii")))
+        except (ConnectionResetError, TimeoutError):  # The client has left or does not read; nobody is there to tell.
             if request.transport is not None:
                 request.transport.abort()
         return response, code

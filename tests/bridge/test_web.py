@@ -3,6 +3,7 @@ import http.client
 import struct
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -201,6 +202,25 @@ def test_a_request_whose_body_does_not_come_is_ended(tiny_bundle: Path):
         connection.close()
     assert response.headers["grpc-status"] == "10"
     assert "has not come within 0.3 s" in response.headers["grpc-message"]
+
+
+@pytest.mark.slow
+def test_a_client_that_takes_nothing_is_ended_and_frees_its_stream(tiny_bundle: Path):
+    data = motion_pb2.DecodeMotionRequest(codes=[1] * 4096).SerializeToString()
+    config = ServeConfig(bundle=tiny_bundle, port=0, web_port=0, ops_port=0, max_idle_s=0.3)
+    with running(config) as server:
+        assert server.web_address is not None
+        connection, _ = post(server.web_address, struct.pack(">BI", 0, len(data)) + data, "DecodeMotion")
+        deadline, metrics = time.monotonic() + 100, ""
+        while "motion_calls_total{" not in metrics:  # First the system's own buffers are filled: some megabytes.
+            assert time.monotonic() < deadline, "the stream goes on though nobody reads"
+            time.sleep(0.1)
+            with urllib.request.urlopen(f"http://{server.ops_address}/metrics", timeout=10) as response:
+                metrics = response.read().decode()
+        connection.close()
+    assert 'motion_calls_total{code="ABORTED",method="DecodeMotion",transport="grpc-web"} 1.0' in metrics
+    assert 'motion_streams_failed_total{code="ABORTED"} 1.0' in metrics, "no client has cancelled"
+    assert "motion_streams_active 0.0" in metrics
 
 
 def test_a_client_that_leaves_frees_its_stream(endless: str):
