@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 from bridge.stubs import motion_pb2, motion_pb2_grpc
 from bridge.track import Request, Track
@@ -29,6 +30,8 @@ OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+# Whoever reads a stream receives it in its own thread, without a second one between it and the network.
+SYNC_OPTIONS = (*OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1))
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ class Connection:
         """A channel for each address."""
         credentials = self._credentials()
         if credentials is None:
-            return [grpc.insecure_channel(address, options=OPTIONS) for address in self.addresses]
-        return [grpc.secure_channel(address, credentials, options=OPTIONS) for address in self.addresses]
+            return [grpc.insecure_channel(address, options=SYNC_OPTIONS) for address in self.addresses]
+        return [grpc.secure_channel(address, credentials, options=SYNC_OPTIONS) for address in self.addresses]
 
     def async_channels(self) -> list[grpc.aio.Channel]:
         """A channel of asyncio for each address."""

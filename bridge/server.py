@@ -8,6 +8,7 @@ import os
 import queue
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ from python_core.contract.bundle import BundleError
 __all__ = ["DEFAULT_BUNDLE", "Running", "ServeConfig", "check_bundle_exists", "check_port", "running", "serve"]
 
 logger = logging.getLogger(__name__)
+
+SWITCH_S = 0.0005
+"""The thread that steps the model lets the event loop run after so long at most. Python's 5 ms are half of a first frame's
+time."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,7 @@ async def serve(
     for option, port, host in (*ports, ("--metrics-port", config.ops_port, config.ops_host)):
         if port is not None:
             check_port(port, option, host)
+    sys.setswitchinterval(SWITCH_S)
     service = _service(config)
     tokens = Tokens(config.tokens) if config.tokens is not None else None
     certificates = None

@@ -186,18 +186,19 @@ class MotionService:
             async with self._place(call) as loaded:
                 request = read_stream_request(message, loaded.limits, loaded.model.bundle.manifest.sampling)
                 motion, num_takes = request.motion, 1
-                events = loaded.model.perform(motion)
                 header = wire.header(loaded.described, call.request_id, motion.seed, request.pacing)
                 counts = self._counts(call, message, loaded)
                 counts.sent(header)
-                yield motion_pb2.StreamMotionResponse(event=header)
-                if request.best_of > 1 or request.min_quality > 0:
-                    motion, taken = await _best_take(loaded.model, request)
-                    events, num_takes = _replay(taken), request.best_of
-                sent = self._send(call, loaded, events, request.pacing, counts, motion.seed, num_takes)
-                async with aclosing(sent):
-                    async for event in sent:
-                        yield motion_pb2.StreamMotionResponse(event=event)
+                # The model works while the header is on its way.
+                async with _begun(loaded.model.perform(motion)) as events:
+                    yield motion_pb2.StreamMotionResponse(event=header)
+                    if request.best_of > 1 or request.min_quality > 0:
+                        motion, taken = await _best_take(loaded.model, request, events)
+                        events, num_takes = _replay(taken), request.best_of
+                    sent = self._send(call, loaded, events, request.pacing, counts, motion.seed, num_takes)
+                    async with aclosing(sent):
+                        async for event in sent:
+                            yield motion_pb2.StreamMotionResponse(event=event)
 
     async def _decode_motion(self, message: motion_pb2.DecodeMotionRequest, call: Call) -> AsyncGenerator[Message]:
         with self._told(call, ""):
@@ -348,10 +349,33 @@ def open_model(config: ServeConfig) -> MotionModel:
     return model
 
 
-async def _best_take(model: MotionModel, request: StreamRequest) -> tuple[MotionRequest, list[Event]]:
+@asynccontextmanager
+async def _begun(events: AsyncGenerator[Event]) -> AsyncIterator[AsyncGenerator[Event]]:
+    """The same events, the first of them on its way before anybody asks; none is made any more when this ends."""
+    first = asyncio.ensure_future(anext(events, None))
+
+    async def all_events() -> AsyncGenerator[Event]:
+        event = await first
+        while event is not None:
+            yield event
+            event = await anext(events, None)
+
+    try:
+        yield all_events()
+    finally:
+        first.cancel()
+        await asyncio.wait([first])
+        if not first.cancelled():
+            first.exception()  # Whoever asked was told; if nobody did, nobody need be.
+        await events.aclose()
+
+
+async def _best_take(
+    model: MotionModel, request: StreamRequest, first: AsyncGenerator[Event]
+) -> tuple[MotionRequest, list[Event]]:
     """Make takes one after another and choose the one with the best score, the earliest where two are alike.
 
-    A malformed reply is a take that is not chosen.
+    A malformed reply is a take that is not chosen. The first take has begun.
 
     Raises:
         QualityError: The best is not good enough.
@@ -362,7 +386,7 @@ async def _best_take(model: MotionModel, request: StreamRequest) -> tuple[Motion
     for number in range(request.best_of):
         motion = dataclasses.replace(request.motion, seed=(request.motion.seed + number) % 2**64)
         try:
-            async with aclosing(model.perform(motion)) as events:
+            async with aclosing(model.perform(motion) if number else first) as events:
                 taken = [event async for event in events]
         except (PlanError, ReplyError) as error:
             failure = error

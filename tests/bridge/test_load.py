@@ -207,7 +207,7 @@ def test_the_service_adds_at_most_a_quarter_to_the_models_first_frame(record_pro
         defaults = model.bundle.manifest.sampling
         for reasoning in (False, True):
             ratios = []
-            for seed in range(15):
+            for seed in range(40):
                 alone_s = asyncio.run(
                     first_chunk_s(
                         model,
