@@ -34,8 +34,9 @@ __all__ = ["DEFAULT_BUNDLE", "Running", "ServeConfig", "check_bundle_exists", "c
 logger = logging.getLogger(__name__)
 
 SWITCH_S = 0.0005
-"""The thread that steps the model lets the event loop run after so long at most. Python's 5 ms are half of a first frame's
-time."""
+"""The thread that steps the model lets the event loop run after so long at most. Python's own 5 ms are half of the time
+to a first frame.
+"""
 
 
 @dataclass(frozen=True)
