@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 from grpc.experimental import ChannelOptions
 
 from bridge.stubs import motion_pb2, motion_pb2_grpc
@@ -18,6 +19,7 @@ PATIENCE_S = 10.0
 """How long a stream that broke is asked for again."""
 MODEL_TIMEOUT_S = 10.0
 """How long a server may take to say what it runs."""
+STATUS_DETAILS = "grpc-status-details-bin"
 _PAUSE_S = 0.1
 """Between two rounds of asking every server."""
 OPTIONS = (
@@ -93,10 +95,13 @@ class Connection:
 class CallError(ValueError):
     """A call that the server refused or could not finish."""
 
-    def __init__(self, address: str, code: grpc.StatusCode, details: str) -> None:
-        self.code = code
-        remedy = "; is the bridge running there?" if code is grpc.StatusCode.UNAVAILABLE else ""
-        super().__init__(f"{address}: {code.name}: {details}{remedy}")
+    def __init__(self, address: str, error: grpc.Call | grpc.aio.AioRpcError) -> None:
+        self.code: grpc.StatusCode = error.code()
+        """Why."""
+        self.retry_delay_s = _retry_delay_s(error)
+        """When the server may be asked again; None where it does not say."""
+        remedy = "; is the bridge running there?" if self.code is grpc.StatusCode.UNAVAILABLE else ""
+        super().__init__(f"{address}: {self.code.name}: {error.details() or ''}{remedy}")
 
 
 class Servers:
@@ -170,9 +175,19 @@ class Attempts:
         is_others_turn |= is_reset(error)
         has_patience = now_s - self._failing_since_s < self._patience_s
         if not is_others_turn or not (has_patience if broke else self._num_failed < len(self._servers)):
-            raise CallError(self._servers.address, error.code(), error.details() or "") from error
+            raise CallError(self._servers.address, error) from error
         self._servers.take_turns()
         return 0.0 if self._num_failed % len(self._servers) else _PAUSE_S
+
+
+def _retry_delay_s(error: grpc.Call | grpc.aio.AioRpcError) -> float | None:
+    for key, value in error.trailing_metadata() or ():
+        if key == STATUS_DETAILS and isinstance(value, bytes):
+            info = error_details_pb2.RetryInfo()
+            for detail in status_pb2.Status.FromString(value).details:
+                if detail.Unpack(info):
+                    return info.retry_delay.ToTimedelta().total_seconds()
+    return None
 
 
 def is_reset(error: grpc.Call | grpc.aio.AioRpcError) -> bool:

@@ -353,6 +353,7 @@ def open_model(config: ServeConfig) -> MotionModel:
 async def _begun(events: AsyncGenerator[Event]) -> AsyncIterator[AsyncGenerator[Event]]:
     """The same events, the first of them on its way before anybody asks; none is made any more when this ends."""
     first = asyncio.ensure_future(anext(events, None))
+    await asyncio.sleep(0)  # So that it runs up to where it waits for the model.
 
     async def all_events() -> AsyncGenerator[Event]:
         event = await first

@@ -63,9 +63,10 @@ def test_a_server_that_is_not_there_is_an_error_that_names_the_address():
         address = f"127.0.0.1:{unused.getsockname()[1]}"
     with (
         MotionClient(address) as client,
-        pytest.raises(CallError, match=rf"{address}: UNAVAILABLE.*is the bridge running"),
+        pytest.raises(CallError, match=rf"{address}: UNAVAILABLE.*is the bridge running") as caught,
     ):
         client.get_model()
+    assert caught.value.retry_delay_s is None
 
 
 def test_frames_of_the_wrong_size_are_refused():

@@ -43,7 +43,7 @@ def at_once(seed: int, duration_s: float = 2.0, realtime: bool = False) -> motio
 
 
 class Clients:
-    """Clients that ask again and again, and what they get."""
+    """Clients that ask again and again, those that are refused when the server says, and what they get."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -69,7 +69,7 @@ class Clients:
                         self.outcomes["complete"] += 1
                     except CallError as error:
                         self.outcomes[error.code.name] += 1
-                        time.sleep(0.05)
+                        time.sleep(error.retry_delay_s or 0.05)
 
         threads = [threading.Thread(target=run, args=(number,)) for number in range(number_of_clients)]
         for thread in threads:
@@ -81,14 +81,14 @@ class Clients:
 
 def test_three_times_as_many_clients_as_streams_cost_the_accepted_ones_next_to_nothing(record_property: Record):
     quiet, crowded = Clients(), Clients()
-    config = ServeConfig(bundle=DEFAULT_BUNDLE, port=0, web_port=None, max_streams=MAX_STREAMS)
-    with running(config) as server:
-        quiet.ask(server.grpc_address, MAX_STREAMS, QUIET_S)
+    # A process of its own: the clients' work is not the server's.
+    with process(DEFAULT_BUNDLE, "--max-streams", str(MAX_STREAMS)) as (_, address):
+        quiet.ask(address, MAX_STREAMS, QUIET_S)
         statuses: list[int] = []
         stop = threading.Event()
 
         def watch() -> None:
-            with grpc.insecure_channel(server.grpc_address) as channel:
+            with grpc.insecure_channel(address) as channel:
                 check = channel.unary_unary(
                     "/grpc.health.v1.Health/Check",
                     request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -99,7 +99,7 @@ def test_three_times_as_many_clients_as_streams_cost_the_accepted_ones_next_to_n
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        crowded.ask(server.grpc_address, 3 * MAX_STREAMS, OVERLOAD_S)
+        crowded.ask(address, 3 * MAX_STREAMS, OVERLOAD_S)
         stop.set()
         watcher.join()
     ratio = np.percentile(crowded.gaps_s, 99) / np.percentile(quiet.gaps_s, 99)
@@ -200,10 +200,7 @@ def test_the_service_adds_at_most_a_quarter_to_the_models_first_frame(record_pro
 
     model = MotionModel(DEFAULT_BUNDLE, "cpu")
     model.warm_up()
-    with (
-        running(ServeConfig(bundle=DEFAULT_BUNDLE, port=0, web_port=None, provider="cpu")) as server,
-        MotionClient(server.grpc_address) as client,
-    ):
+    with process(DEFAULT_BUNDLE, "--provider", "cpu") as (_, address), MotionClient(address) as client:
         defaults = model.bundle.manifest.sampling
         for reasoning in (False, True):
             ratios = []

@@ -267,6 +267,9 @@ def test_one_stream_too_many_is_refused_with_a_delay_while_health_stays_serving(
         assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "all 1 streams" in call.details()
         assert details(call, error_details_pb2.RetryInfo)[0].retry_delay.seconds == 1
+        with MotionClient(endless) as second, pytest.raises(CallError, match="RESOURCE_EXHAUSTED") as caught:
+            next(second.stream(at_once()))
+        assert caught.value.retry_delay_s == 1
         check = health_pb2_grpc.HealthStub(channel).Check  # pyright: ignore[reportAttributeAccessIssue], set at run time
         for service in ("", SERVICE):
             assert (
