@@ -1,14 +1,16 @@
-"""Tiny real clips, checkpoints and bundles, made with the real code, once a session."""
+"""Tiny real clips, checkpoints and bundles, made with the real code, once for all workers of a run."""
 
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -89,18 +91,29 @@ def clips_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first of all workers makes while the others wait."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # Of the whole run.
+    done = folder / f"{name}.done"
+    with FileLock(folder / f"{name}.lock"):
+        if not done.exists():
+            make(folder / name)
+            done.touch()
+    return folder / name
+
+
 @pytest.fixture(scope="session")
 def prepared_folder(clips_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("prepared")
-    prepare.run(replace(prepare.PRESETS["tiny"], clips=(clips_folder,), out=out))
-    return out
+    config = replace(prepare.PRESETS["tiny"], clips=(clips_folder,))
+    return made_once(tmp_path_factory, "prepared", lambda out: prepare.run(replace(config, out=out)))
 
 
 @pytest.fixture(scope="session")
 def tiny_vqvae(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("vqvae")
-    train_vqvae.run(replace(train_vqvae.PRESETS["tiny"], prepared=prepared_folder, out=out))
-    return out
+    config = replace(train_vqvae.PRESETS["tiny"], prepared=prepared_folder)
+    return made_once(tmp_path_factory, "vqvae", lambda out: train_vqvae.run(replace(config, out=out)))
 
 
 @pytest.fixture(scope="session")
@@ -114,18 +127,15 @@ def tiny_plans(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 def tiny_checkpoint(
     prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    out = tmp_path_factory.mktemp("sft")
-    preset = train_sft.PRESETS["tiny"]
-    train_sft.run(replace(preset, prepared=prepared_folder, vqvae=tiny_vqvae, plans=tiny_plans, out=out))
-    return out
+    config = replace(train_sft.PRESETS["tiny"], prepared=prepared_folder, vqvae=tiny_vqvae, plans=tiny_plans)
+    return made_once(tmp_path_factory, "sft", lambda out: train_sft.run(replace(config, out=out)))
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a model that has learned its few captions by heart. Tests copy it before they change it."""
-    out = tmp_path_factory.mktemp("bundle")
-    export_bundle(tiny_checkpoint, out, ExportConfig(licence="CC0-1.0", parity_tokens=100))
-    return out
+    config = ExportConfig(licence="CC0-1.0", parity_tokens=100)
+    return made_once(tmp_path_factory, "bundle", lambda out: export_bundle(tiny_checkpoint, out, config))
 
 
 @pytest.fixture(scope="session")
