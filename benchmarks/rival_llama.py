@@ -26,7 +26,7 @@ from safetensors.numpy import load_file
 gguf: Any = importlib.import_module("gguf")
 xllamacpp: Any = importlib.import_module("xllamacpp")
 
-PROMPT_TOKENS, NEW_TOKENS = 60, 40
+PROMPT_TOKENS, NEW_TOKENS = 60, 40  # as engine_speed.py, whose imports this environment lacks
 NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",

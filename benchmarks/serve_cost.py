@@ -53,10 +53,10 @@ async def first_frame(bundle: Path, rounds: int) -> dict[str, float]:
     """Whole and parts, milliseconds, and the median of their ratios."""
     # The thread that makes motions owns its model, so the parts are measured on another one.
     whole, parts = MotionModel(bundle, "cpu"), MotionModel(bundle, "cpu")
+    for model in (whole, parts):
+        model.warm_up()
     whole_s, parts_s = [], []
     for number in range(-2, rounds):
-        for model in (whole, parts):
-            model.warm_up()
         request = _request(number)
         began = time.perf_counter()
         events = whole.perform(request)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2
 from grpc.experimental import ChannelOptions
+from grpc_status import rpc_status
 
 from bridge.stubs import motion_pb2, motion_pb2_grpc
 from bridge.track import Request, Track
@@ -19,7 +21,6 @@ PATIENCE_S = 10.0
 """How long a stream that broke is asked for again."""
 MODEL_TIMEOUT_S = 10.0
 """How long a server may take to say what it runs."""
-STATUS_DETAILS = "grpc-status-details-bin"
 _PAUSE_S = 0.1
 """Between two rounds of asking every server."""
 OPTIONS = (
@@ -181,12 +182,14 @@ class Attempts:
 
 
 def _retry_delay_s(error: grpc.Call | grpc.aio.AioRpcError) -> float | None:
-    for key, value in error.trailing_metadata() or ():
-        if key == STATUS_DETAILS and isinstance(value, bytes):
+    try:
+        status = rpc_status.from_call(error)  # pyright: ignore[reportArgumentType], it reads what both have
+        for detail in status.details if status is not None else ():
             info = error_details_pb2.RetryInfo()
-            for detail in status_pb2.Status.FromString(value).details:
-                if detail.Unpack(info):
-                    return info.retry_delay.ToTimedelta().total_seconds()
+            if detail.Unpack(info):
+                return info.retry_delay.ToTimedelta().total_seconds()
+    except (DecodeError, ValueError):
+        pass  # Details that a proxy has broken; the error itself must reach whoever called.
     return None
 
 
