@@ -10,6 +10,12 @@ import grpc
 from bridge.metrics import Metrics
 from bridge.status import RETRY_DELAY_S, StatusError, about, reason, retry_after
 
+REFUSALS_AT_ONCE = 20
+REFUSAL_PAUSE_S = 0.05
+"""So many calls are refused at once, as a balancer wants; after them one in such a pause. A refusal costs the server
+about a millisecond, which clients that ask again and again would take from the streams that run.
+"""
+
 
 class Admission:
     """A declared number of streams, and of calls that may wait for one of them in order.
@@ -18,7 +24,7 @@ class Admission:
 
     Args:
         max_streams: Streams at once.
-        max_queue: Calls that wait; one more is refused at once.
+        max_queue: Calls that wait; one more is refused.
         max_wait_s: How long a call waits before it is refused.
     """
 
@@ -27,6 +33,7 @@ class Admission:
         self._metrics = metrics
         self._num_streams = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._refuses_at_s = 0.0
 
     @property
     def num_streams(self) -> int:
@@ -50,7 +57,7 @@ class Admission:
         elif len(self._waiting) < self._max_queue:
             await self._wait(request_id)
         else:
-            raise self._refuse(request_id, "")
+            raise await self._refuse(request_id, "")
         self._metrics.streams_active.set(self._num_streams)
         try:
             yield
@@ -65,16 +72,17 @@ class Admission:
         try:
             async with asyncio.timeout(self._max_wait_s):
                 await turn
+                return
         except BaseException as error:
             if turn.done() and not turn.cancelled():  # The stream came together with the end of the wait.
                 self._pass_on()
-            if isinstance(error, TimeoutError):
-                raise self._refuse(request_id, f" for {self._max_wait_s:g} s") from error
-            raise
+            if not isinstance(error, TimeoutError):
+                raise
         finally:
             if turn in self._waiting:
                 self._waiting.remove(turn)
             self._metrics.queue_length.set(len(self._waiting))
+        raise await self._refuse(request_id, f" for {self._max_wait_s:g} s")
 
     def _pass_on(self) -> None:
         """Give a stream to who has waited longest, or back."""
@@ -85,7 +93,13 @@ class Admission:
                 return
         self._num_streams -= 1
 
-    def _refuse(self, request_id: str, waited: str) -> StatusError:
+    async def _refuse(self, request_id: str, waited: str) -> StatusError:
+        """The refusal, when its turn has come; nobody waits for that longer than until they may ask again."""
+        now_s = asyncio.get_running_loop().time()
+        first_s = now_s - REFUSALS_AT_ONCE * REFUSAL_PAUSE_S
+        self._refuses_at_s = min(max(self._refuses_at_s, first_s) + REFUSAL_PAUSE_S, now_s + RETRY_DELAY_S)
+        if self._refuses_at_s > now_s:
+            await asyncio.sleep(self._refuses_at_s - now_s)
         self._metrics.streams_refused.inc()
         return StatusError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -3,9 +3,9 @@ import asyncio
 import grpc
 import pytest
 
-from bridge.admission import Admission
+from bridge.admission import REFUSAL_PAUSE_S, REFUSALS_AT_ONCE, Admission
 from bridge.metrics import Metrics
-from bridge.status import StatusError
+from bridge.status import RETRY_DELAY_S, StatusError
 
 
 def sample(metrics: Metrics, name: str) -> float:
@@ -42,6 +42,38 @@ def test_who_waits_longest_comes_first_and_one_too_many_is_refused_at_once():
     assert (admission.num_streams, admission.num_waiting) == (0, 0)
     assert sample(metrics, "motion_streams_active") == 0
     assert sample(metrics, "motion_streams_refused_total") == 1
+
+
+def test_who_asks_again_and_again_is_refused_at_a_pace_and_a_balancer_at_once():
+    admission = Admission(max_streams=1, max_queue=0, max_wait_s=0, metrics=Metrics())
+
+    async def refusals(number: int) -> tuple[int, list[float]]:
+        """How many come at once, and how long each of the others waits."""
+        loop, waited_s = asyncio.get_running_loop(), list[float]()
+        began_s = loop.time()
+
+        async def ask() -> None:
+            with pytest.raises(StatusError, match="all 1 streams"):
+                async with admission.stream("one too many"):
+                    pass
+            waited_s.append(loop.time() - began_s)
+
+        tasks = [asyncio.create_task(ask()) for _ in range(number)]
+        await asyncio.sleep(0)
+        num_at_once = len(waited_s)
+        await asyncio.gather(*tasks)
+        return num_at_once, waited_s[num_at_once:]
+
+    async def run() -> tuple[tuple[int, list[float]], tuple[int, list[float]]]:
+        async with admission.stream("holds"):
+            return await refusals(REFUSALS_AT_ONCE + 4), await refusals(1000)
+
+    (num_at_once, others_s), (_, flood_s) = asyncio.run(run())
+    assert num_at_once == REFUSALS_AT_ONCE
+    for place, waited_s in enumerate(others_s, start=1):
+        assert waited_s >= 0.99 * place * REFUSAL_PAUSE_S
+    assert 0.99 * RETRY_DELAY_S <= max(flood_s) < 2 * RETRY_DELAY_S, "longer than until the next try nobody waits"
+    assert (admission.num_streams, admission.num_waiting) == (0, 0)
 
 
 def test_a_wait_that_is_too_long_or_cancelled_leaves_the_queue():
