@@ -1,10 +1,13 @@
 import socket
 from collections.abc import Iterator
+from concurrent import futures
 
+import grpc
 import pytest
+from google.rpc import status_pb2
 
 from bridge.client import CallError, MotionClient, StreamError, check_events
-from bridge.stubs import motion_pb2
+from bridge.stubs import motion_pb2, motion_pb2_grpc
 from bridge.wire import read_chunk, read_skeleton
 from python_core.contract.skeleton import BODY_22
 
@@ -66,6 +69,34 @@ def test_a_server_that_is_not_there_is_an_error_that_names_the_address():
         pytest.raises(CallError, match=rf"{address}: UNAVAILABLE.*is the bridge running") as caught,
     ):
         client.get_model()
+    assert caught.value.retry_delay_s is None
+
+
+class Garbles(motion_pb2_grpc.MotionServiceServicer):
+    """Refuses with details that are none."""
+
+    def __init__(self, details: bytes) -> None:
+        self.details = details
+
+    def GetModel(self, request: motion_pb2.GetModelRequest, context: grpc.ServicerContext) -> None:
+        context.set_trailing_metadata((("grpc-status-details-bin", self.details),))
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no place")
+
+
+@pytest.mark.parametrize(
+    "details",
+    [b"\xff\xff", b"", status_pb2.Status(code=3, message="of another call").SerializeToString()],
+    ids=["no message", "nothing", "of another status"],
+)
+def test_details_that_a_proxy_has_broken_do_not_hide_the_status(details: bytes):
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    motion_pb2_grpc.add_MotionServiceServicer_to_server(Garbles(details), server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    with MotionClient(address) as client, pytest.raises(CallError, match="RESOURCE_EXHAUSTED: no place") as caught:
+        client.get_model()
+    server.stop(None)
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert caught.value.retry_delay_s is None
 
 
