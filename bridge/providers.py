@@ -27,6 +27,10 @@ PROVIDERS = {
 }
 """What we call a provider -> ONNX Runtime's own names: the one that is asked for, then those that may fill its gaps."""
 KNOWN = (AUTO, *PROVIDERS)
+OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+"""Of providers. CUDA multiplies float32 with 10 bits of its digits unless told otherwise, which the pose solver's
+rotations do not survive: on an H100 they were no unit quaternions any more.
+"""
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 INSTALL = {
@@ -276,7 +280,9 @@ def _create(
                 str(model) if isinstance(model, Path) else model,
                 sess_options=options,
                 providers=wanted,
-                provider_options=[provider_options or {}, *({} for _ in wanted[1:])],
+                provider_options=[
+                    OPTIONS.get(one, {}) | (provider_options or {} if one == wanted[0] else {}) for one in wanted
+                ],
             )
     except Exception as error:  # ONNX Runtime's own exceptions share no narrower class.
         where = model if isinstance(model, Path) else "probe"

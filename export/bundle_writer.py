@@ -96,7 +96,9 @@ def _build(source: Source, bundle: Path, config: ExportConfig, card: str | None,
         prompt_template=PROMPT_TEMPLATE,
         tokens=source.tokens,
         language_model=language_model_graph.describe(source, config.precision, weights, profiles),
-        depth_head=None if head is None else write_depth_head(head, config.precision, bundle, config.depth_temperature),
+        depth_head=None
+        if head is None
+        else write_depth_head(head, config.precision, bundle, config.depth_temperature, config.provider),
         motion_decoder=decoder_graph,
         sampling=SamplingDefaults(temperature=config.temperature, top_p=config.top_p),
         parity=None,

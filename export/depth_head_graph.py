@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from export.config import BITS
 from export.graph_file import write_graph
 from export.graph_nodes import GraphNodes
-from export.quantized_graph import matrices, quantize_graph
+from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
 from export.quantized_weights import Scheme
 from export.stored_weights import store_weights_as_float16
 from python_core.contract.bundle import DepthHeadGraph
@@ -20,9 +20,13 @@ from python_core.depth_head import DepthHead, DepthLayer
 FILE = "depth_head.onnx"
 OPSET = 18
 BLOCK_SIZES = (64, 32, 16)
+HEADS = "depth_head.heads."
+"""Names begin with it that are of the matrix of a level."""
 
 
-def write_depth_head(head: DepthHead, precision: str, bundle: Path, temperature: float = 1.0) -> DepthHeadGraph:
+def write_depth_head(
+    head: DepthHead, precision: str, bundle: Path, temperature: float = 1.0, provider: str = "cpu"
+) -> DepthHeadGraph:
     """Write `depth_head.onnx`.
 
     Args:
@@ -30,6 +34,7 @@ def write_depth_head(head: DepthHead, precision: str, bundle: Path, temperature:
         precision: Of the language model; for int4, too, the depth head has 8 bits, since each of its errors is heard at
             every level.
         bundle: Folder to write into.
+        provider: Where it will run; int8 is written for many streams on a CPU.
         temperature: At which it is drawn, times a request's own.
 
     Raises:
@@ -37,10 +42,13 @@ def write_depth_head(head: DepthHead, precision: str, bundle: Path, temperature:
     """
     model, weights = build_depth_head(head), "float32"
     if precision in BITS:
-        precision = "int8"
-        scheme = Scheme(bits=8, block_size=_block_size(model.graph), compensated=False)
-        quantize_graph(model, dict.fromkeys(matrices(model.graph), scheme), {})
-        weights = str(scheme)
+        blocks = Scheme(bits=8, block_size=_block_size(model.graph), compensated=False)
+        scheme = PER_OUTPUT if precision == "int8" and provider == "cpu" else blocks
+        schemes = dict.fromkeys(matrices(model.graph), scheme)
+        # All matrices of levels but one get no row, in which `ReduceMax` would find no largest number.
+        schemes |= {name: blocks for name in schemes if name.startswith(HEADS)}
+        quantize_graph(model, schemes, blocks, {})
+        precision, weights = "int8", f"{scheme}; heads and entries: {blocks}"
     elif precision == "fp16":
         store_weights_as_float16(model)
         weights = "float16, computed in float32"

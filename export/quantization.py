@@ -12,7 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from bridge.providers import session_options
-from export.quantized_graph import matrices, quantize_graph
+from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
 from export.quantized_weights import Scheme
 from export.replies import WrittenReply
 from export.source import Source
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 BLOCK_SIZES = (64, 32, 16)
 """Tried from the largest, which are smallest and fastest."""
 GOOD_ENOUGH = {8: 1e-3, 4: 0.02}
-"""Mean divergence in nats at which no smaller block is tried."""
+"""Mean divergence in nats at which nothing slower is tried."""
 
 
 def sum_products(
@@ -88,15 +88,18 @@ def quantize_language_model(
     grams = sum_products(source, plain, calibration, progress)
     expected = _log_probabilities(source, plain, held_out)
     names = list(matrices(plain.graph))
-    task = progress.add_task(f"weights in {bits} bits", total=len(sizes))
+    ways = [(Scheme(bits=bits, block_size=size, compensated=bits == 4), size) for size in sizes]
+    if bits == 8 and graph is plain:
+        ways.insert(0, (PER_OUTPUT, sizes[0]))
+    task = progress.add_task(f"weights in {bits} bits", total=len(ways))
     best: tuple[float, dict[str, Scheme]] | None = None
-    for size in sizes:
-        schemes = dict.fromkeys(names, Scheme(bits=bits, block_size=size, compensated=bits == 4))
+    for scheme, size in ways:
+        schemes = dict.fromkeys(names, scheme)
         # Its rows are the embedding as well, which a compensated row would not be any more.
         schemes[names[-1]] = Scheme(bits=8, block_size=size, compensated=False)
         tried = onnx.ModelProto()
         tried.CopyFrom(plain)
-        quantize_graph(tried, schemes, grams)
+        quantize_graph(tried, schemes, schemes[names[-1]], grams)
         found = _log_probabilities(source, tried, held_out)
         divergence = float((expected.exp() * (expected - found)).sum(-1).mean())
         logger.info("%s: mean divergence %.2g nats", schemes[names[0]], divergence)
@@ -106,12 +109,12 @@ def quantize_language_model(
         if divergence <= GOOD_ENOUGH[bits]:
             break
     assert best is not None
-    progress.update(task, completed=len(sizes))
+    progress.update(task, completed=len(ways))
     schemes = best[1]
+    head = schemes[names[-1]]
     quantized = onnx.ModelProto()
     quantized.CopyFrom(graph)
-    quantize_graph(quantized, schemes, grams)
-    head = schemes[names[-1]]
+    quantize_graph(quantized, schemes, head, grams)
     return quantized, f"{schemes[names[0]]}; embedding and head: {head}"
 
 

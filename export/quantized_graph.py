@@ -1,7 +1,11 @@
-"""A graph's matrices as MatMulNBits and the table that it looks up as GatherBlockQuantized.
+"""A graph's matrices in few bits, and the table that it looks up as GatherBlockQuantized.
 
-MatMulNBits quantizes the inputs as well, each row and block of them by itself: a row's numbers do not depend on its
-neighbours in the batch, as they would with one scale for all.
+Inputs are quantized as well, each row of them by itself: a row's numbers do not depend on its neighbours in the batch,
+as they would with one scale for all. There are two ways:
+
+- blocks of weights that share a scale, in MatMulNBits: least to read, so best for one stream;
+- a scale for each output, in MatMulIntegerToFloat with 8-bit integers on both sides: most products a second, so best
+  for many streams and for prompts. Weights keep to 7 bits, because processors without VNNI add two products in 16.
 """
 
 from collections.abc import Mapping
@@ -12,12 +16,18 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from export.graph_nodes import ROW_IDS
+from export.graph_nodes import ROW_IDS, GraphNodes
 from export.quantized_weights import Quantized, Scheme, quantize
 
 DOMAIN = "com.microsoft"
 INT8_ACTIVATIONS = 4
 """Accuracy level of MatMulNBits at which it quantizes its inputs to 8 bits."""
+PER_OUTPUT = Scheme(bits=7, block_size=None, compensated=False)
+"""How weights are written that have a scale for each output; larger integers might overflow (255 * 64 * 2 < 2**15)."""
+ZERO_POINT, HALF_RANGE = 128, 127
+"""Of inputs in 8 bits."""
+LEAST_INPUT = 1e-12
+"""Stands for the largest input of a row of zeros."""
 
 
 def matrices(graph: onnx.GraphProto) -> dict[str, str]:
@@ -28,14 +38,16 @@ def matrices(graph: onnx.GraphProto) -> dict[str, str]:
     }
 
 
-def quantize_graph(model: onnx.ModelProto, schemes: Mapping[str, Scheme], grams: Mapping[str, Tensor]) -> None:
+def quantize_graph(
+    model: onnx.ModelProto, schemes: Mapping[str, Scheme], table_scheme: Scheme, grams: Mapping[str, Tensor]
+) -> None:
     """Replace the matrices and the embedding of a language model, or those of a depth head.
 
-    The embedding has the scheme of the head. Where it is the head's matrix, it stays one with it.
-
     Args:
-        model: In float32 or float16; changed in place.
+        model: In float32 or float16, with a scale for each output in float32; changed in place.
         schemes: How to write each of `matrices`.
+        table_scheme: How to write the embedding, in blocks. Where it is the head's matrix, it stays one with it, and
+            must be the head's scheme.
         grams: Of the inputs of each matrix, as `quantization.sum_products` sums them; a matrix without one is rounded
             as it is.
     """
@@ -45,14 +57,14 @@ def quantize_graph(model: onnx.ModelProto, schemes: Mapping[str, Scheme], grams:
         name: quantize(matrix_of(weights[name]).T, grams.get(name), scheme) for name, scheme in schemes.items()
     }
     head = list(matrices(graph))[-1]
-    scheme = schemes[head]
     lookup = next(node for node in graph.node if node.op_type == "Gather" and node.input[1].endswith(ROW_IDS))
     transpose = next((node for node in graph.node if node.output[0] == lookup.input[0]), None)
     table = head if transpose is not None and transpose.input[0] == head else lookup.input[0]
+    assert table != head or schemes[head] == table_scheme, "one matrix is written in one way"
     if table != head:
         # It is looked up, not multiplied: all its numbers count alike.
-        quantized[table] = quantize(matrix_of(weights[table]), None, scheme)
-    nodes: list[onnx.NodeProto] = []
+        quantized[table] = quantize(matrix_of(weights[table]), None, table_scheme)
+    rows_in_8_bits, nodes = RowsIn8Bits(), list[onnx.NodeProto]()
     for node in graph.node:
         if node is transpose and table == head:
             continue
@@ -69,23 +81,71 @@ def quantize_graph(model: onnx.ModelProto, schemes: Mapping[str, Scheme], grams:
                     node.output,
                     node.name,
                     domain=DOMAIN,
-                    bits=scheme.bits,
-                    block_size=scheme.block_size,
+                    bits=table_scheme.bits,
+                    block_size=table_scheme.block_size,
                     gather_axis=0,
                     quantize_axis=1,
                 )
             )
         elif node.op_type == "MatMul" and node.input[1] in schemes:
-            nodes.append(product_of_blocks(node, weights[node.input[1]], schemes[node.input[1]]))
+            scheme = schemes[node.input[1]]
+            if scheme.block_size is None:
+                nodes += rows_in_8_bits.product(node)
+            else:
+                nodes.append(product_of_blocks(node, weights[node.input[1]], scheme))
         else:
             nodes.append(node)
     kept = [tensor for tensor in graph.initializer if tensor.name not in quantized]
+    kept += rows_in_8_bits.constants()
     for name, found in quantized.items():
-        bits = schemes.get(name, scheme).bits
-        kept += block_weights(name, found, bits, weights[name].data_type)
+        scheme = schemes.get(name, table_scheme)
+        if scheme.block_size is None:
+            kept += output_weights(name, found)
+        else:
+            kept += block_weights(name, found, scheme.bits, weights[name].data_type)
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
+
+
+class RowsIn8Bits:
+    """Writes products of rows in 8 bits, each with a scale of its own, with weights that have a scale for each output.
+
+    What is multiplied with several matrices is quantized once.
+    """
+
+    def __init__(self) -> None:
+        self._nodes = GraphNodes("rows_in_8_bits")
+        self._last, self._least = self._nodes.constant([-1]), self._nodes.constant(LEAST_INPUT)
+        self._step = self._nodes.constant(1 / HALF_RANGE)
+        self._zero = self._nodes.weights(np.array(ZERO_POINT, np.uint8), "zero_point")
+        self._quantized: dict[str, tuple[str, str]] = {}
+
+    def product(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """What stands for a MatMul, in order."""
+        nodes, before = self._nodes, len(self._nodes.nodes)
+        inputs, name = node.input
+        if inputs not in self._quantized:
+            largest = nodes.node("ReduceMax", nodes.node("Abs", inputs), self._last, keepdims=1)
+            largest = nodes.node("Max", largest, self._least)
+            shares = nodes.node("Div", inputs, largest)
+            self._quantized[inputs] = nodes.node("QuantizeLinear", shares, self._step, self._zero), largest
+        integers, largest = self._quantized[inputs]
+        product = nodes.node(
+            "MatMulIntegerToFloat",
+            integers,
+            _integers(name),
+            self._step,
+            _scales(name),
+            self._zero,
+            domain=DOMAIN,
+        )
+        nodes.node("Mul", product, largest, output=node.output[0])
+        return nodes.nodes[before:]
+
+    def constants(self) -> list[onnx.TensorProto]:
+        """What the products need besides their weights."""
+        return self._nodes.initializers if self._quantized else []
 
 
 def product_of_blocks(node: onnx.NodeProto, weights: onnx.TensorProto, scheme: Scheme) -> onnx.NodeProto:
@@ -111,6 +171,16 @@ def block_weights(name: str, quantized: Quantized, bits: int, data_type: int) ->
     return [
         numpy_helper.from_array(quantized.packed(bits), _integers(name)),
         numpy_helper.from_array(scales, _scales(name)),
+    ]
+
+
+def output_weights(name: str, quantized: Quantized) -> list[onnx.TensorProto]:
+    """Integers, [K, N], and scales, [N], that stand for the weights of that name."""
+    return [
+        numpy_helper.from_array(
+            np.ascontiguousarray(quantized.integers[:, 0].T.to(torch.int8).numpy()), _integers(name)
+        ),
+        numpy_helper.from_array(quantized.scales[:, 0].numpy().astype(np.float32), _scales(name)),
     ]
 
 

@@ -25,9 +25,9 @@ class Scheme:
     """How weights are written."""
 
     bits: int
-    """8 or 4."""
-    block_size: int
-    """Consecutive inputs that share a scale: a power of two from 16."""
+    """8, 7 or 4."""
+    block_size: int | None
+    """Consecutive inputs that share a scale: a power of two from 16; None is all of them."""
     compensated: bool
     """Whether the error of an input is made up for by the inputs after it."""
 
@@ -38,7 +38,8 @@ class Scheme:
 
     def __str__(self) -> str:
         way = "compensated" if self.compensated else "searched"
-        return f"{self.bits} bits, blocks of {self.block_size}, {way}"
+        shared = "a scale for each output" if self.block_size is None else f"blocks of {self.block_size}"
+        return f"{self.bits} bits, {shared}, {way}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ def quantize(weights: Tensor, gram: Tensor | None, scheme: Scheme) -> Quantized:
         scheme: How weights are written.
     """
     num_rows, num_inputs = weights.shape
-    size = scheme.block_size
+    size = scheme.block_size or num_inputs
     padded = -(-num_inputs // size) * size
     weights = torch.nn.functional.pad(weights.float(), (0, padded - num_inputs))
     importance = torch.ones(padded)
@@ -123,7 +124,8 @@ def _round(weights: Tensor, scales: Tensor, offset: int) -> Tensor:
 def _compensate(weights: Tensor, gram: Tensor, importance: Tensor, scheme: Scheme) -> Quantized:
     """GPTQ: input by input, what rounding does to the outputs is taken back by the inputs that are still to come."""
     num_rows, padded = weights.shape
-    size, num_inputs = scheme.block_size, len(gram)
+    num_inputs = len(gram)
+    size = scheme.block_size or num_inputs
     hessian = torch.eye(padded, dtype=torch.float64)
     hessian[:num_inputs, :num_inputs] = gram.double()
     hessian.diagonal().copy_(importance.double())

@@ -6,6 +6,7 @@ some takes are held out; how well the model foretells them says which weights ar
 
 import json
 import logging
+import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
@@ -262,6 +263,8 @@ def run(config: TrainSftConfig) -> None:
             logging_dir=str(config.out / "tensorboard"),
             remove_unused_columns=False,
             dataloader_pin_memory=False,
+            # A GPU would wait for samples that one process writes; they depend on their number alone.
+            dataloader_num_workers=min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0,
             seed=config.seed,
             label_names=["labels"],
             eval_steps=config.save_every,

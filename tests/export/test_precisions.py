@@ -48,8 +48,10 @@ def test_the_bundle_is_smaller_agrees_with_torch_and_answers(
     ops = Counter(node.op_type for node in onnx.load(tmp_path / "b" / "language_model.onnx").graph.node)
     if precision in ("int8", "int4"):
         # 2 layers of 5 matrices, and the head; no matrix and no embedding stays as it was. A product adds up positions.
-        assert (ops["MatMulNBits"], ops["GatherBlockQuantized"], ops["MatMul"], ops["Transpose"]) == (11, 1, 1, 0)
-        assert f"{precision[-1]} bits" in manifest.language_model.weights
+        by_rows, by_blocks = (10, 1) if precision == "int8" else (0, 11)
+        assert (ops["MatMulIntegerToFloat"], ops["MatMulNBits"]) == (by_rows, by_blocks)
+        assert (ops["GatherBlockQuantized"], ops["MatMul"], ops["Transpose"]) == (1, 1, 0)
+        assert f"{7 if precision == 'int8' else 4} bits" in manifest.language_model.weights
 
 
 @pytest.mark.parametrize(("provider", "precision"), [("cuda", "fp16"), ("cuda", "int4"), ("tensorrt", "fp32")])
