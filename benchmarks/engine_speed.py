@@ -7,7 +7,9 @@ lets each rival go on from the same prompts of 60 tokens, 1, 4, 16 and 64 at a t
     genai             onnxruntime-genai, weights in 4 bits
     one level         the engine, weights in 4 bits, embedding and head in 8; a token is a position of its own, drawn
                       among 512 by temperature and top-p
-    six levels        the same weights; a code of six tokens is a position, and the depth head speaks five of them
+    one level, int8   the same, layers as export --precision int8 writes them
+    six levels        a code of six tokens is a position, and the depth head speaks five of them
+    six levels, int8
 
 Rivals take turns, round after round. Rates are positions for a second of this process's CPU time, so that other work on
 the machine counts as little as it can; caches are shared with it all the same. Prints, writes WORK/engine_speed.json:
@@ -21,6 +23,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -39,7 +42,7 @@ from export import depth_head_graph, language_model_graph
 from export.depth_head_graph import write_depth_head
 from export.folded_graph import read_positions, speak_first, write_states
 from export.graph_file import write_graph
-from export.quantized_graph import matrices, quantize_graph
+from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
 from export.quantized_weights import Scheme
 from python_core import depth_head
 from python_core.contract.bundle import BundleError, DepthHeadGraph, LanguageModelGraph, open_bundle
@@ -52,8 +55,13 @@ MOST_AT_ONCE = {"genai": 32}
 """Where a rival has a limit of its own."""
 NUM_LEVELS, LEVEL_SIZE = 6, 512
 CODES_A_SECOND = 5
-OURS = {"one level": 1, "six levels": NUM_LEVELS}
-"""Our two ways, and the levels of a position."""
+OURS = {
+    "one level": (1, "int4"),
+    "one level, int8": (1, "int8"),
+    "six levels": (NUM_LEVELS, "int4"),
+    "six levels, int8": (NUM_LEVELS, "int8"),
+}
+"""Our ways: levels of a position, and precision."""
 MOST_TOKENS = 512
 MOST_GUESTS = 16
 """Who joins at once, beside those that run; more are refused, as a server that is full does."""
@@ -115,19 +123,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--rivals", nargs="*", default=["transformers", "genai"], choices=["transformers", "genai"])
+    parser.add_argument("--ours", nargs="+", default=list(OURS), choices=OURS)
     arguments = parser.parse_args()
     results: dict[str, Any] = {"memory_gb_s": memory_gb_s(), "decoder_ms": decoder_ms()}
     for name in arguments.shapes:
         folder = build(arguments.work / name, SHAPES[name])
-        measured = rates(folder, SHAPES[name], [*arguments.rivals, *OURS], arguments.batches, arguments.rounds)
+        measured = rates(
+            folder, SHAPES[name], [*arguments.rivals, *arguments.ours], arguments.batches, arguments.rounds
+        )
         weights_gb = sum(path.stat().st_size for path in (folder / "one level").iterdir()) / 1e9
-        alone = measured["one level"].get(1)
+        alone = measured.get("one level", {}).get(1)
         results[name] = {
             "positions_per_cpu_s": measured,
             "share_of_memory_bound": alone and alone * weights_gb / results["memory_gb_s"],
         }
-        for way, num_levels in OURS.items():
-            writer = open_writer(folder / way, SHAPES[name], num_levels)
+        for way in arguments.ours:
+            num_levels, precision = OURS[way]
+            writer = open_writer(folder / way, SHAPES[name], num_levels, precision)
             results[name][way] = {
                 "overhead_at_16": overhead(writer, 16),
                 "gaps_of_16": gaps(writer),
@@ -143,7 +155,7 @@ def build(folder: Path, shape: Shape) -> Path:
     from onnxruntime_genai.models.builder import create_model, parse_extra_options
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    if (folder / "int4" / "genai_config.json").exists():
+    if all((folder / way / language_model_graph.FILE).exists() for way in OURS):
         return folder
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -171,33 +183,34 @@ def build(folder: Path, shape: Shape) -> Path:
     (folder / "int4" / "genai_config.json").write_text(json.dumps(settings))
     options = parse_extra_options("", source, built, "fp32", "cpu", cache, asked[:2])
     create_model("", source, str(folder / "fp32"), "fp32", "cpu", cache, **options)
-    for way, num_levels in OURS.items():
+    for way, (num_levels, precision) in OURS.items():
         (folder / way).mkdir(exist_ok=True)
         graph = onnx.load(folder / "fp32" / "model.onnx")
         read_positions(graph.graph, num_levels)
         write_states(graph.graph, shape.hidden)
         names = list(matrices(graph.graph))
-        schemes = dict.fromkeys(names, Scheme(bits=4, block_size=64, compensated=False))
+        blocks = Scheme(bits=4, block_size=64, compensated=False)
+        schemes = dict.fromkeys(names, blocks if precision == "int4" else PER_OUTPUT)
         schemes[names[-1]] = Scheme(bits=8, block_size=64, compensated=False)
-        quantize_graph(graph, schemes, {})
+        quantize_graph(graph, schemes, schemes[names[-1]], {})
         layout = shape.layout(num_levels)
         speak_first(graph.graph, layout.num_spoken)
         write_graph(graph, folder / way / language_model_graph.FILE)
         if num_levels > 1:
             write_depth_head(
-                depth_head.DepthHead(shape.hidden, layout.codebook, DepthHeadShape()), "int4", folder / way
+                depth_head.DepthHead(shape.hidden, layout.codebook, DepthHeadShape()), precision, folder / way
             )
     return folder
 
 
-def open_writer(folder: Path, shape: Shape, num_levels: int, max_rows: int = 256) -> Writer:
+def open_writer(folder: Path, shape: Shape, num_levels: int, precision: str, max_rows: int = 256) -> Writer:
     graph = LanguageModelGraph(
         file=language_model_graph.FILE,
         num_layers=shape.layers,
         num_kv_heads=shape.kv_heads,
         head_dim=shape.hidden // shape.heads,
         max_positions=MOST_TOKENS,
-        precision="int4",
+        precision=precision,
         weights="random",
         profiles=(),
     )
@@ -216,9 +229,9 @@ def rates(
     makers: dict[str, Callable[[], Callable[[np.ndarray], float]]] = {
         "transformers": lambda: with_transformers(folder),
         "genai": lambda: with_genai(folder),
-        "one level": lambda: with_ours(open_writer(folder / "one level", shape, 1)),
-        "six levels": lambda: with_ours(open_writer(folder / "six levels", shape, NUM_LEVELS)),
     }
+    for way, (num_levels, precision) in OURS.items():
+        makers[way] = partial(_open_ours, folder / way, shape, num_levels, precision)
     runs = {name: makers[name]() for name in rivals}
     taken: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in batches} for name in rivals}
     for batch in batches:
@@ -272,6 +285,10 @@ def with_genai(folder: Path) -> Callable[[np.ndarray], float]:
         return len(prompts) * NEW_TOKENS / (time.process_time() - began)
 
     return run
+
+
+def _open_ours(folder: Path, shape: Shape, num_levels: int, precision: str) -> Callable[[np.ndarray], float]:
+    return with_ours(open_writer(folder, shape, num_levels, precision))
 
 
 def with_ours(writer: Writer) -> Callable[[np.ndarray], float]:
@@ -440,7 +457,7 @@ def show(name: str, measured: dict[str, Any]) -> None:
     table.add_column("streams")
     for rival in rates:
         table.add_column(rival, justify="right")
-    for batch in rates["one level"]:
+    for batch in next(iter(rates.values())):
         table.add_row(
             str(batch), *(f"{of_rival[batch]:.0f}" if batch in of_rival else "" for of_rival in rates.values())
         )

@@ -215,7 +215,11 @@ def with_lora(model: PreTrainedModel, shape: LoraShape, new_rows: Sequence[int])
         task_type="CAUSAL_LM",
         **whole,
     )
-    return get_peft_model(model, config)
+    adapted = get_peft_model(model, config)
+    # With a name it would compare the sizes of vocabularies, and write the whole embedding with every checkpoint, though
+    # of the embedding nothing but the new rows is trained.
+    adapted.peft_config["default"].base_model_name_or_path = ""
+    return adapted
 
 
 def merge_lora(model: nn.Module) -> PreTrainedModel:

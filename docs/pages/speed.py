@@ -152,6 +152,7 @@ def characters(
         "onnxruntime-genai, our decoder": (found.get("genai"), LEVELS, "graph"),
         "our engine, a level a position": (found.get("one level", found.get("ours")), LEVELS, "graph"),
         "our engine with depth head": (found.get(OURS), 1, "graph"),
+        "our engine with depth head, int8": (found.get("six levels, int8"), 1, "graph"),
     }
     rows = []
     for name, (of, positions, decoder) in stacks.items():

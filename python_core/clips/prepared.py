@@ -46,7 +46,8 @@ class PreparedClips:
     """Everything that `prepare` wrote."""
 
     clips: tuple[PreparedClip, ...]
-    rows: NDArray[np.float32]
+    rows: NDArray[np.float32] | None
+    """Of all clips, [F, D]; None where features.npy was left behind: who trains on codes needs none."""
     normalizer: Normalizer
     frame_rate_hz: float
 
@@ -62,7 +63,16 @@ class PreparedClips:
         return found
 
     def features(self, clip: PreparedClip) -> NDArray[np.float32]:
-        """Exact features of a clip, not normalized, [F, D]."""
+        """Exact features of a clip, not normalized, [F, D].
+
+        Raises:
+            ValueError: features.npy is not there.
+        """
+        if self.rows is None:
+            raise ValueError(
+                f"clip {clip.clip_id}: its features are not here; copy features.npy from where the clips were "
+                "prepared, or prepare again"
+            )
         return self.rows[clip.first_row : clip.first_row + clip.num_rows]
 
 
@@ -117,7 +127,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_prepared(folder: Path) -> PreparedClips:
-    """Open prepared clips; features stay on disk until they are read.
+    """Open prepared clips; features stay on disk until they are read, and may be missing until then.
 
     Raises:
         ValueError: The folder is not complete, or of another format version.
@@ -138,5 +148,6 @@ def read_prepared(folder: Path) -> PreparedClips:
         raise ValueError(f"{folder}: {len(clips)} clips in clips.jsonl, {summary['num_clips']} expected; prepare again")
     with np.load(folder / "statistics.npz") as statistics:
         normalizer = Normalizer(statistics["mean"], statistics["std"])
-    rows = np.load(folder / "features.npy", mmap_mode="r")
+    features = folder / "features.npy"
+    rows = np.load(features, mmap_mode="r") if features.is_file() else None
     return PreparedClips(clips, rows, normalizer, summary["frame_rate_hz"])

@@ -6,6 +6,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from bridge import providers
 from bridge.engine import Engine
 from bridge.providers import PROVIDERS, ProviderError, choose, open_session, package_conflict, why_missing
 from python_core.contract.bundle import BundleError, Manifest
@@ -21,6 +22,28 @@ def test_cpu_loads_and_is_what_we_get(tiny_bundle: Path, manifest: Manifest):
 def test_an_unknown_provider_is_refused_with_the_known_ones():
     with pytest.raises(ProviderError, match="unknown provider 'gpu'; known are auto, cpu, cuda, tensorrt"):
         choose("gpu")
+
+
+@pytest.mark.parametrize(("name", "own"), [("cuda", {}), ("tensorrt", {"trt_engine_cache_enable": "1"})])
+def test_cuda_multiplies_with_all_digits_wherever_it_runs(
+    name: str, own: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    """Rounded to TF32, which is CUDA's default, the pose solver's rotations are no rotations any more."""
+    asked: dict[str, dict[str, str]] = {}
+
+    class Session:
+        def __init__(self, *_: object, providers: list[str], provider_options: list[dict[str, str]], **__: object):
+            asked.update(zip(providers, provider_options, strict=True))
+
+        def get_providers(self) -> list[str]:
+            return [*asked]
+
+    monkeypatch.setattr(providers.ort, "InferenceSession", Session)
+    monkeypatch.setattr(providers, "_load_libraries", lambda: None)
+    providers._create(b"", name, 1, own)
+    assert asked["CUDAExecutionProvider"] == {"use_tf32": "0"}
+    assert asked[PROVIDERS[name][0]].items() >= own.items()
+    assert asked["CPUExecutionProvider"] == {}
 
 
 @pytest.mark.skipif(HAS_CUDA, reason="needs an ONNX Runtime without CUDA")

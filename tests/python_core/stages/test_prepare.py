@@ -88,6 +88,7 @@ def test_licences_and_captions_come_along_to_mirrored_copies(prepared_folder: Pa
 
 def test_statistics_are_of_the_train_split_with_its_mirrored_copies(prepared_folder: Path):
     made = read_prepared(prepared_folder)
+    assert made.rows is not None
     expected = Normalizer.of(np.array(made.rows[: 8 * 63]))
     np.testing.assert_array_equal(made.normalizer.mean, expected.mean)
     # Mirrored copies balance the sides.

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,26 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
     assert expected.keys() == actual.keys()
     for name, value in expected.items():
         assert torch.equal(value, actual[name]), name
+    if pretrained:
+        # A checkpoint has the adapter, the new rows and the depth head, and none of the backbone's weights.
+        saved = load_file(tmp_path / "straight" / "training" / "checkpoint-8" / "adapter_model.safetensors")
+        words = load_language_model(tmp_path / "straight").model.get_input_embeddings().weight
+        assert all(len(value) < len(words) for value in saved.values() if value.ndim)
+
+
+def test_clips_whose_codes_are_there_need_no_features(
+    prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, tmp_path: Path
+):
+    """As on a borrowed machine: codes are small, features are not."""
+    light = tmp_path / "prepared"
+    shutil.copytree(prepared_folder, light, ignore=shutil.ignore_patterns("features.npy"))
+    config = replace(PRESETS["tiny"], prepared=light, vqvae=tiny_vqvae, plans=tiny_plans, steps=2, out=tmp_path / "sft")
+    with pytest.raises(ValueError, match=r"its features are not here; copy features\.npy"):
+        train_sft.run(config)
+    codes = {clip.clip_id: [[1, 2, 3, 4, 5, 6]] for clip in read_prepared(light).split("train")}
+    (config.out / "codes.jsonl").write_text("".join(f"{json.dumps([*item])}\n" for item in codes.items()))
+    train_sft.run(config)
+    assert set(losses(config.out)) == {1, 2}
 
 
 def losses(out: Path) -> dict[int, float]:
