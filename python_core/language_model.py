@@ -216,8 +216,8 @@ def with_lora(model: PreTrainedModel, shape: LoraShape, new_rows: Sequence[int])
         **whole,
     )
     adapted = get_peft_model(model, config)
-    # With a name it would compare the sizes of vocabularies, and write the whole embedding with every checkpoint, though
-    # of the embedding nothing but the new rows is trained.
+    # With a name PEFT would find that the vocabulary has grown, and write the whole embedding with every checkpoint, of
+    # which nothing but the new rows is trained.
     adapted.peft_config["default"].base_model_name_or_path = ""
     return adapted
 

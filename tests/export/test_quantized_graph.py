@@ -20,9 +20,9 @@ def weights() -> dict[str, NDArray[np.float32]]:
     random = np.random.default_rng(0)
     # Outputs of very different sizes, as layers have them.
     sizes = 10 ** random.uniform(-2, 1, OUTPUTS)
-    return {
-        name: (random.normal(size=(INPUTS, OUTPUTS)) * sizes).astype(np.float32) for name in ("gate", "up")
-    } | {"table": random.normal(size=(7, INPUTS)).astype(np.float32)}
+    return {name: (random.normal(size=(INPUTS, OUTPUTS)) * sizes).astype(np.float32) for name in ("gate", "up")} | {
+        "table": random.normal(size=(7, INPUTS)).astype(np.float32)
+    }
 
 
 @pytest.fixture(scope="module")
