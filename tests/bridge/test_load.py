@@ -198,13 +198,14 @@ def test_the_service_adds_at_most_a_quarter_to_the_models_first_frame(record_pro
         await events.aclose()
         return time.monotonic() - began_s
 
+    ratios: dict[bool, list[float]] = {False: [], True: []}
     model = MotionModel(DEFAULT_BUNDLE, "cpu")
     model.warm_up()
-    with process(DEFAULT_BUNDLE, "--provider", "cpu") as (_, address), MotionClient(address) as client:
-        defaults = model.bundle.manifest.sampling
-        for reasoning in (False, True):
-            ratios = []
-            for seed in range(40):
+    defaults = model.bundle.manifest.sampling
+    # Where the system puts a process decides as much as what it does, so three servers are asked.
+    for _ in range(3):
+        with process(DEFAULT_BUNDLE, "--provider", "cpu") as (_, address), MotionClient(address) as client:
+            for seed, reasoning in itertools.product(range(20), ratios):
                 alone_s = asyncio.run(
                     first_chunk_s(
                         model,
@@ -219,10 +220,12 @@ def test_the_service_adds_at_most_a_quarter_to_the_models_first_frame(record_pro
                 began_s = time.monotonic()
                 stream = client.stream(request)
                 next(event for event in stream if event.HasField("chunk"))
-                ratios.append((time.monotonic() - began_s) / alone_s)
+                ratios[reasoning].append((time.monotonic() - began_s) / alone_s)
                 stream.close()
-            record_property(f"first_frame_ratio_reasoning_{reasoning}", round(statistics.median(ratios), 3))
-            assert statistics.median(ratios) <= 1.25, f"reasoning {reasoning}: {statistics.median(ratios):.2f}"
+    for reasoning, found in ratios.items():
+        record_property(f"first_frame_ratio_reasoning_{reasoning}", round(statistics.median(found), 3))
+    for reasoning, found in ratios.items():
+        assert statistics.median(found) <= 1.25, f"reasoning {reasoning}: {statistics.median(found):.2f}"
     model.close()
 
 
