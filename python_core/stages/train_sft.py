@@ -159,7 +159,8 @@ PRESETS = {
         accumulate=8,
         packed=4,
     ),
-    "small": TrainSftConfig(),
+    # The rates of an H100's first slice (docs/experiments.md); so many steps take it three quarters of an hour.
+    "small": TrainSftConfig(lora=LoraShape(rank=64), steps=6_000, batch=64, learning_rate=8e-4, vocabulary_steps=500),
     "nano": TrainSftConfig(
         model_id="motion-r1-nano",
         backbone=None,
@@ -246,7 +247,8 @@ def run(config: TrainSftConfig) -> None:
             output_dir=str(config.out / "training"),
             max_steps=steps,
             per_device_train_batch_size=config.batch,
-            per_device_eval_batch_size=config.batch,
+            # Not more than there are, or a batch would be filled up with copies of its own longest samples.
+            per_device_eval_batch_size=min(config.batch, max(1, len(held_out))),
             gradient_accumulation_steps=config.accumulate,
             learning_rate=config.learning_rate,
             lr_scheduler_type="cosine",

@@ -34,10 +34,10 @@ def folders(prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path) -> list[P
     return [prepared_folder, tiny_vqvae, tiny_plans]
 
 
-def losses(out: Path) -> dict[int, float]:
-    """The loss that each step logged."""
+def losses(out: Path, name: str = "loss") -> dict[int, float]:
+    """The loss that each step logged, or another number."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+    return {line["step"]: line[name] for line in lines if name in line}
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -53,6 +53,9 @@ def test_two_processes_get_the_losses_and_the_weights_of_one(folders: list[Path]
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert list(one) == list(two) == [1, 2, 3, 4]
     assert one == pytest.approx(two, abs=1e-4)
+    # Fewer held-out clips than a batch has samples.
+    kept = "eval_held_out_accuracy"
+    assert losses(tmp_path / "one", kept) == pytest.approx(losses(tmp_path / "two", kept), abs=1e-6)
     wanted, found = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert wanted.keys() == found.keys()
     for name, value in wanted.items():
