@@ -205,7 +205,7 @@ def test_the_service_adds_at_most_a_quarter_to_the_models_first_frame(record_pro
     # Where the system puts a process decides as much as what it does, so three servers are asked.
     for _ in range(3):
         with process(DEFAULT_BUNDLE, "--provider", "cpu") as (_, address), MotionClient(address) as client:
-            for seed, reasoning in itertools.product(range(20), ratios):
+            for reasoning, seed in itertools.product(ratios, range(20)):
                 alone_s = asyncio.run(
                     first_chunk_s(
                         model,
