@@ -123,22 +123,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--rivals", nargs="*", default=["transformers", "genai"], choices=["transformers", "genai"])
-    parser.add_argument("--ours", nargs="+", default=list(OURS), choices=OURS)
     arguments = parser.parse_args()
     results: dict[str, Any] = {"memory_gb_s": memory_gb_s(), "decoder_ms": decoder_ms()}
     for name in arguments.shapes:
         folder = build(arguments.work / name, SHAPES[name])
-        measured = rates(
-            folder, SHAPES[name], [*arguments.rivals, *arguments.ours], arguments.batches, arguments.rounds
-        )
+        measured = rates(folder, SHAPES[name], [*arguments.rivals, *OURS], arguments.batches, arguments.rounds)
         weights_gb = sum(path.stat().st_size for path in (folder / "one level").iterdir()) / 1e9
-        alone = measured.get("one level", {}).get(1)
+        alone = measured["one level"].get(1)
         results[name] = {
             "positions_per_cpu_s": measured,
             "share_of_memory_bound": alone and alone * weights_gb / results["memory_gb_s"],
         }
-        for way in arguments.ours:
-            num_levels, precision = OURS[way]
+        for way, (num_levels, precision) in OURS.items():
             writer = open_writer(folder / way, SHAPES[name], num_levels, precision)
             results[name][way] = {
                 "overhead_at_16": overhead(writer, 16),
@@ -457,7 +453,7 @@ def show(name: str, measured: dict[str, Any]) -> None:
     table.add_column("streams")
     for rival in rates:
         table.add_column(rival, justify="right")
-    for batch in next(iter(rates.values())):
+    for batch in rates["one level"]:
         table.add_row(
             str(batch), *(f"{of_rival[batch]:.0f}" if batch in of_rival else "" for of_rival in rates.values())
         )

@@ -281,7 +281,8 @@ def _create(
                 sess_options=options,
                 providers=wanted,
                 provider_options=[
-                    OPTIONS.get(one, {}) | (provider_options or {} if one == wanted[0] else {}) for one in wanted
+                    OPTIONS.get(wanted[0], {}) | (provider_options or {}),
+                    *(OPTIONS.get(one, {}) for one in wanted[1:]),
                 ],
             )
     except Exception as error:  # ONNX Runtime's own exceptions share no narrower class.

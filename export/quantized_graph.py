@@ -111,7 +111,8 @@ def quantize_graph(
 class RowsIn8Bits:
     """Writes products of rows in 8 bits, each with a scale of its own, with weights that have a scale for each output.
 
-    What is multiplied with several matrices is quantized once.
+    What is multiplied with several matrices is quantized once. There must be a row: `ReduceMax` of none has another
+    shape.
     """
 
     def __init__(self) -> None:
@@ -122,7 +123,7 @@ class RowsIn8Bits:
         self._quantized: dict[str, tuple[str, str]] = {}
 
     def product(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        """What stands for a MatMul, in order."""
+        """What stands for a MatMul of inputs [..., K] and `output_weights`, in order; its output is [..., N]."""
         nodes, before = self._nodes, len(self._nodes.nodes)
         inputs, name = node.input
         if inputs not in self._quantized:

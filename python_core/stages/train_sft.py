@@ -6,7 +6,6 @@ some takes are held out; how well the model foretells them says which weights ar
 
 import json
 import logging
-import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
@@ -53,6 +52,9 @@ from python_core.stages.build_reasoning import PlanRecord, read_plans
 from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
+
+SAMPLE_WRITERS = 8
+"""Processes that write samples for a GPU, which waits for a single one. A sample depends on its number alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +242,7 @@ def run(config: TrainSftConfig) -> None:
     # A run that has stopped early takes no further step.
     early_stop = EarlyStop(config.patience, config.vocabulary_steps)
     steps = early_stop.stopped_at(config.out / "training") or config.steps
+    evaluated = HeldOutSamples(writer, held_out) if held_out else None
     watches = {"eval_strategy": "steps", "metric_for_best_model": ACCURACY, "load_best_model_at_end": True}
     trainer = InOrder(
         model=trained,
@@ -248,7 +251,7 @@ def run(config: TrainSftConfig) -> None:
             max_steps=steps,
             per_device_train_batch_size=config.batch,
             # Not more than there are, or a batch would be filled up with copies of its own longest samples.
-            per_device_eval_batch_size=min(config.batch, max(1, len(held_out))),
+            per_device_eval_batch_size=min(config.batch, len(evaluated)) if evaluated else config.batch,
             gradient_accumulation_steps=config.accumulate,
             learning_rate=config.learning_rate,
             lr_scheduler_type="cosine",
@@ -265,15 +268,14 @@ def run(config: TrainSftConfig) -> None:
             logging_dir=str(config.out / "tensorboard"),
             remove_unused_columns=False,
             dataloader_pin_memory=False,
-            # A GPU would wait for samples that one process writes; they depend on their number alone.
-            dataloader_num_workers=min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0,
+            dataloader_num_workers=SAMPLE_WRITERS if torch.cuda.is_available() else 0,
             seed=config.seed,
             label_names=["labels"],
             eval_steps=config.save_every,
             **(watches if held_out else {}),
         ),
         train_dataset=TrainingSamples(writer, kept, config.batch, batches, steps, config.seed),
-        eval_dataset=HeldOutSamples(writer, held_out) if held_out else None,
+        eval_dataset=evaluated,
         data_collator=lambda samples: pack(samples, -(-len(samples) // config.packed), layout.turn_end),
         compute_metrics=_accuracy,
         preprocess_logits_for_metrics=lambda hits, labels: hits,

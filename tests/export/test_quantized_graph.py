@@ -88,6 +88,16 @@ def test_a_row_of_zeros_gives_zeros(quantized: onnx.ModelProto):
     assert found[1].any()
 
 
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_no_numbers_spoils_no_other(quantized: onnx.ModelProto, broken: float):
+    """Its own numbers are hidden by integers, as MatMulNBits hides them; export refuses weights that are none."""
+    rows = np.random.default_rng(3).normal(size=(3, 1, INPUTS)).astype(np.float32)
+    sound = multiply(quantized, rows)
+    rows[1, 0, 5] = broken
+    found = multiply(quantized, rows)
+    assert np.array_equal(found[[0, 2]], sound[[0, 2]])
+
+
 def test_no_sum_of_two_products_overflows_16_bits(quantized: onnx.ModelProto):
     integers = [
         numpy_helper.to_array(tensor).astype(int) for tensor in quantized.graph.initializer if tensor.data_type == 3
