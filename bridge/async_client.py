@@ -50,6 +50,7 @@ class AsyncMotionClient:
 
     async def aclose(self) -> None:
         """Close the connection; running calls are cancelled."""
+        self._servers.closed = True
         await asyncio.gather(*(channel.close() for channel in self._channels))
 
     async def get_model(self, timeout_s: float = MODEL_TIMEOUT_S) -> motion_pb2.GetModelResponse:

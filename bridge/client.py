@@ -70,6 +70,7 @@ class MotionClient:
 
     def close(self) -> None:
         """Close the connection; running calls are cancelled."""
+        self._servers.closed = True
         for channel in self._channels:
             channel.close()
 

@@ -115,6 +115,8 @@ class Servers:
         self._addresses, self._metadata = connection.addresses, connection.metadata
         self._stubs = [motion_pb2_grpc.MotionServiceStub(channel) for channel in channels]
         self._turn = 0
+        self.closed = False
+        """Whether the client has closed its channels, which cancels its calls; nobody is asked any more."""
 
     def __len__(self) -> int:
         return len(self._stubs)
@@ -174,6 +176,7 @@ class Attempts:
         self._num_failed += 1
         is_others_turn = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
         is_others_turn |= is_reset(error)
+        is_others_turn &= not self._servers.closed
         has_patience = now_s - self._failing_since_s < self._patience_s
         if not is_others_turn or not (has_patience if broke else self._num_failed < len(self._servers)):
             raise CallError(self._servers.address, error) from error
@@ -194,11 +197,15 @@ def _retry_delay_s(error: grpc.Call | grpc.aio.AioRpcError) -> float | None:
 
 
 def is_reset(error: grpc.Call | grpc.aio.AioRpcError) -> bool:
-    """Whether something between client and server broke a call off: a proxy whose server dies resets it, which gRPC
-    calls INTERNAL. When a server of ours says INTERNAL, it sends details with it.
+    """Whether a call was broken off, not answered: a proxy whose server dies resets it, which gRPC calls INTERNAL, and
+    gRPC's own server gives CANCELLED to what reaches it in the moment it stops, or runs when its grace period ends.
+    When a server of ours says INTERNAL, it sends details with it; CANCELLED it never says.
+
+    Source: https://github.com/grpc/grpc/issues/41785
     """
     metadata = error.trailing_metadata() or ()
-    return error.code() is grpc.StatusCode.INTERNAL and all(key != "grpc-status-details-bin" for key, _ in metadata)
+    broken_off = error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED)
+    return broken_off and all(key != "grpc-status-details-bin" for key, _ in metadata)
 
 
 class StreamCalls:

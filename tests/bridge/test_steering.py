@@ -1,12 +1,13 @@
 """Steering and resuming through real servers: nothing is lost, nothing doubled, and the body does not jump."""
 
 import asyncio
+import contextlib
 import itertools
 import statistics
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from bridge.async_client import AsyncMotionClient
 from bridge.client import CallError, MotionClient
 from bridge.decoder import Decoder, join
-from bridge.server import DEFAULT_BUNDLE, ServeConfig, running
+from bridge.server import DEFAULT_BUNDLE, Running, ServeConfig, running, serve
 from bridge.stubs import motion_pb2, motion_pb2_grpc
 from python_core.contract.bundle import Manifest
 from python_core.contract.motion import Motion
@@ -78,6 +79,61 @@ def test_a_stream_that_loses_its_server_goes_on_with_another(endless_bundle: Pat
     assert steps_m(stream.track.motion).max() < 2 * steps_m(join(stream.track.parts[:3])).max() + 1e-3
 
 
+def test_calls_that_a_server_had_not_taken_up_when_it_stopped_go_to_another(endless_bundle: Path):
+    """gRPC's server ends them with CANCELLED."""
+    config = ServeConfig(bundle=endless_bundle, port=0, web_port=None)
+    ended: list[motion_pb2.MotionEvent] = []
+
+    async def stop_under_calls(other: str) -> None:
+        started, stopping = asyncio.Queue[Running](), asyncio.Event()
+        serving = asyncio.create_task(serve(config, started.put_nowait, stopping))
+        address = (await started.get()).grpc_address
+
+        def call(client: MotionClient) -> None:
+            ended.append(list(client.decode([1, 2]))[-1])
+
+        async def call_async(client: AsyncMotionClient) -> None:
+            ended.append([event async for event in client.decode([1, 2])][-1])
+
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(MotionClient(address, other)) for _ in range(4)]
+            for client in clients:
+                await asyncio.to_thread(client.get_model)  # Connected before.
+            threads = [threading.Thread(target=call, args=[client]) for client in clients]
+            threads.append(threading.Thread(target=asyncio.run, args=[with_async_clients(call_async, address, other)]))
+            for thread in threads:
+                thread.start()
+            time.sleep(0.5)  # The server's loop stands still: calls arrive, and nobody takes them up.
+            stopping.set()
+            await serving
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
+
+    with running(config) as other:
+        asyncio.run(stop_under_calls(other.grpc_address))
+    assert [event.summary.num_codes for event in ended] == [2] * 8
+
+
+async def with_async_clients(call: Callable[[AsyncMotionClient], Awaitable[None]], *addresses: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(AsyncMotionClient(*addresses)) for _ in range(4)]
+        await asyncio.gather(*map(call, clients))
+
+
+def test_a_stream_whose_client_is_closed_is_cancelled_and_asked_for_nowhere_else(endless_bundle: Path):
+    config = ServeConfig(bundle=endless_bundle, port=0, web_port=None, max_duration_s=100.0, grace_s=0.0)
+    with running(config) as server:
+        client = MotionClient(server.grpc_address, server.grpc_address)
+        stream = client.stream(at_once(duration_s=100.0))
+        next(stream)
+        closing = threading.Timer(0.2, client.close)
+        closing.start()
+        with pytest.raises(CallError, match="Channel closed") as caught:
+            list(stream)
+        closing.join()
+    assert caught.value.code is grpc.StatusCode.CANCELLED
+
+
 class Proxy(motion_pb2_grpc.MotionServiceServicer):
     """Passes calls on; its first streams it resets after some events, as Envoy does when the server behind it dies."""
 
@@ -99,7 +155,7 @@ class Proxy(motion_pb2_grpc.MotionServiceServicer):
         context.abort(grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2")
 
 
-@contextmanager
+@contextlib.contextmanager
 def proxied(bundle: Path, num_events: int, num_resets: int) -> Iterator[str]:
     """Address of a proxy before a server."""
     config = ServeConfig(bundle=bundle, port=0, web_port=None, max_duration_s=100.0)
