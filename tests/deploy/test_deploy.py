@@ -82,6 +82,16 @@ def test_envoy_and_compose_agree_with_the_server():
     assert {(one["address"], one["port_value"]) for one in addresses} == {("bridge", GRPC_PORT), ("bridge", WEB_PORT)}
     assert find(envoy, "service_name") == [SERVICE]
     assert find(envoy, "health_check_config") == [{"port_value": METRICS_PORT}]
+    for cluster in envoy["static_resources"]["clusters"]:
+        (check,) = cluster["health_checks"]
+        assert check["no_traffic_interval"] == check["interval"]
+        assert find(cluster["circuit_breakers"], "max_retries") == [1024]
+    (replicas,) = find(compose, "replicas")
+    for retries in find(envoy, "retry_policy"):
+        assert retries["num_retries"] >= replicas
+        # Two draws, and the one with fewer calls is taken: the other replica comes in one of four.
+        assert 0.75 ** retries["host_selection_retry_max_attempts"] < 1e-9
+        assert {"resource-exhausted", "unavailable", "connect-failure"} <= set(retries["retry_on"].split(","))
     listeners = {one["port_value"] for one in find(envoy["static_resources"]["listeners"], "socket_address")}
     published = {int(port.split(":")[1]) for port in compose["services"]["envoy"]["ports"]}
     assert listeners <= published

@@ -44,15 +44,21 @@ class Replica:
     ops_address: str
 
     def num_accepted(self) -> float:
+        return self._metric("motion_streams_accepted_total")
+
+    def num_active(self) -> float:
+        return self._metric("motion_streams_active")
+
+    def _metric(self, name: str) -> float:
         with urllib.request.urlopen(f"http://{self.ops_address}/metrics", timeout=10) as response:
-            found = re.search(r"^motion_streams_accepted_total (\S+)", response.read().decode(), re.MULTILINE)
+            found = re.search(rf"^{name} (\S+)", response.read().decode(), re.MULTILINE)
         return float(found[1]) if found else 0.0
 
 
 @contextlib.contextmanager
-def replica() -> Iterator[Replica]:
+def replica(max_streams: int = MAX_STREAMS) -> Iterator[Replica]:
     ports = ("--port", "0", "--web-port", "0", "--metrics-port", "0")
-    command = [sys.executable, "-m", "bridge", "serve", *ports, "--max-streams", str(MAX_STREAMS), "--grace-s", "30"]
+    command = [sys.executable, "-m", "bridge", "serve", *ports, "--max-streams", str(max_streams), "--grace-s", "30"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
@@ -62,6 +68,13 @@ def replica() -> Iterator[Replica]:
             yield Replica(process, int(found[1]), int(found[2]), found[3])
         finally:
             process.kill()
+
+
+def wait_until_free(one: Replica) -> None:
+    deadline = time.monotonic() + 10
+    while one.num_active():
+        assert time.monotonic() < deadline, "streams that were cancelled still have their places"
+        time.sleep(0.05)
 
 
 def free_ports(number: int) -> list[int]:
@@ -154,6 +167,43 @@ def test_two_replicas_behind_envoy_share_calls_refill_drain_and_take_streams_ove
         connection.request("POST", f"/{SERVICE}/DecodeMotion", struct.pack(">BI", 0, len(body)) + body, headers)
         assert b"grpc-status: 0" in connection.getresponse().read()
         connection.close()
+
+
+def test_many_calls_at_once_find_the_free_places_and_none_is_lost_where_a_replica_stops(tmp_path: Path):
+    num_places = 12
+    with (
+        replica(num_places) as first,
+        replica(num_places) as second,
+        envoy([first, second], tmp_path) as (address, _),
+        grpc.insecure_channel(f"127.0.0.1:{first.grpc_port}") as direct,
+        grpc.insecure_channel(address) as channel,
+    ):
+        # All places of one replica are taken past Envoy, which therefore sends it half of the calls.
+        taking = motion_pb2_grpc.MotionServiceStub(direct)
+        taken = [taking.DecodeMotion(FOREVER) for _ in range(num_places)]
+        for stream in taken:
+            next(stream)
+        stub = motion_pb2_grpc.MotionServiceStub(channel)
+        streams = [stub.DecodeMotion(FOREVER) for _ in range(num_places)]
+        for stream in streams:
+            assert next(stream).event.HasField("header")
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stub.DecodeMotion(SHORT, timeout=30))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for stream in (*taken, *streams):
+            stream.cancel()
+        wait_until_free(first)
+        wait_until_free(second)
+
+        # Calls have arrived at a replica that has not taken them up, and it stops.
+        first.process.send_signal(signal.SIGSTOP)
+        calls = [stub.DecodeMotion(SHORT, timeout=30) for _ in range(8)]
+        time.sleep(0.3)
+        first.process.send_signal(signal.SIGTERM)
+        first.process.send_signal(signal.SIGCONT)
+        for call in calls:
+            assert list(call)[-1].event.HasField("summary")
+        assert first.process.wait(30) == 0
 
 
 def test_a_stream_behind_envoy_survives_the_replica_that_sends_it(tmp_path: Path):
