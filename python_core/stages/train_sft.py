@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from tokenizers import Tokenizer
+from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -30,6 +31,7 @@ from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips, re
 from python_core.clips.takes import clip_takes, hold_out
 from python_core.contract.vocabulary import CodebookSize
 from python_core.depth_head import DepthHeadShape
+from python_core.evaluators.token_states import load_token_states
 from python_core.language_model import (
     LanguageModelShape,
     LoraShape,
@@ -50,6 +52,7 @@ from python_core.sft.packing import pack
 from python_core.sft.samples import HeldOutSamples, SampleShares, SampleWriter, TrainingSamples
 from python_core.stages.build_reasoning import PlanRecord, read_plans
 from python_core.vqvae import FRAMES_PER_CODE
+from python_core.word_rows import word_rows
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +86,11 @@ class TrainSftConfig(SampleShares):
 
     shape: LanguageModelShape = field(default_factory=LanguageModelShape)
     """Size of a model from scratch."""
+
+    text_encoder: Path | None = None
+    """Frozen text encoder that gives a model from scratch its rows of words, such as `fetch-backbone text-encoder`
+    writes; None draws them, and they are learned.
+    """
 
     depth: DepthHeadShape = field(default_factory=DepthHeadShape)
     """Size of the head that speaks the later levels of a code; a codebook of one level needs none."""
@@ -148,6 +156,8 @@ class TrainSftConfig(SampleShares):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.workers < 0:
             raise ValueError(f"workers must be 0, for all cores, or more, got {self.workers}")
+        if self.text_encoder is not None and self.backbone is not None:
+            raise ValueError("text_encoder is for a model from scratch; leave it out, or set backbone to None")
         if self.packed < 1 or self.batch % self.packed:
             raise ValueError(f"packed must divide batch, which is {self.batch}, got {self.packed}")
 
@@ -218,6 +228,8 @@ def run(config: TrainSftConfig) -> None:
         warn_where_slow(config.bf16)
         inputs = {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
         inputs |= {"tokenizer": config.vqvae / "model.safetensors", "plans": config.plans}
+        if config.text_encoder is not None:
+            inputs["text encoder"] = config.text_encoder / "model.safetensors"
         start_run(config.out, config, inputs, processes.num_processes)
         drop_incomplete(config.out / "training", processes.num_processes)
     with processes.main_process_first():
@@ -232,6 +244,7 @@ def run(config: TrainSftConfig) -> None:
         )
     model, tokenizer = _start(config, plans, codebook)
     layout = token_layout(tokenizer, codebook)
+    words = _words(config, model, tokenizer, layout.think_open)
     code_s = FRAMES_PER_CODE / prepared.frame_rate_hz
     writer = SampleWriter(plans, codes, code_s, tokenizer, layout, config)
     kept, held_out = _split(prepared, config)
@@ -283,6 +296,8 @@ def run(config: TrainSftConfig) -> None:
     )
     if held_out:
         trainer.add_callback(early_stop)
+    if words is not None:
+        trainer.add_callback(words)
     saved = any((config.out / "training").glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=saved or None)
     # Of all processes, since each may hold a part.
@@ -331,6 +346,21 @@ class MetricsFile(TrainerCallback):
                 file.write(json.dumps({"step": state.global_step} | (logs or {})) + "\n")
 
 
+class FixedRows(TrainerCallback):
+    """Puts the first rows of an embedding back after each step, since an optimizer moves and shrinks all of them."""
+
+    def __init__(self, weight: Tensor, rows: Tensor) -> None:
+        self.weight, self.rows = weight, rows
+        self._put_back()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._put_back()
+
+    @torch.no_grad()
+    def _put_back(self) -> None:
+        self.weight[: len(self.rows)] = self.rows.to(self.weight.device)
+
+
 def _split(prepared: PreparedClips, config: TrainSftConfig) -> tuple[list[PreparedClip], list[PreparedClip]]:
     """Clips to train on, and clips that are held out."""
     train, clip_ids = prepared.split("train"), frozenset(clip.clip_id for clip in prepared.clips)
@@ -365,6 +395,14 @@ def _start(config: TrainSftConfig, plans: list[PlanRecord], codebook: CodebookSi
     add_motion_tokens(tokenizer, codebook)
     add_motion_rows(model, tokenizer, codebook)
     return speak_motion(model, token_layout(tokenizer, codebook), config.depth), tokenizer
+
+
+def _words(config: TrainSftConfig, model: SpeaksMotion, tokenizer: Tokenizer, num_rows: int) -> FixedRows | None:
+    if config.text_encoder is None:
+        return None
+    encoder = load_token_states(config.text_encoder, torch.device("cpu"))
+    weight = model.get_input_embeddings().get_parameter("weight")
+    return FixedRows(weight, word_rows(tokenizer, num_rows, encoder, weight.shape[1], config.seed))
 
 
 def _not_the_checkpoint(folder: str, names: list[str]) -> list[str]:

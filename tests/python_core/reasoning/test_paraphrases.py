@@ -1,7 +1,7 @@
 import pytest
 
 from python_core.contract.plan import format_plan, parse_plan
-from python_core.reasoning.paraphrases import Paraphrase, Paraphraser
+from python_core.reasoning.paraphrases import Paraphraser, Rewording
 from python_core.reasoning.planner import load_grammar
 from python_core.reasoning.synonyms import read_synonyms
 
@@ -54,7 +54,7 @@ def test_files_of_another_version_are_refused(tmp_path):
 
 
 def test_paraphrases_differ_from_their_caption_and_each_other_and_are_at_most_as_many_as_asked(synonyms, grammar):
-    found = list(Paraphraser(synonyms, grammar, 1).paraphrase_many(CAPTIONS, 5))
+    found = list(Paraphraser(synonyms, grammar, 1).rewrite_many(CAPTIONS, 5))
     assert [len(paraphrases) for paraphrases in found] == [5, 5, 5, 0, 0]
     for caption, paraphrases in zip(CAPTIONS, found, strict=True):
         texts = [paraphrase.text for paraphrase in paraphrases]
@@ -62,7 +62,7 @@ def test_paraphrases_differ_from_their_caption_and_each_other_and_are_at_most_as
 
 
 def test_a_synonym_has_the_form_of_the_word_whose_place_it_takes(synonyms, grammar):
-    found = list(Paraphraser(synonyms, grammar, 1).paraphrase_many(CAPTIONS, 60))
+    found = list(Paraphraser(synonyms, grammar, 1).rewrite_many(CAPTIONS, 60))
     texts = [" ".join(paraphrase.text for paraphrase in paraphrases) for paraphrases in found]
     assert {"leaps", "springs", "rapidly", "backward"} <= set(texts[0].replace(".", "").split())
     assert {"lifting", "elevating"} <= set(texts[1].split())
@@ -71,19 +71,17 @@ def test_a_synonym_has_the_form_of_the_word_whose_place_it_takes(synonyms, gramm
 
 
 def test_the_same_seed_gives_the_same_and_another_seed_others(synonyms, grammar):
-    first, again, other = (
-        list(Paraphraser(synonyms, grammar, seed).paraphrase_many(CAPTIONS, 3)) for seed in (1, 1, 2)
-    )
+    first, again, other = (list(Paraphraser(synonyms, grammar, seed).rewrite_many(CAPTIONS, 3)) for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_a_caption_has_the_same_paraphrases_alone_and_among_others(synonyms, grammar):
     paraphraser = Paraphraser(synonyms, grammar, 1)
-    assert list(paraphraser.paraphrase_many(CAPTIONS[2:3], 3)) == list(paraphraser.paraphrase_many(CAPTIONS, 3))[2:3]
+    assert list(paraphraser.rewrite_many(CAPTIONS[2:3], 3)) == list(paraphraser.rewrite_many(CAPTIONS, 3))[2:3]
 
 
 def test_a_changed_verb_changes_in_the_plan_where_it_is_a_word():
     plan = parse_plan("1. jump up (both legs), 1.0 s 2. do a jumping jack, 1.4 s")
-    paraphrase = Paraphrase("a person leaps up and does a jumping jack", (("jump", "leap"),))
+    paraphrase = Rewording("a person leaps up and does a jumping jack", (("jump", "leap"),))
     assert format_plan(paraphrase.plan(plan)) == "1. leap up (both legs), 1.0 s 2. do a jumping jack, 1.4 s"
-    assert Paraphrase("someone jumps").plan(plan) == plan
+    assert Rewording("someone jumps").plan(plan) == plan
