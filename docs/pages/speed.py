@@ -66,6 +66,8 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
         f"{platform.python_version()}, {versions}. No GPU: CUDA and TensorRT are in `benchmarks/gpu_check.py`.",
     ]
     shapes = [name for name, found in engine.items() if isinstance(found, dict) and rates(found)]
+    lines += ["", "## In short", ""]
+    lines += table(("", *shapes), in_short({name: engine[name] for name in shapes}, measured["rival_llama.json"]))
     for name in shapes:
         found, others = rates(engine[name]), rates(stacks.get(name, {}))
         lines += ["", f"## Language model, {name}", "", WHAT, ""]
@@ -140,6 +142,50 @@ def _cpuinfo() -> list[str]:
 def rates(found: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Of each rival and batch; empty where there are none."""
     return next((value for key, value in found.items() if key.endswith("_per_cpu_s")), {})
+
+
+def in_short(engine: dict[str, dict[str, Any]], llama: dict[str, Any]) -> list[Sequence[str]]:
+    """What is promised, a column for each shape; with weights in 4 bits unless a row says something else."""
+
+    def ratio(name: str, rival: str, batch: str, ours: str = "one level") -> str:
+        found = rates(engine[name])
+        of = llama.get(name, {}) if rival == "llama.cpp" else found.get(rival, {})
+        return f"{found[ours][batch] / of[batch]:.2f}" if batch in of and batch in found.get(ours, {}) else "-"
+
+    rows: list[Sequence[str]] = []
+    for rival, batch in (
+        ("transformers", "1"),
+        ("llama.cpp", "1"),
+        ("llama.cpp", "16"),
+        ("genai", "1"),
+        ("genai", "16"),
+    ):
+        rows.append((f"ours / {rival}, {batch} at a time", *(ratio(name, rival, batch) for name in engine)))
+    rows.append(
+        ("ours in int8 / genai, 16 at a time", *(ratio(name, "genai", "16", "one level, int8") for name in engine))
+    )
+    rows.append(
+        ("share of the memory bound, 1 at a time", *(f"{of['share_of_memory_bound']:.2f}" for of in engine.values()))
+    )
+    for ours in ("one level", OURS):
+        taken = [of[ours]["overhead_at_16"] for of in engine.values()]
+        rows.append(
+            (
+                f"{ours}: what is not ONNX Runtime, of a step of 16",
+                *(f"{one['neither'] / sum(one.values()):.1%}" for one in taken),
+            )
+        )
+        gaps = [of[ours]["gaps_of_16"] for of in engine.values()]
+        joined = (f"{one['joined_p99_ms'] / one['alone_p99_ms']:.2f}" for one in gaps)
+        rows.append((f"{ours}: p99 gap of 16 while 10 a second join / alone", *joined))
+    for ours in (OURS, f"{OURS}, int8"):
+        rows.append(
+            (
+                f"{ours}: characters in real time on a core",
+                *(f"{of[ours]['real_time_characters']:.0f}" for of in engine.values()),
+            )
+        )
+    return rows
 
 
 def characters(
