@@ -1,10 +1,14 @@
-"""Motions on our skeleton within the limits of joints."""
+"""Motions on our skeleton within the limits of joints, and a text encoder that has learned nothing."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel
 
 from python_core.contract.motion import Motion, multiply
 from python_core.contract.skeleton import BODY_22
@@ -71,3 +75,22 @@ def smooth_motions(posed: MakeMotion) -> list[Motion]:
         hz, phase = random.uniform(0.1, 0.6, (22, 3)), random.uniform(0, 2 * np.pi, (22, 3))
         motions.append(posed(0.5 + 0.5 * np.sin(2 * np.pi * hz * time_s + phase)))
     return motions
+
+
+ENCODER_WORDS = "a and bows forward hand left person someone the then walks waves"
+
+
+@pytest.fixture(scope="session")
+def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the usual form, with `ENCODER_WORDS` and states of 16 numbers."""
+    folder = tmp_path_factory.mktemp("text_encoder")
+    words = ["[UNK]", *ENCODER_WORDS.split()]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(2)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel
 
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_reward_model, save_reward_model
@@ -16,22 +14,6 @@ from python_core.evaluators.token_states import load_token_states
 CPU = torch.device("cpu")
 TINY = RewardShape(width=12, num_heads=2, text_layers=1, motion_layers=1, embedding_width=6, dropout=0.0)
 CAPTIONS = ("a person walks forward", "someone waves the left hand and then bows", "walks")
-
-
-@pytest.fixture(scope="module")
-def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text encoder of the usual form that has learned nothing."""
-    folder = tmp_path_factory.mktemp("text_encoder")
-    words = ["[UNK]", *sorted({word for caption in CAPTIONS for word in caption.split()})]
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    torch.manual_seed(2)
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    )
-    BertModel(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

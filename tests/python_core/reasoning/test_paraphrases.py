@@ -1,9 +1,13 @@
+import re
+
+import numpy as np
 import pytest
 
 from python_core.contract.plan import format_plan, parse_plan
-from python_core.reasoning.paraphrases import Paraphraser, Rewording
-from python_core.reasoning.planner import load_grammar
+from python_core.reasoning.paraphrases import OtherWords, Paraphraser, Rewording, as_order
+from python_core.reasoning.planner import Planner, load_grammar
 from python_core.reasoning.synonyms import read_synonyms
+from python_core.reasoning.wordnet import read_kinds
 
 CAPTIONS = [
     "a person jumps forward, then walks backwards quickly.",
@@ -85,3 +89,49 @@ def test_a_changed_verb_changes_in_the_plan_where_it_is_a_word():
     paraphrase = Rewording("a person leaps up and does a jumping jack", (("jump", "leap"),))
     assert format_plan(paraphrase.plan(plan)) == "1. leap up (both legs), 1.0 s 2. do a jumping jack, 1.4 s"
     assert Rewording("someone jumps").plan(plan) == plan
+
+
+def test_words_have_the_kind_of_their_most_frequent_sense():
+    kinds = read_kinds()
+    assert {"march", "throw", "fight", "eat", "twitch"} <= set(kinds.actions)
+    assert {"rifle", "horse", "dagger", "apple", "stone"} <= set(kinds.things)
+    assert {"slowly", "carefully"} <= set(kinds.manners)
+    for words in (kinds.actions, kinds.things, kinds.manners):
+        assert len(set(words)) == len(words) > 500
+        assert all(word.isalpha() and word == word.lower() for word in words)
+
+
+def test_other_words_stand_in_caption_and_plan_and_nothing_else_changes(grammar):
+    captions = ["a person walks slowly to a chair, then picks up the box with the left hand.", "someone sits."]
+    planner, kinds = Planner(grammar), read_kinds()
+    plans = [planner.plan(caption, 4.0) for caption in captions]
+    seen = set()
+    for plan, rewordings in zip(plans, OtherWords(kinds, grammar, 1).rewrite_many(captions, 40), strict=True):
+        for rewording in rewordings:
+            assert rewording.is_of(plan)
+            changed = rewording.plan(plan)
+            assert [beat.body_parts for beat in changed.beats] == [beat.body_parts for beat in plan.beats]
+            assert [beat.duration_s for beat in changed.beats] == [beat.duration_s for beat in plan.beats]
+            changes = dict(rewording.changes)
+            expected = [changes.get(word, word) for word in re.split(r"\b", format_plan(plan))]
+            assert format_plan(changed) == "".join(expected)
+            for old, new in rewording.changes:
+                assert old in ("walk", "slowly", "chair", "pick", "box", "sit")
+                # A verb of the caption is inflected.
+                assert new[:-1] in rewording.text or new[:2] in rewording.text
+                assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", rewording.text)
+                seen.add(old)
+    assert seen == {"walk", "slowly", "chair", "pick", "box", "sit"}
+
+
+def test_a_rewording_of_a_word_that_the_plan_lacks_is_not_of_it():
+    plan = parse_plan("1. jump up (both legs), 1.0 s")
+    assert Rewording("leap up", (("jump", "leap"),)).is_of(plan)
+    assert not Rewording("hop up", (("skip", "hop"),)).is_of(plan)
+
+
+def test_an_order_says_all_beats_in_their_order():
+    plan = parse_plan("1. walk forward, 2.0 s 2. wave (right hand), 1.0 s 3. sit down, 1.4 s")
+    orders = {as_order(plan, np.random.default_rng(seed)) for seed in range(40)}
+    between = (", then ", " then ", ", and then ", " and ")
+    assert orders == {f"walk forward{one}wave{one}sit down" for one in between}

@@ -168,6 +168,34 @@ def test_paraphrases_follow_their_caption_and_keep_its_plan_but_for_a_changed_ve
     assert config.out.read_bytes() == before
 
 
+def test_orders_follow_each_caption_and_other_words_those_without_motion(prepared, tmp_path):
+    more = tmp_path / "more.jsonl"
+    more.write_text('{"captions": ["a person slowly opens a door and then sits on a chair."], "duration_s": 3}\n')
+    config = config_of(prepared, orders=True, other_words=20, more_captions=more)
+    run(config)
+    records = read_plans(config.out)
+    orders = [record for record in records if record.clip_id is not None and record.paraphrase_of]
+    assert len(orders) == 6
+    for record in orders:
+        beats = [beat.text for beat in parse_plan(record.plan).beats]
+        assert re.split(",? then |,? and (?:then )?", record.caption) == beats
+    made = [record for record in records if record.clip_id is None and record.paraphrase_of]
+    assert len(made) > 15
+    as_orders = 0
+    for record in made:
+        texts = [beat.text for beat in parse_plan(record.plan).beats]
+        as_orders += all(text in record.caption for text in texts)
+        # Things and manners are taken over as they are.
+        assert set(re.findall(r"[a-z]+ly|(?<=a )[a-z]+", record.plan)) <= set(re.findall("[a-z]+", record.caption))
+    assert 0.25 < as_orders / len(made) < 0.9
+
+
+@pytest.mark.parametrize("name", ["paraphrases", "other_words"])
+def test_a_count_below_0_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: expected 0 or more, got -1"):
+        BuildReasoningConfig(**{name: -1})
+
+
 def test_an_endpoint_is_asked_once_for_equal_captions_and_not_for_exact_plans(prepared, server):
     config = config_of(prepared, server)
     run(config)

@@ -13,11 +13,13 @@ from transformers import EvalPrediction, LlamaConfig, LlamaForCausalLM
 from python_core.checkpoint import load_language_model
 from python_core.clips.prepared import read_prepared
 from python_core.contract.vocabulary import TURN_END, TURN_START
-from python_core.language_model import LoraShape
+from python_core.evaluators.token_states import load_token_states
+from python_core.language_model import LoraShape, token_layout
 from python_core.sft.early_stop import ACCURACY
 from python_core.sft.samples import IGNORED
 from python_core.stages import train_sft
 from python_core.stages.train_sft import PRESETS, MetricsFile
+from python_core.word_rows import word_rows
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "train_sft.json"
 """Losses of the runs of `test_a_killed_run_goes_on_with_the_same_numbers`, as they were when they were recorded."""
@@ -118,6 +120,35 @@ def test_clips_whose_codes_are_there_need_no_features(
     (config.out / "codes.jsonl").write_text("".join(f"{json.dumps([*item])}\n" for item in codes.items()))
     train_sft.run(config)
     assert set(losses(config.out)) == {1, 2}
+
+
+def test_rows_of_words_stay_where_the_text_encoder_puts_them_while_all_others_learn(
+    prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, text_encoder: Path, tmp_path: Path
+):
+    config = replace(
+        PRESETS["tiny"],
+        prepared=prepared_folder,
+        vqvae=tiny_vqvae,
+        plans=tiny_plans,
+        out=tmp_path / "sft",
+        text_encoder=text_encoder,
+        steps=6,
+        save_every=3,
+    )
+    train_sft.run(config)
+    checkpoint = load_language_model(config.out)
+    learned = checkpoint.model.get_input_embeddings().weight
+    first_new = token_layout(checkpoint.tokenizer, checkpoint.model.codebook).think_open
+    encoder = load_token_states(text_encoder, torch.device("cpu"))
+    expected = word_rows(checkpoint.tokenizer, first_new, encoder, config.shape.width, config.seed)
+    assert torch.equal(learned[:first_new], expected)
+    found = losses(config.out)
+    assert found[max(found)] < found[min(found)]
+
+
+def test_a_text_encoder_is_refused_beside_a_backbone():
+    with pytest.raises(ValueError, match="text_encoder is for a model from scratch"):
+        replace(PRESETS["small"], text_encoder=Path("somewhere"))
 
 
 def losses(out: Path) -> dict[int, float]:
