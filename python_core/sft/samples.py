@@ -6,6 +6,7 @@ what was done before, as a character does that is steered.
 """
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ LENGTH_BUCKETS = 8
 """Clips are sorted into this many by their length; a batch comes from one, so little of it is padding."""
 SHORTEST_REST = 5
 """Codes that are left of a motion that is cut, at least: the tail of an action is not the action."""
+
+_DURATION = re.compile(r"(?<=, )\d+\.\d(?= s)")
 
 ClipCodes = Mapping[str, Sequence[Sequence[int]]]
 """Series of codes of each clip, by its id."""
@@ -137,11 +140,19 @@ class SampleWriter:
         return self.write(request if with_plan and planned else replace(request, plan=None), random)
 
     def of_text(self, random: np.random.Generator) -> Sample:
-        """A caption without motion, and its plan."""
+        """A caption without motion, and its plan; not scored on how long each beat takes, which is to be learned from
+        motions that there are.
+        """
         record = self.text[int(random.integers(len(self.text)))]
-        layout = self.layout
-        reply = [layout.think_open, *text_ids(self.tokenizer, record.plan), layout.think_close]
-        return self._scored(self._prompt(record.caption, random), [], [], reply)
+        layout, prompt = self.layout, self._prompt(record.caption, random)
+        plan = self.tokenizer.encode(record.plan, add_special_tokens=False)
+        durations = [found.span() for found in _DURATION.finditer(record.plan)]
+        scored = [
+            token if all(end <= first or last <= start for first, last in durations) else IGNORED
+            for token, (start, end) in zip(plan.ids, plan.offsets, strict=True)
+        ]
+        input_ids = [*prompt, layout.think_open, *plan.ids, layout.think_close]
+        return Sample(input_ids, [IGNORED] * len(prompt) + [layout.think_open, *scored, layout.think_close])
 
     def write(self, request: Request, random: np.random.Generator | None = None) -> Sample:
         """A whole reply, as the model writes it after the history it is given; without `random` captions stay as they

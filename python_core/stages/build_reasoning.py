@@ -11,6 +11,7 @@ twice, also after captions were added.
 import asyncio
 import json
 import logging
+import zlib
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
@@ -271,10 +272,12 @@ def _with_more(
     without_motion = list(dict.fromkeys(record.caption for record in records if record.clip_id is None))
     paraphrased = _reworded(paraphraser, captions, config.paraphrases, "paraphrases")
     others = _reworded(other_words, without_motion, config.other_words, "other words")
-    random = np.random.default_rng(config.seed)
+    if config.other_words and not without_motion:
+        logger.warning("other_words: every caption has a motion, so none is added; give --more-captions")
     extended = []
     for record in records:
         plan = parse_plan(record.plan)
+        random = np.random.default_rng([config.seed, zlib.crc32(record.caption.encode())])
         said = {record.caption: plan}
         said |= {other.text: other.plan(plan) for other in paraphrased.get(record.caption, ())}
         if config.orders:

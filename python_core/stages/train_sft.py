@@ -230,6 +230,7 @@ def run(config: TrainSftConfig) -> None:
         inputs |= {"tokenizer": config.vqvae / "model.safetensors", "plans": config.plans}
         if config.text_encoder is not None:
             inputs["text encoder"] = config.text_encoder / "model.safetensors"
+            inputs["text encoder's tokenizer"] = config.text_encoder / "tokenizer.json"
         start_run(config.out, config, inputs, processes.num_processes)
         drop_incomplete(config.out / "training", processes.num_processes)
     with processes.main_process_first():
@@ -244,7 +245,7 @@ def run(config: TrainSftConfig) -> None:
         )
     model, tokenizer = _start(config, plans, codebook)
     layout = token_layout(tokenizer, codebook)
-    words = _words(config, model, tokenizer, layout.think_open)
+    words = _fixed_rows(config, model, tokenizer, layout.think_open)
     code_s = FRAMES_PER_CODE / prepared.frame_rate_hz
     writer = SampleWriter(plans, codes, code_s, tokenizer, layout, config)
     kept, held_out = _split(prepared, config)
@@ -297,6 +298,8 @@ def run(config: TrainSftConfig) -> None:
     if held_out:
         trainer.add_callback(early_stop)
     if words is not None:
+        if trainer.is_fsdp_enabled:
+            raise ValueError("text_encoder: FSDP cuts the embedding into parts, whose rows cannot be kept; use DDP")
         trainer.add_callback(words)
     saved = any((config.out / "training").glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=saved or None)
@@ -347,18 +350,25 @@ class MetricsFile(TrainerCallback):
 
 
 class FixedRows(TrainerCallback):
-    """Puts the first rows of an embedding back after each step, since an optimizer moves and shrinks all of them."""
+    """Keeps the first rows of an embedding as they were when training began, or when its checkpoint was written."""
 
-    def __init__(self, weight: Tensor, rows: Tensor) -> None:
-        self.weight, self.rows = weight, rows
-        self._put_back()
+    def __init__(self, weight: Tensor, num_rows: int) -> None:
+        self.weight, self.num_rows = weight, num_rows
+        # Or they would count when gradients are clipped.
+        weight.register_hook(self._without)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._put_back()
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.rows = self.weight[: self.num_rows].detach().clone()
 
     @torch.no_grad()
-    def _put_back(self) -> None:
-        self.weight[: len(self.rows)] = self.rows.to(self.weight.device)
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # Weights decay without a gradient, too.
+        self.weight[: self.num_rows] = self.rows
+
+    def _without(self, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        gradient[: self.num_rows] = 0
+        return gradient
 
 
 def _split(prepared: PreparedClips, config: TrainSftConfig) -> tuple[list[PreparedClip], list[PreparedClip]]:
@@ -397,12 +407,15 @@ def _start(config: TrainSftConfig, plans: list[PlanRecord], codebook: CodebookSi
     return speak_motion(model, token_layout(tokenizer, codebook), config.depth), tokenizer
 
 
-def _words(config: TrainSftConfig, model: SpeaksMotion, tokenizer: Tokenizer, num_rows: int) -> FixedRows | None:
+def _fixed_rows(config: TrainSftConfig, model: SpeaksMotion, tokenizer: Tokenizer, num_rows: int) -> FixedRows | None:
+    """Rows of words that a text encoder gives, where there is one."""
     if config.text_encoder is None:
         return None
     encoder = load_token_states(config.text_encoder, torch.device("cpu"))
     weight = model.get_input_embeddings().get_parameter("weight")
-    return FixedRows(weight, word_rows(tokenizer, num_rows, encoder, weight.shape[1], config.seed))
+    with torch.no_grad():
+        weight[:num_rows] = word_rows(tokenizer, num_rows, encoder, weight.shape[1], config.seed)
+    return FixedRows(weight, num_rows)
 
 
 def _not_the_checkpoint(folder: str, names: list[str]) -> list[str]:

@@ -174,4 +174,6 @@ def test_a_caption_that_is_only_text_ends_after_its_plan(
         prompt_ids(sft_tokenizer, PROMPT_TEMPLATE, layout, caption) for caption in ("a dog barks.", "a dog barks")
     ]
     assert sft_tokenizer.decode(sample.input_ids[first + 1 : -1]) == "1. bark, 1.0 s"
+    # How long it takes is not learned from it.
+    assert sft_tokenizer.decode([label for label in sample.labels[first + 1 : -1] if label != IGNORED]) == "1. bark, s"
     assert sample.input_ids[-1] == layout.think_close

@@ -190,6 +190,11 @@ def test_orders_follow_each_caption_and_other_words_those_without_motion(prepare
     assert 0.25 < as_orders / len(made) < 0.9
 
 
+def test_other_words_without_captions_that_lack_motion_are_warned_of(prepared, caplog):
+    run(config_of(prepared, other_words=1))
+    assert "other_words: every caption has a motion, so none is added; give --more-captions" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["paraphrases", "other_words"])
 def test_a_count_below_0_is_refused(name):
     with pytest.raises(ValueError, match=f"{name}: expected 0 or more, got -1"):

@@ -144,6 +144,15 @@ def test_rows_of_words_stay_where_the_text_encoder_puts_them_while_all_others_le
     assert torch.equal(learned[:first_new], expected)
     found = losses(config.out)
     assert found[max(found)] < found[min(found)]
+    # From the checkpoint of step 3 on, the same.
+    shutil.rmtree(config.out / "training" / "checkpoint-6")
+    (config.out / "checkpoint.json").unlink()
+    weights = load_file(config.out / "language_model" / "model.safetensors")
+    train_sft.run(config)
+    again = load_file(config.out / "language_model" / "model.safetensors")
+    assert weights.keys() == again.keys()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert losses(config.out) == found
 
 
 def test_a_text_encoder_is_refused_beside_a_backbone():
