@@ -198,7 +198,7 @@ def test_other_words_without_captions_that_lack_motion_are_warned_of(prepared, c
 @pytest.mark.parametrize("name", ["paraphrases", "other_words"])
 def test_a_count_below_0_is_refused(name):
     with pytest.raises(ValueError, match=f"{name}: expected 0 or more, got -1"):
-        BuildReasoningConfig(**{name: -1})
+        replace(PRESETS["tiny"], **dict.fromkeys([name], -1))
 
 
 def test_an_endpoint_is_asked_once_for_equal_captions_and_not_for_exact_plans(prepared, server):

@@ -137,7 +137,7 @@ def test_rows_of_words_stay_where_the_text_encoder_puts_them_while_all_others_le
     )
     train_sft.run(config)
     checkpoint = load_language_model(config.out)
-    learned = checkpoint.model.get_input_embeddings().weight
+    learned = checkpoint.model.get_input_embeddings().get_parameter("weight")
     first_new = token_layout(checkpoint.tokenizer, checkpoint.model.codebook).think_open
     encoder = load_token_states(text_encoder, torch.device("cpu"))
     expected = word_rows(checkpoint.tokenizer, first_new, encoder, config.shape.width, config.seed)
