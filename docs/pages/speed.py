@@ -152,39 +152,30 @@ def in_short(engine: dict[str, dict[str, Any]], llama: dict[str, Any]) -> list[S
         of = llama.get(name, {}) if rival == "llama.cpp" else found.get(rival, {})
         return f"{found[ours][batch] / of[batch]:.2f}" if batch in of and batch in found.get(ours, {}) else "-"
 
-    rows: list[Sequence[str]] = []
-    for rival, batch in (
-        ("transformers", "1"),
-        ("llama.cpp", "1"),
-        ("llama.cpp", "16"),
-        ("genai", "1"),
-        ("genai", "16"),
-    ):
-        rows.append((f"ours / {rival}, {batch} at a time", *(ratio(name, rival, batch) for name in engine)))
+    def overhead(of: dict[str, Any]) -> str:
+        return f"{of['overhead_at_16']['neither'] / sum(of['overhead_at_16'].values()):.1%}"
+
+    def gaps(of: dict[str, Any]) -> str:
+        return f"{of['gaps_of_16']['joined_p99_ms'] / of['gaps_of_16']['alone_p99_ms']:.2f}"
+
+    shapes = engine.values()
+    compared = [("transformers", "1"), ("llama.cpp", "1"), ("llama.cpp", "16"), ("genai", "1"), ("genai", "16")]
+    rows: list[Sequence[str]] = [
+        (f"ours / {rival}, {batch} at a time", *(ratio(name, rival, batch) for name in engine))
+        for rival, batch in compared
+    ]
     rows.append(
         ("ours in int8 / genai, 16 at a time", *(ratio(name, "genai", "16", "one level, int8") for name in engine))
     )
     rows.append(
-        ("share of the memory bound, 1 at a time", *(f"{of['share_of_memory_bound']:.2f}" for of in engine.values()))
+        ("share of the memory bound, 1 at a time", *(f"{of['share_of_memory_bound']:.2f}" for of in shapes)),
     )
     for ours in ("one level", OURS):
-        taken = [of[ours]["overhead_at_16"] for of in engine.values()]
-        rows.append(
-            (
-                f"{ours}: what is not ONNX Runtime, of a step of 16",
-                *(f"{one['neither'] / sum(one.values()):.1%}" for one in taken),
-            )
-        )
-        gaps = [of[ours]["gaps_of_16"] for of in engine.values()]
-        joined = (f"{one['joined_p99_ms'] / one['alone_p99_ms']:.2f}" for one in gaps)
-        rows.append((f"{ours}: p99 gap of 16 while 10 a second join / alone", *joined))
+        rows.append((f"{ours}: what is not ONNX Runtime, of a step of 16", *(overhead(of[ours]) for of in shapes)))
+        rows.append((f"{ours}: p99 gap of 16 while 10 a second join / alone", *(gaps(of[ours]) for of in shapes)))
     for ours in (OURS, f"{OURS}, int8"):
-        rows.append(
-            (
-                f"{ours}: characters in real time on a core",
-                *(f"{of[ours]['real_time_characters']:.0f}" for of in engine.values()),
-            )
-        )
+        held = (f"{of[ours]['real_time_characters']:.0f}" for of in shapes)
+        rows.append((f"{ours}: characters in real time on a core", *held))
     return rows
 
 
@@ -196,7 +187,7 @@ def characters(
         "transformers, torch decoder": (found.get("transformers"), LEVELS, "torch"),
         "optimum, our decoder": (others.get("optimum"), LEVELS, "graph"),
         "onnxruntime-genai, our decoder": (found.get("genai"), LEVELS, "graph"),
-        "our engine, a level a position": (found.get("one level", found.get("ours")), LEVELS, "graph"),
+        "our engine, a level a position": (found.get("one level"), LEVELS, "graph"),
         "our engine with depth head": (found.get(OURS), 1, "graph"),
         "our engine with depth head, int8": (found.get("six levels, int8"), 1, "graph"),
     }

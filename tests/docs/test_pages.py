@@ -79,10 +79,23 @@ def test_the_page_of_speed_says_which_measurement_is_missing(tmp_path: Path, mon
 
 
 def test_the_page_of_speed_has_a_table_for_each_shape():
-    rates = {"transformers": {"1": 40.0, "16": 300.0}, "ours": {"1": 280.0, "16": 900.0}}
+    rates = {
+        "transformers": {"1": 40.0, "16": 300.0},
+        "genai": {"1": 350.0, "16": 800.0},
+        "one level": {"1": 280.0, "16": 900.0},
+        "one level, int8": {"1": 220.0, "16": 1000.0},
+        "six levels": {"1": 170.0, "16": 640.0},
+    }
+    of_ours = {
+        "overhead_at_16": {"language_model": 8.0, "depth_head": 1.0, "neither": 1.0},
+        "gaps_of_16": {"alone_p99_ms": 20.0, "joined_p99_ms": 33.25},
+        "real_time_characters": 88.4,
+    }
+    shape = {"positions_per_cpu_s": rates, "share_of_memory_bound": 0.5}
+    shape |= dict.fromkeys(("one level", "six levels", "six levels, int8"), of_ours)
     level = {"streams": 4, "first_frame_ms": {"p50": 30.0, "p99": 50.0}, "chunk_gap_ms": None, "frames_per_s": None}
     measured = {
-        "engine_speed.json": {"memory_gb_s": 9.5, "24m": {"tokens_per_cpu_s": rates, "gaps": {"p99_ms": 33.25}}},
+        "engine_speed.json": {"memory_gb_s": 9.5, "24m": shape},
         "rival_stacks.json": {"decoder_ms": {"torch": {"16": 9.0}, "graph": {"16": 3.0}}},
         "rival_llama.json": {"build": "AVX2 = 1 | ", "24m": {"1": 310.0}},
         "decoder_speed.json": {"one_ratio": 5.8},
@@ -91,9 +104,18 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
     }
     page = speed.page(measured, {"model_id": "m", "parity": {"judge": None}}, "a test")
     for line in (
-        "| 16 | 300 | 900 |",
+        "| ours / transformers, 1 at a time | 7.00 |",
+        "| ours / llama.cpp, 1 at a time | 0.90 |",
+        "| ours / llama.cpp, 16 at a time | - |",
+        "| ours / genai, 16 at a time | 1.12 |",
+        "| ours in int8 / genai, 16 at a time | 1.25 |",
+        "| share of the memory bound, 1 at a time | 0.50 |",
+        "| six levels: what is not ONNX Runtime, of a step of 16 | 10.0% |",
+        "| one level: p99 gap of 16 while 10 a second join / alone | 1.66 |",
+        "| six levels, int8: characters in real time on a core | 88 |",
+        "| 16 | 300 | 800 | 900 | 1000 | 640 |",
         "| 1 | 310 |",
-        "| gaps, p99 ms | 33.25 |",
+        "| six levels, gaps of 16, joined p99 ms | 33.25 |",
         "| 4 | 30, 50 | - | - | 100 % |",
         "| one ratio | 5.8 |",
         "| first frame, ratio | 1.125 |",
