@@ -17,12 +17,12 @@ MEANING_WIDTH = 2 / 3
 """Share of a row's numbers that are its meaning."""
 MEANING_SHARE = 0.6
 """Share of a row's squared length that is its meaning."""
-ROW_LENGTH = 1.0
 BATCH = 512
+"""Words that the encoder reads at once."""
 
 
 def word_rows(tokenizer: Tokenizer, num_rows: int, encoder: TokenStates, width: int, seed: int) -> Tensor:
-    """The rows of a tokenizer's first tokens, [num_rows, width], each of `ROW_LENGTH`. A token that is no text, such as
+    """The rows of a tokenizer's first tokens, [num_rows, width], each of length 1. A token that is no text, such as
     half a letter, has a name only.
 
     Args:
@@ -47,7 +47,7 @@ def word_rows(tokenizer: Tokenizer, num_rows: int, encoder: TokenStates, width: 
     rows[known, num_meanings:] *= (1 - MEANING_SHARE) ** 0.5
     meanings = torch.nn.functional.normalize(centred @ axes[:, :num_meanings])
     rows[known, :num_meanings] = meanings * MEANING_SHARE**0.5
-    return rows * ROW_LENGTH
+    return rows
 
 
 def _means(words: list[str], encoder: TokenStates) -> Tensor:

@@ -164,12 +164,10 @@ def in_short(engine: dict[str, dict[str, Any]], llama: dict[str, Any]) -> list[S
         (f"ours / {rival}, {batch} at a time", *(ratio(name, rival, batch) for name in engine))
         for rival, batch in compared
     ]
-    rows.append(
-        ("ours in int8 / genai, 16 at a time", *(ratio(name, "genai", "16", "one level, int8") for name in engine))
-    )
-    rows.append(
-        ("share of the memory bound, 1 at a time", *(f"{of['share_of_memory_bound']:.2f}" for of in shapes)),
-    )
+    in_int8 = (ratio(name, "genai", "16", "one level, int8") for name in engine)
+    rows.append(("ours in int8 / genai, 16 at a time", *in_int8))
+    bound = (f"{of['share_of_memory_bound']:.2f}" for of in shapes)
+    rows.append(("share of the memory bound, 1 at a time", *bound))
     for ours in ("one level", OURS):
         rows.append((f"{ours}: what is not ONNX Runtime, of a step of 16", *(overhead(of[ours]) for of in shapes)))
         rows.append((f"{ours}: p99 gap of 16 while 10 a second join / alone", *(gaps(of[ours]) for of in shapes)))

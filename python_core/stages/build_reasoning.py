@@ -273,7 +273,7 @@ def _with_more(
     paraphrased = _reworded(paraphraser, captions, config.paraphrases, "paraphrases")
     others = _reworded(other_words, without_motion, config.other_words, "other words")
     if config.other_words and not without_motion:
-        logger.warning("other_words: every caption has a motion, so none is added; give --more-captions")
+        logger.info("other_words: every caption has a motion, so none is added; give --more-captions")
     extended = []
     for record in records:
         plan = parse_plan(record.plan)
@@ -288,15 +288,8 @@ def _with_more(
                     changed = other.plan(plan)
                     said[as_order(changed, random) if random.random() < 0.5 else other.text] = changed
         for caption, its_plan in said.items():
-            made = caption != record.caption
-            extended.append(
-                replace(
-                    record,
-                    caption=caption,
-                    plan=format_plan(its_plan),
-                    paraphrase_of=record.caption if made else record.paraphrase_of,
-                )
-            )
+            source = None if caption == record.caption else record.caption
+            extended.append(replace(record, caption=caption, plan=format_plan(its_plan), paraphrase_of=source))
     return extended
 
 

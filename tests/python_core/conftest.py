@@ -1,6 +1,6 @@
 """Motions on our skeleton within the limits of joints, and a text encoder that has learned nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -80,17 +80,22 @@ def smooth_motions(posed: MakeMotion) -> list[Motion]:
 ENCODER_WORDS = "a and bows forward hand left person someone the then walks waves"
 
 
-@pytest.fixture(scope="session")
-def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the usual form, with `ENCODER_WORDS` and states of 16 numbers."""
-    folder = tmp_path_factory.mktemp("text_encoder")
-    words = ["[UNK]", *ENCODER_WORDS.split()]
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+def write_text_encoder(folder: Path, words: Iterable[str]) -> None:
+    """A text encoder of the usual form that knows these words, with states of 16 numbers, and has learned nothing."""
+    vocabulary = {word: number for number, word in enumerate(["[UNK]", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(2)
     config = BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
     BertModel(config).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that knows `ENCODER_WORDS`."""
+    folder = tmp_path_factory.mktemp("text_encoder")
+    write_text_encoder(folder, ENCODER_WORDS.split())
     return folder

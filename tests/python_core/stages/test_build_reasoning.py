@@ -190,7 +190,8 @@ def test_orders_follow_each_caption_and_other_words_those_without_motion(prepare
     assert 0.25 < as_orders / len(made) < 0.9
 
 
-def test_other_words_without_captions_that_lack_motion_are_warned_of(prepared, caplog):
+def test_other_words_without_captions_that_lack_motion_say_that_there_are_none(prepared, caplog):
+    caplog.set_level("INFO")
     run(config_of(prepared, other_words=1))
     assert "other_words: every caption has a motion, so none is added; give --more-captions" in caplog.text
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel
 
 from python_core.clips.prepared import read_prepared
 from python_core.evaluators.evaluator_checkpoint import load_evaluator
@@ -15,6 +13,7 @@ from python_core.evaluators.halves import EvaluatorKind
 from python_core.evaluators.retrieval import measure_retrieval
 from python_core.stages import train_evaluator
 from python_core.stages.train_evaluator import PRESETS, TrainEvaluatorConfig
+from tests.python_core.conftest import write_text_encoder
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +21,7 @@ def tiny(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
     """The tiny preset with a text encoder that has learned nothing."""
     folder = tmp_path_factory.mktemp("text_encoder")
     captions = [caption for clip in read_prepared(prepared_folder).clips for caption in clip.captions]
-    words = ["[UNK]", *sorted({word for caption in captions for word in caption.strip(".").split()})]
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    torch.manual_seed(2)
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    )
-    BertModel(config).save_pretrained(folder)
+    write_text_encoder(folder, sorted({word for caption in captions for word in caption.strip(".").split()}))
     return replace(PRESETS["tiny"], prepared=prepared_folder, text_encoder=folder)
 
 
