@@ -51,6 +51,8 @@ bench: .venv/installed
 	$(PYTHON) -m venv build/bench/llama
 	build/bench/llama/bin/python -m pip install --quiet --disable-pip-version-check $(LLAMA)
 	OMP_NUM_THREADS=1 build/bench/llama/bin/python benchmarks/rival_llama.py build/bench $(BENCH)
+	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/first_frame.py build/bench $(BENCH)
+	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/crowd_speed.py build/bench $(BENCH)
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/decoder_speed.py > build/bench/decoder_speed.json
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/serve_cost.py > build/bench/serve_cost.json
 	$(IN_VENV) python -m bridge bench --json build/bench/bridge.json

@@ -29,7 +29,17 @@ from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
-import onnx
+from random_weights import (
+    DEPTH_HEAD,
+    LANGUAGE_MODEL,
+    LEVEL_SIZE,
+    MOST_TOKENS,
+    NUM_LEVELS,
+    OURS,
+    SHAPES,
+    Shape,
+    build,
+)
 from rich.console import Console
 from rich.table import Table
 
@@ -38,73 +48,19 @@ from bridge.depth_head import DepthHead
 from bridge.engine import Engine, Row
 from bridge.sampler import Sampler, draw
 from bridge.server import DEFAULT_BUNDLE
-from export import depth_head_graph, language_model_graph
-from export.depth_head_graph import write_depth_head
-from export.folded_graph import read_positions, speak_first, write_states
-from export.graph_file import write_graph
-from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
-from export.quantized_weights import Scheme
-from python_core import depth_head
 from python_core.contract.bundle import BundleError, DepthHeadGraph, LanguageModelGraph, open_bundle
 from python_core.contract.vocabulary import Position, TokenLayout
-from python_core.depth_head import DepthHeadShape
 
 PROMPT_TOKENS, NEW_TOKENS = 60, 40
 BATCHES = (1, 4, 16, 64)
 MOST_AT_ONCE = {"genai": 32}
 """Where a rival has a limit of its own."""
-NUM_LEVELS, LEVEL_SIZE = 6, 512
 CODES_A_SECOND = 5
-OURS = {
-    "one level": (1, "int4"),
-    "one level, int8": (1, "int8"),
-    "six levels": (NUM_LEVELS, "int4"),
-    "six levels, int8": (NUM_LEVELS, "int8"),
-}
-"""Our ways: levels of a position, and precision."""
-MOST_TOKENS = 512
 MOST_GUESTS = 16
 """Who joins at once, beside those that run; more are refused, as a server that is full does."""
 
 
 Drawn = TypeVar("Drawn")
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A Llama-style model."""
-
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    kv_heads: int
-    text: int
-    """Tokens that are of no code."""
-
-    @property
-    def vocabulary(self) -> int:
-        return self.text + NUM_LEVELS * LEVEL_SIZE
-
-    def layout(self, num_levels: int) -> TokenLayout:
-        """Codes of so many levels, with as many tokens in all."""
-        return TokenLayout(
-            think_open=self.text - 4,
-            think_close=self.text - 3,
-            motion_open=self.text - 2,
-            motion_close=self.text - 1,
-            first_code=self.text,
-            level_size=NUM_LEVELS * LEVEL_SIZE // num_levels,
-            num_levels=num_levels,
-            turn_end=1,
-            vocabulary_size=self.vocabulary,
-        )
-
-
-SHAPES = {
-    "24m": Shape(512, 1408, 7, 8, 4, 3080),
-    "smollm2": Shape(576, 1536, 30, 9, 3, 49160),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,63 +101,9 @@ def main() -> None:
         (arguments.work / "engine_speed.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
-def build(folder: Path, shape: Shape) -> Path:
-    """Random weights for torch, and graphs of the same weights, made once."""
-    import torch
-    from onnxruntime_genai.models.builder import create_model, parse_extra_options
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    if all((folder / way / language_model_graph.FILE).exists() for way in OURS):
-        return folder
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        vocab_size=shape.vocabulary,
-        max_position_embeddings=MOST_TOKENS,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    source, built, cache = (str(folder / part) for part in ("torch", "int4", "cache"))
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(source)
-    (folder / "torch" / "tokenizer.json").write_bytes((DEFAULT_BUNDLE / "tokenizer.json").read_bytes())
-    (folder / "torch" / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    asked = ["prune_lm_head=true", "shared_embeddings=true", "int4_accuracy_level=4"]
-    options = parse_extra_options("", source, built, "int4", "cpu", cache, asked)
-    create_model("", source, built, "int4", "cpu", cache, **options)
-    settings = json.loads((folder / "int4" / "genai_config.json").read_text())
-    settings["model"]["decoder"]["session_options"] |= {"intra_op_num_threads": 1}
-    (folder / "int4" / "genai_config.json").write_text(json.dumps(settings))
-    options = parse_extra_options("", source, built, "fp32", "cpu", cache, asked[:2])
-    create_model("", source, str(folder / "fp32"), "fp32", "cpu", cache, **options)
-    for way, (num_levels, precision) in OURS.items():
-        (folder / way).mkdir(exist_ok=True)
-        graph = onnx.load(folder / "fp32" / "model.onnx")
-        read_positions(graph.graph, num_levels)
-        write_states(graph.graph, shape.hidden)
-        names = list(matrices(graph.graph))
-        blocks = Scheme(bits=4, block_size=64, compensated=False)
-        schemes = dict.fromkeys(names, blocks if precision == "int4" else PER_OUTPUT)
-        schemes[names[-1]] = Scheme(bits=8, block_size=64, compensated=False)
-        quantize_graph(graph, schemes, schemes[names[-1]], {})
-        layout = shape.layout(num_levels)
-        speak_first(graph.graph, layout.num_spoken)
-        write_graph(graph, folder / way / language_model_graph.FILE)
-        if num_levels > 1:
-            write_depth_head(
-                depth_head.DepthHead(shape.hidden, layout.codebook, DepthHeadShape()), precision, folder / way
-            )
-    return folder
-
-
 def open_writer(folder: Path, shape: Shape, num_levels: int, precision: str, max_rows: int = 256) -> Writer:
     graph = LanguageModelGraph(
-        file=language_model_graph.FILE,
+        file=LANGUAGE_MODEL,
         num_layers=shape.layers,
         num_kv_heads=shape.kv_heads,
         head_dim=shape.hidden // shape.heads,
@@ -213,7 +115,7 @@ def open_writer(folder: Path, shape: Shape, num_levels: int, precision: str, max
     engine, layout = Engine(folder, graph, "cpu", num_threads=1, max_rows=max_rows), shape.layout(num_levels)
     if num_levels == 1:
         return Writer(engine, None, layout)
-    described = DepthHeadGraph(file=depth_head_graph.FILE, precision="int8", weights="random", temperature=1.0)
+    described = DepthHeadGraph(file=DEPTH_HEAD, precision="int8", weights="random", temperature=1.0)
     return Writer(engine, DepthHead(folder, described, layout.codebook, shape.hidden, "cpu", num_threads=1), layout)
 
 
@@ -324,18 +226,18 @@ def step_all(writer: Writer, rows: dict[Row, Sampler]) -> None:
     step, layout = writer.engine.step(), writer.layout
     samplers = [rows[row] for row in step.rows]
     first_level = range(layout.first_code, layout.first_code + LEVEL_SIZE)
-    firsts = [_good(drawn) for drawn in draw(step.logits, [(first_level,)] * len(samplers), samplers)]
+    firsts = [good(drawn) for drawn in draw(step.logits, [(first_level,)] * len(samplers), samplers)]
     if writer.head is None:
         positions = [(token_id,) for token_id in firsts]
     else:
         firsts = [token_id - layout.first_code for token_id in firsts]
-        spoken = [_good(entries) for entries in writer.head.speak(step.states, firsts, samplers)]
+        spoken = [good(entries) for entries in writer.head.speak(step.states, firsts, samplers)]
         positions = [tuple(layout.entry_ids([first, *others])) for first, others in zip(firsts, spoken, strict=True)]
     for row, position in zip(step.rows, positions, strict=True):
         row.feed([position])
 
 
-def _good(drawn: Drawn | BundleError) -> Drawn:
+def good(drawn: Drawn | BundleError) -> Drawn:
     assert not isinstance(drawn, BundleError)
     return drawn
 

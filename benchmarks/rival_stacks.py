@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import torch
-from engine_speed import NEW_TOKENS, PROMPT_TOKENS, SHAPES, build
+from engine_speed import NEW_TOKENS, PROMPT_TOKENS
+from random_weights import SHAPES, build
 
 from bridge.providers import open_session
 from export.motion_decoder_graph import FILE, INPUTS, write_motion_decoder_graph
@@ -111,22 +112,26 @@ def _greedy(model: Any) -> Generate:
     return generate
 
 
-def decoder_ms(batches: list[int], rounds: int) -> dict[str, dict[int, float]]:
-    """Milliseconds for a code of one stream among so many, in torch and by our graph with float16 weights."""
+def motion_decoder() -> MotionDecoder:
+    """Of the `small` preset's shape, with random weights."""
     torch.manual_seed(0)
-    shape = PRESETS["small"].shape
-    model = Vqvae(shape).eval()
+    model = Vqvae(PRESETS["small"].shape).eval()
     for level in model.levels:
         level.get_buffer("vectors").normal_()
     width = num_features(BODY_22)
     normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.1, np.float32))
-    decoder = MotionDecoder(model, normalizer).eval()
+    return MotionDecoder(model, normalizer).eval()
+
+
+def decoder_ms(batches: list[int], rounds: int) -> dict[str, dict[int, float]]:
+    """Milliseconds for a code of one stream among so many, in torch and by our graph with float16 weights."""
+    decoder, num_codes = motion_decoder(), PRESETS["small"].shape.codebook.num_codes
     taken: dict[str, dict[int, list[float]]] = {"torch": {}, "graph": {}}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         write_motion_decoder_graph(decoder, "fp16", Path(folder))
         session = open_session(Path(folder) / FILE, "cpu", 1)
         for batch in batches:
-            codes = torch.from_numpy(np.random.default_rng(1).integers(shape.codebook.num_codes, size=(batch, 1)))
+            codes = torch.from_numpy(np.random.default_rng(1).integers(num_codes, size=(batch, 1)))
             inputs = (codes, *decoder.zero_states(batch))
             arrays = {name: array.numpy() for name, array in zip(INPUTS, inputs, strict=True)}
             runs = {

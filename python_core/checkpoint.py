@@ -29,6 +29,11 @@ from python_core.vqvae import Vqvae, VqvaeShape
 
 logger = logging.getLogger(__name__)
 
+# Of several processes on the CPU each has a device of its own, which torch saves to and does not read back.
+torch.serialization.register_package(
+    0, lambda storage: None, lambda storage, location: storage if location.startswith("cpu:") else None
+)
+
 FORMAT_VERSION = 2
 CHECKPOINT = "checkpoint.json"
 MOTION_TOKENIZER = "vqvae"

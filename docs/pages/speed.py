@@ -1,7 +1,6 @@
 """docs/benchmarks.md, from what benchmarks/ measured: python docs/pages/speed.py WORK
 
-WORK holds engine_speed.json, rival_stacks.json, rival_llama.json, decoder_speed.json, serve_cost.json and bridge.json,
-as `make bench` leaves them.
+WORK holds what the scripts of MADE_BY write, as `make bench` leaves it.
 """
 
 import argparse
@@ -28,10 +27,16 @@ WHAT = (
     "Positions for a second of CPU time, 60 read, 40 written, random weights of this shape: float32 in transformers,\n"
     "4 bits in onnxruntime-genai and ours."
 )
+CROWD = (
+    "Characters kept moving for a minute by the wall clock, no code late, without plans, with the default bundle's\n"
+    "motion decoder, a process a core:"
+)
 MADE_BY = {
     "engine_speed.json": "benchmarks/engine_speed.py WORK",
     "rival_stacks.json": "benchmarks/rival_stacks.py WORK",
     "rival_llama.json": "benchmarks/rival_llama.py WORK, in an environment of its own",
+    "first_frame.json": "benchmarks/first_frame.py WORK",
+    "crowd_speed.json": "benchmarks/crowd_speed.py WORK",
     "decoder_speed.json": "benchmarks/decoder_speed.py > WORK/decoder_speed.json",
     "serve_cost.json": "benchmarks/serve_cost.py > WORK/serve_cost.json",
     "bridge.json": "-m bridge bench --json WORK/bridge.json",
@@ -87,14 +92,26 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
                 "",
                 *batch_table({"llama.cpp": llama}),
             ]
+        if first := measured["first_frame.json"].get(name):
+            lines += [
+                "",
+                "The first four frames: milliseconds of CPU time to read 60 tokens, write a plan of so many and a\n"
+                "code of six levels, and make its frames (llama.cpp: without them); memory of the process, MB:",
+                "",
+                *first_frame_table(first, measured["rival_llama.json"]["first_code"].get(name)),
+            ]
         rows = characters(found, others, stacks["decoder_ms"])
         lines += [
             "",
-            "A character takes 5 codes of 6 levels a second. With them, and the motion decoder of the last\n"
-            "section, one core moves at once, 16 at a time, without plans:",
+            "A character takes 5 codes of 6 levels a second. By these rates, and the motion decoder of the\n"
+            "section after this, one core moves at once, 16 at a time, without plans:",
             "",
         ]
         lines += table(("stack", "positions a code", "characters"), rows)
+        if crowd := measured["crowd_speed.json"].get(name):
+            lines += ["", CROWD, "", *crowd_table(crowd)]
+            lines += ["", "Milliseconds of CPU time for a code of one character among so many:", ""]
+            lines += batch_table({way: of["growth_ms"] for way, of in crowd.items()}, digits=2)
         rest = {key: value for key, value in engine[name].items() if not key.endswith("_per_cpu_s")}
         lines += ["", *table(("measure", "value"), flat(rest))]
     decoder = measured["decoder_speed.json"]
@@ -195,6 +212,24 @@ def characters(
             code_s = positions / of["16"] + decoder_ms[decoder]["16"] / 1000
             rows.append((name, str(positions), f"{1 / (CODES_A_SECOND * code_s):.1f}"))
     return rows
+
+
+def first_frame_table(stacks: dict[str, Any], llama: dict[str, Any] | None) -> list[str]:
+    """A row for each stack: milliseconds by the length of the plan, and memory."""
+    times = {name: of["first_frame_ms"] for name, of in stacks.items()}
+    memory = {name: of["memory_mb"] for name, of in stacks.items()}
+    if llama:
+        times["llama.cpp"], memory["llama.cpp"] = llama["first_code_ms"], llama["memory_mb"]
+    plans = next(iter(times.values()))
+    rows = [(name, *(f"{of[plan]:.0f}" for plan in plans), f"{memory[name]:.0f}") for name, of in times.items()]
+    return table(("stack", *(f"plan of {plan}" if plan != "0" else "no plan" for plan in plans), "memory"), rows)
+
+
+def crowd_table(ways: dict[str, Any]) -> list[str]:
+    """A row for each way of ours, a column for each number of cores."""
+    cores = next(iter(ways.values()))["characters"]
+    rows = [(way, *(str(of["characters"][count]) for count in cores)) for way, of in ways.items()]
+    return table(("", *(f"{count} core{'s' if count != '1' else ''}" for count in cores)), rows)
 
 
 def batch_table(of: dict[str, dict[str, float]], digits: int = 0) -> list[str]:

@@ -97,7 +97,18 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
     measured = {
         "engine_speed.json": {"memory_gb_s": 9.5, "24m": shape},
         "rival_stacks.json": {"decoder_ms": {"torch": {"16": 9.0}, "graph": {"16": 3.0}}},
-        "rival_llama.json": {"build": "AVX2 = 1 | ", "24m": {"1": 310.0}},
+        "rival_llama.json": {
+            "build": "AVX2 = 1 | ",
+            "24m": {"1": 310.0},
+            "first_code": {"24m": {"first_code_ms": {"0": 70.0, "40": 190.0}, "memory_mb": 99.9}},
+        },
+        "first_frame.json": {"24m": {"ours": {"first_frame_ms": {"0": 62.4, "40": 218.6}, "memory_mb": 194.1}}},
+        "crowd_speed.json": {
+            "24m": {
+                "six levels": {"growth_ms": {"1": 6.0, "256": 2.25}, "characters": {"1": 70, "2": 130}},
+                "six levels, int8": {"growth_ms": {"1": 7.0, "256": 1.5}, "characters": {"1": 90, "2": 160}},
+            }
+        },
         "decoder_speed.json": {"one_ratio": 5.8},
         "serve_cost.json": {"first_frame": {"ratio": 1.125}},
         "bridge.json": {"levels": [level | {"in_real_time": 1.0}]},
@@ -116,6 +127,12 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
         "| 16 | 300 | 800 | 900 | 1000 | 640 |",
         "| 1 | 310 |",
         "| six levels, gaps of 16, joined p99 ms | 33.25 |",
+        "| stack | no plan | plan of 40 | memory |",
+        "| ours | 62 | 219 | 194 |",
+        "| llama.cpp | 70 | 190 | 100 |",
+        "|  | 1 core | 2 cores |",
+        "| six levels, int8 | 90 | 160 |",
+        "| 256 | 2.25 | 1.50 |",
         "| 4 | 30, 50 | - | - | 100 % |",
         "| one ratio | 5.8 |",
         "| first frame, ratio | 1.125 |",

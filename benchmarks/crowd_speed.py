@@ -1,0 +1,135 @@
+"""What a crowd costs: python benchmarks/crowd_speed.py WORK [--shapes 24m] [--cores 1 2] [--seconds 60]
+
+Goes with engine_speed.py, on its weights in WORK: the engine with its depth head, a code of six tokens at a position,
+and the default bundle's motion decoder.
+
+    growth        milliseconds of CPU time that a code of one character takes, among 1 to 256 on one thread
+    characters    the most that so many cores keep moving for `--seconds`: every code is there when its 0.2 s begin, and
+                  none is made more than LEAD_S before, by the wall clock. They have read 60 tokens each, have no plan,
+                  and their codes fall due together. Several cores have a process each, with its share.
+
+Prints, writes WORK/crowd_speed.json. Nothing else should run.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from engine_speed import CODES_A_SECOND, PROMPT_TOKENS, Writer, joined, open_writer, step_all
+from random_weights import NUM_LEVELS, OURS, SHAPES, build
+
+from bridge.decoder import Decoder
+from bridge.engine import Row
+from bridge.sampler import Sampler
+from bridge.server import DEFAULT_BUNDLE
+from python_core.contract.bundle import open_bundle
+
+STREAMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+LEAD_S = 1.0
+"""`max_lead_s` of the bridge, as long as nobody asks for another."""
+FEWER = 0.95
+"""Of the characters that could not be kept moving, how many are tried next."""
+WAYS = [way for way, (num_levels, _) in OURS.items() if num_levels == NUM_LEVELS]
+
+
+class Crowd:
+    """Characters that get their codes together.
+
+    Args:
+        folder: The weights of a shape.
+        shape: Its name.
+        way: Of OURS.
+        count: Characters.
+    """
+
+    def __init__(self, folder: Path, shape: str, way: str, count: int) -> None:
+        self.writer: Writer = open_writer(folder / way, SHAPES[shape], *OURS[way], max_rows=count)
+        self.decoder = Decoder(DEFAULT_BUNDLE, open_bundle(DEFAULT_BUNDLE).manifest, "cpu", num_threads=1)
+        prompts = np.random.default_rng(0).integers(3, SHAPES[shape].vocabulary, (count, PROMPT_TOKENS))
+        self.rows: dict[Row, Sampler] = joined(self.writer, prompts)
+        self.states = [self.decoder.start()] * count
+
+    def speak(self) -> None:
+        """A code of each, and its frames."""
+        step_all(self.writer, self.rows)
+        # Which code it is makes no difference to the time; the default bundle's decoder knows other codes.
+        self.states = [state for _, state in self.decoder.run([[1]] * len(self.states), self.states)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
+    parser.add_argument("--cores", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument(
+        "--held", nargs=2, metavar=("WAY", "COUNT"), help="one process of `characters`: was it in time?"
+    )
+    arguments = parser.parse_args()
+    if arguments.held:
+        way, count = arguments.held
+        print(json.dumps(in_time(arguments.work, arguments.shapes[0], way, int(count), arguments.seconds)))
+        return
+    results: dict[str, Any] = {}
+    for name in arguments.shapes:
+        folder = build(arguments.work / name, SHAPES[name])
+        results[name] = {}
+        for way in WAYS:
+            cost = growth(folder, name, way)
+            guess = max(1000 / (CODES_A_SECOND * ms) for ms in cost.values())
+            held = {cores: characters(arguments, name, way, cores, guess) for cores in arguments.cores}
+            results[name][way] = {"growth_ms": cost, "characters": held}
+            print(name, way, results[name][way], flush=True)
+        (arguments.work / "crowd_speed.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+def growth(folder: Path, shape: str, way: str) -> dict[int, float]:
+    """Milliseconds for a code of one among so many."""
+    found = {}
+    for count in STREAMS:
+        crowd, taken = Crowd(folder, shape, way, count), []
+        for _ in range(12):
+            began = time.process_time()
+            crowd.speak()
+            taken.append(time.process_time() - began)
+        found[count] = 1000 * median(taken[2:]) / count
+    return found
+
+
+def characters(arguments: argparse.Namespace, shape: str, way: str, cores: int, guess: float) -> int:
+    """The most of them that were in time, a process a core."""
+    count = math.ceil(guess)
+    while count > 0:
+        command = [sys.executable, __file__, str(arguments.work), "--shapes", shape]
+        command += ["--seconds", str(arguments.seconds), "--held", way, str(count)]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(cores)]
+        answers = [json.loads(process.communicate()[0]) for process in processes]
+        if all(answers):
+            return cores * count
+        count = min(count - 1, math.floor(FEWER * count))
+    return 0
+
+
+def in_time(work: Path, shape: str, way: str, count: int, seconds: int) -> bool:
+    """Whether every code was there when its time began."""
+    crowd = Crowd(work / shape, shape, way, count)
+    crowd.speak()
+    began = time.perf_counter()
+    for code in range(CODES_A_SECOND * seconds):
+        due_s = began + LEAD_S + code / CODES_A_SECOND
+        time.sleep(max(0.0, due_s - LEAD_S - time.perf_counter()))
+        crowd.speak()
+        if time.perf_counter() > due_s:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

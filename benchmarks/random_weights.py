@@ -1,0 +1,118 @@
+"""Language models with random weights, for torch and as graphs: what the benchmarks of speed run."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridge.server import DEFAULT_BUNDLE
+from python_core.contract.vocabulary import TokenLayout
+
+NUM_LEVELS, LEVEL_SIZE = 6, 512
+OURS = {
+    "one level": (1, "int4"),
+    "one level, int8": (1, "int8"),
+    "six levels": (NUM_LEVELS, "int4"),
+    "six levels, int8": (NUM_LEVELS, "int8"),
+}
+"""Our ways: levels of a position, and precision."""
+MOST_TOKENS = 512
+LANGUAGE_MODEL, DEPTH_HEAD = "language_model.onnx", "depth_head.onnx"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama-style model."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    text: int
+    """Tokens that are of no code."""
+
+    @property
+    def vocabulary(self) -> int:
+        return self.text + NUM_LEVELS * LEVEL_SIZE
+
+    def layout(self, num_levels: int) -> TokenLayout:
+        """Codes of so many levels, with as many tokens in all."""
+        return TokenLayout(
+            think_open=self.text - 4,
+            think_close=self.text - 3,
+            motion_open=self.text - 2,
+            motion_close=self.text - 1,
+            first_code=self.text,
+            level_size=NUM_LEVELS * LEVEL_SIZE // num_levels,
+            num_levels=num_levels,
+            turn_end=1,
+            vocabulary_size=self.vocabulary,
+        )
+
+
+SHAPES = {
+    "24m": Shape(512, 1408, 7, 8, 4, 3080),
+    "smollm2": Shape(576, 1536, 30, 9, 3, 49160),
+}
+
+
+def build(folder: Path, shape: Shape) -> Path:
+    """Random weights for torch, and graphs of the same weights, made once."""
+    # Who only measures holds no torch in memory.
+    import onnx
+    import torch
+    from onnxruntime_genai.models.builder import create_model, parse_extra_options
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from export.depth_head_graph import write_depth_head
+    from export.folded_graph import read_positions, speak_first, write_states
+    from export.graph_file import write_graph
+    from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
+    from export.quantized_weights import Scheme
+    from python_core.depth_head import DepthHead, DepthHeadShape
+
+    if all((folder / way / LANGUAGE_MODEL).exists() for way in OURS):
+        return folder
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        vocab_size=shape.vocabulary,
+        max_position_embeddings=MOST_TOKENS,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    source, built, cache = (str(folder / part) for part in ("torch", "int4", "cache"))
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(source)
+    (folder / "torch" / "tokenizer.json").write_bytes((DEFAULT_BUNDLE / "tokenizer.json").read_bytes())
+    (folder / "torch" / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    asked = ["prune_lm_head=true", "shared_embeddings=true", "int4_accuracy_level=4"]
+    options = parse_extra_options("", source, built, "int4", "cpu", cache, asked)
+    create_model("", source, built, "int4", "cpu", cache, **options)
+    settings = json.loads((folder / "int4" / "genai_config.json").read_text())
+    settings["model"]["decoder"]["session_options"] |= {"intra_op_num_threads": 1}
+    (folder / "int4" / "genai_config.json").write_text(json.dumps(settings))
+    options = parse_extra_options("", source, built, "fp32", "cpu", cache, asked[:2])
+    create_model("", source, str(folder / "fp32"), "fp32", "cpu", cache, **options)
+    for way, (num_levels, precision) in OURS.items():
+        (folder / way).mkdir(exist_ok=True)
+        graph = onnx.load(folder / "fp32" / "model.onnx")
+        read_positions(graph.graph, num_levels)
+        write_states(graph.graph, shape.hidden)
+        names = list(matrices(graph.graph))
+        blocks = Scheme(bits=4, block_size=64, compensated=False)
+        schemes = dict.fromkeys(names, blocks if precision == "int4" else PER_OUTPUT)
+        schemes[names[-1]] = Scheme(bits=8, block_size=64, compensated=False)
+        quantize_graph(graph, schemes, schemes[names[-1]], {})
+        layout = shape.layout(num_levels)
+        speak_first(graph.graph, layout.num_spoken)
+        write_graph(graph, folder / way / LANGUAGE_MODEL)
+        if num_levels > 1:
+            write_depth_head(DepthHead(shape.hidden, layout.codebook, DepthHeadShape()), precision, folder / way)
+            assert (folder / way / DEPTH_HEAD).is_file()
+    return folder
