@@ -12,18 +12,22 @@ import asyncio
 import json
 import logging
 import zlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from python_core.clips.prepared import PreparedClips, read_prepared, write_text
-from python_core.contract.plan import format_plan, parse_plan
+from python_core.contract.plan import Beat, Plan, format_plan, parse_plan
+from python_core.evaluators.token_states import TokenStates, load_token_states
+from python_core.reasoning.known_beats import KnownBeats
 from python_core.reasoning.paraphrases import OtherWords, Paraphraser, Rewording, as_order
 from python_core.reasoning.plan_journal import Entry, append_entry, latest, read_journal
 from python_core.reasoning.plan_writer import PlannerWriter, Sentence, Writer, Written
@@ -37,6 +41,10 @@ logger = logging.getLogger(__name__)
 
 EXACT = "exact"
 """Writer of plans that came with their clips."""
+NEAR, ALIKE = 0.5, 0.75
+"""How similar a beat has to be to stand for another, and for the other's caption to be a caption of its clips."""
+MOST_ALIKE = 8
+"""Captions without motion that a caption of a clip gets, at most."""
 NUM_SAMPLED, NUM_SHOWN = 50, 6
 """Records written for reading, and shown in the terminal."""
 
@@ -85,6 +93,11 @@ class BuildReasoningConfig:
     other_words: int = 0
     """Records added for each caption without motion that speak of other actions and things, at most, half of them as
     orders: a plan takes words over, also those that no caption has. Needs WordNet.
+    """
+
+    text_encoder: Path | None = None
+    """Folder of `fetch-backbone text-encoder`. Plans then know only the beats of captions that have a motion: other
+    captions get the nearest ones. None leaves plans in the words of their captions.
     """
 
     seed: int = 1
@@ -141,6 +154,11 @@ def run(config: BuildReasoningConfig) -> None:
     paraphraser = Paraphraser(read_synonyms(), planner.grammar, config.seed) if planner and config.paraphrases else None
     other_words = OtherWords(read_kinds(), planner.grammar, config.seed) if planner and config.other_words else None
     writer: Writer = PlannerWriter(planner) if planner and config.writer == "planner" else Teacher(config.endpoint)
+    encoder = config.text_encoder and load_token_states(config.text_encoder, torch.device("cpu"))
+    if encoder and all(line.clip_id is None for line in lines):
+        raise ValueError(
+            "text_encoder: no clip has a caption, so no beat is known; leave it out, or prepare such clips"
+        )
     entries = read_journal(journal, writer)
     if isinstance(writer, Teacher):
         writer.spending = Spending(
@@ -159,6 +177,8 @@ def run(config: BuildReasoningConfig) -> None:
         raise
     records = _records(lines, sentences, settled, writer, planner)
     records = _with_more(records, paraphraser, other_words, config)
+    if encoder:
+        records = _in_known_beats(records, encoder, config.seed)
     write_text(config.out, "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records))
     _write_report(config, sentences, entries, records)
     _write_sample(config, records)
@@ -291,6 +311,48 @@ def _with_more(
             source = None if caption == record.caption else record.caption
             extended.append(replace(record, caption=caption, plan=format_plan(its_plan), paraphrase_of=source))
     return extended
+
+
+def _in_known_beats(records: Sequence[PlanRecord], encoder: TokenStates, seed: int) -> list[PlanRecord]:
+    """The same with plans of the beats that captions of motions have: a paraphrase takes its caption's plan, a caption
+    without motion the nearest beats. One that is near nothing is left out. A caption of a clip that is one beat is
+    followed by some of the captions that came to that beat.
+    """
+    sources = {(record.clip_id, record.caption): record.plan for record in records if record.paraphrase_of is None}
+    with_motion, without = [], []
+    for record in records:
+        if record.clip_id is None:
+            without.append(record)
+        else:
+            source = record.paraphrase_of or record.caption
+            with_motion.append(replace(record, plan=sources[record.clip_id, source]))
+    known = KnownBeats([*{beat.text: beat for beat in _beats(with_motion)}.values()], encoder)
+    texts = [*dict.fromkeys(beat.text for beat in _beats(without))]
+    near = dict(zip(texts, track(known.nearest(texts), "known beats", total=len(texts)), strict=True))
+    mapped, alike = [], defaultdict(list)
+    for record in without:
+        beats = [(near[beat.text], beat.duration_s) for beat in parse_plan(record.plan).beats]
+        if min(found.similarity for found, _ in beats) < NEAR:
+            continue
+        said = Plan(tuple(replace(found.beat, duration_s=duration_s) for found, duration_s in beats))
+        mapped.append(replace(record, plan=format_plan(said)))
+        if len(beats) == 1 and beats[0][0].similarity >= ALIKE:
+            alike[beats[0][0].beat.text].append(record.caption)
+    logger.info("%d of %d captions without motion are near to beats that have one", len(mapped), len(without))
+    extended = []
+    for record in with_motion:
+        extended.append(record)
+        beats = parse_plan(record.plan).beats
+        if record.paraphrase_of is None and len(beats) == 1 and (captions := alike.get(beats[0].text)):
+            random = np.random.default_rng([seed, zlib.crc32(f"{record.clip_id} {record.caption}".encode())])
+            chosen = random.permutation(len(captions))[:MOST_ALIKE].tolist()
+            extended += [replace(record, caption=captions[at], paraphrase_of=record.caption) for at in chosen]
+    return extended + mapped
+
+
+def _beats(records: Sequence[PlanRecord]) -> Iterator[Beat]:
+    for record in records:
+        yield from parse_plan(record.plan).beats
 
 
 def _reworded(

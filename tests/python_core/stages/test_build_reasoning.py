@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from python_core.clips.prepared import PreparedClip, write_prepared
+from python_core.clips.prepared import PreparedClip, read_prepared, write_prepared
 from python_core.contract.plan import parse_plan
 from python_core.contract.skeleton import BODY_22
 from python_core.features import num_features
 from python_core.reasoning.teacher import EndpointConfig
 from python_core.stages.build_reasoning import PRESETS, BuildReasoningConfig, PlanRecord, read_plans, run
+from tests.python_core.conftest import write_text_encoder
 from tests.python_core.loopback import serve_completions
 
 ROOT = Path(__file__).parents[3]
@@ -194,6 +195,45 @@ def test_other_words_without_captions_that_lack_motion_say_that_there_are_none(p
     caplog.set_level("INFO")
     run(config_of(prepared, other_words=1))
     assert "other_words: every caption has a motion, so none is added; give --more-captions" in caplog.text
+
+
+def test_with_a_text_encoder_plans_know_only_the_beats_of_motions(prepared, tmp_path):
+    words = "walk sit wave jump stop quickly forward down up right left hand the"
+    write_text_encoder(tmp_path, words.split())
+    more = tmp_path / "more.jsonl"
+    captions = ["a guard waves the right hand.", "a guard waves the left hand.", "someone jumps up, then sits down."]
+    more.write_text(json.dumps({"captions": captions, "duration_s": 3.0}) + "\n")
+    config = config_of(prepared, orders=True, paraphrases=3, more_captions=more, text_encoder=tmp_path)
+    run(config)
+    records = read_plans(config.out)
+    of_clips = {(record.clip_id, record.caption): record for record in records if record.clip_id is not None}
+    known = {beat.text for record in of_clips.values() for beat in parse_plan(record.plan).beats}
+    assert known == {"walk forward", "quickly sit down", "jump up", "stop", "wave the right hand"}
+    for (clip_id, _), record in of_clips.items():
+        if record.paraphrase_of is not None:
+            assert record.plan == of_clips[clip_id, record.paraphrase_of].plan
+    without = {record.caption: parse_plan(record.plan) for record in records if record.clip_id is None}
+    assert {beat.text for plan in without.values() for beat in plan.beats} <= known
+    # No motion waves the left hand.
+    assert captions[1] not in without
+    (waves,) = without[captions[0]].beats
+    assert (waves.text, waves.body_parts, waves.duration_s) == ("wave the right hand", ("right hand",), 3.0)
+    assert of_clips["b", captions[0]].paraphrase_of == CAPTIONS["b"][0]
+    assert [beat.text for beat in without[captions[2]].beats] == ["jump up", "quickly sit down"]
+    before = config.out.read_bytes()
+    run(config)
+    assert config.out.read_bytes() == before
+
+
+def test_a_text_encoder_without_captions_of_motions_is_refused(prepared, tmp_path, text_encoder):
+    found = read_prepared(prepared)
+    assert found.rows is not None
+    clips = [replace(clip, captions=()) for clip in found.clips]
+    write_prepared(tmp_path / "silent", clips, np.split(found.rows, len(clips)), found.frame_rate_hz)
+    more = tmp_path / "more.jsonl"
+    more.write_text('{"captions": ["a person walks."], "duration_s": 3.0}\n')
+    with pytest.raises(ValueError, match=r"text_encoder: no clip has a caption"):
+        run(config_of(tmp_path / "silent", more_captions=more, text_encoder=text_encoder))
 
 
 @pytest.mark.parametrize("name", ["paraphrases", "other_words"])
