@@ -66,6 +66,7 @@ class Reply:
         tokenizer: Reads and writes plans.
         code_duration_s: Length of a code.
         planned: Called with the plan, as soon as it is known.
+        reasoning_temperature: Times the request's own, for the reasoning.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class Reply:
         tokenizer: Tokenizer,
         code_duration_s: float,
         planned: Callable[[Planned], None],
+        reasoning_temperature: float = 1.0,
     ) -> None:
-        self.sampler = Sampler(request.seed, request.temperature, request.top_p)
+        self._of_motion = Sampler(request.seed, request.temperature, request.top_p)
+        self._of_reasoning = self._of_motion.colder(reasoning_temperature)
         self.stop: Stop | None = None
         self._layout, self._tokenizer, self._code_duration_s = layout, tokenizer, code_duration_s
         self._parser, self._limits, self._planned = ReplyParser(layout), CodeLimits(request.max_codes), planned
@@ -103,6 +106,11 @@ class Reply:
     @property
     def place(self) -> Place:
         return self._parser.place
+
+    @property
+    def sampler(self) -> Sampler:
+        """Of the next token."""
+        return self._of_reasoning if self.place is Place.REASONING else self._of_motion
 
     def allowed(self) -> tuple[range, ...]:
         """Ids of the tokens that may come next, in ascending ranges."""
@@ -142,7 +150,7 @@ class Reply:
         that come next; False if the reply is to count as malformed.
         """
         self._num_malformed += 1
-        if self._num_malformed == MOST_PLANS or self.sampler.temperature == 0:
+        if self._num_malformed == MOST_PLANS or self._of_reasoning.temperature == 0:
             return False
         self._parser = ReplyParser(self._layout)
         self._hear([self._layout.think_open])

@@ -4,6 +4,7 @@ There is no repetition penalty: held poses repeat codes. Many rows are drawn at 
 had been drawn alone, because sums run along a row from left to right and what fills a row up adds nothing to them.
 """
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,6 +33,12 @@ class Sampler:
             raise ValueError(f"top_p must be more than 0 and at most 1, got {top_p}")
         self._random = np.random.Generator(np.random.Philox(seed))
         self.temperature, self.top_p = temperature, top_p
+
+    def colder(self, times: float) -> "Sampler":
+        """One that draws the same random numbers at a multiple of the temperature."""
+        other = copy.copy(self)
+        other.temperature *= times
+        return other
 
     def draw(self, logits: NDArray[np.float32], allowed: Sequence[range]) -> int:
         """Choose a token.

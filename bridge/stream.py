@@ -237,8 +237,8 @@ class MotionModel:
             stream.codes.extend(codes)
             stream.stop = Stop.GIVEN_CODES
         else:
-            layout = self.bundle.manifest.tokens
-            stream.reply = Reply(request, prompt, layout, self.tokenizer, self.code_duration_s, send)
+            layout, colder = self.bundle.manifest.tokens, self.bundle.manifest.sampling.reasoning_temperature
+            stream.reply = Reply(request, prompt, layout, self.tokenizer, self.code_duration_s, send, colder)
             # One more than it can need, and the two that end a reply.
             most = self._num_given(request) + request.max_codes + 3
             stream.max_positions = sum(map(len, prompt)) + most

@@ -100,7 +100,9 @@ def _build(source: Source, bundle: Path, config: ExportConfig, card: str | None,
         if head is None
         else write_depth_head(head, config.precision, bundle, config.depth_temperature, config.provider),
         motion_decoder=decoder_graph,
-        sampling=SamplingDefaults(temperature=config.temperature, top_p=config.top_p),
+        sampling=SamplingDefaults(
+            temperature=config.temperature, top_p=config.top_p, reasoning_temperature=config.reasoning_temperature
+        ),
         parity=None,
         licence=config.licence,
         data_notice=source.data_notice,

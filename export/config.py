@@ -59,6 +59,9 @@ class ExportConfig:
     cold, feet are steadier, and motions are as near to their texts.
     """
 
+    reasoning_temperature: float = 0.3
+    """Temperature of the reasoning, times a request's own: what is to be done is drawn colder than how it is done."""
+
     licence: str = "see data_notice"
     """Licence of the weights, an SPDX expression or a name."""
 
@@ -91,7 +94,7 @@ def check_config(config: ExportConfig) -> None:
         if (value := getattr(config, name)) not in get_args(choices):
             raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
     # The bridge would refuse each request that leaves it to the bundle.
-    for name in ("temperature", "depth_temperature"):
+    for name in ("temperature", "depth_temperature", "reasoning_temperature"):
         if not 0 <= (value := getattr(config, name)) <= MAX_TEMPERATURE:
             raise ValueError(f"{name} must be 0 to {MAX_TEMPERATURE:g}, got {value:g}")
     if not 0 < config.top_p <= 1:

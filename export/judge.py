@@ -80,6 +80,7 @@ def _torch_motions(
             temperature=config.temperature,
             top_p=config.top_p,
             depth_temperature=config.depth_temperature,
+            reasoning_temperature=config.reasoning_temperature,
             max_codes=most_codes(source, _longest(source, captions)),
             constrained=True,
         )

@@ -123,12 +123,13 @@ def write_reply(
     sampling, layout = manifest.sampling, manifest.tokens
     sampler, parser = Sampler(seed, sampling.temperature, sampling.top_p), ReplyParser(layout)
     parser.feed(layout.think_open)
+    of_reasoning = sampler.colder(sampling.reasoning_temperature)
 
     def choose(logits: NDArray[np.float32], state: NDArray[np.float32]) -> Position:
         allowed = parser.allowed_ranges()
         if parser.place is Place.MOTION and not parser.codes:
             allowed = tuple(ids for ids in allowed if layout.motion_close not in ids)
-        token_ids = [sampler.draw(logits, allowed)]
+        token_ids = [(of_reasoning if parser.place is Place.REASONING else sampler).draw(logits, allowed)]
         if head is not None and layout.is_of_code(token_ids[0]):
             (entries,) = head.speak([state], [token_ids[0] - layout.first_code], [sampler])
             if isinstance(entries, BundleError):

@@ -15,6 +15,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
+from python_core.contract.vocabulary import Place
 from python_core.motion_model import MotionOutput, fold
 from python_core.reply_mask import ReplyMask, ReplyRow
 
@@ -70,6 +71,7 @@ def sample_replies(
     temperature: float,
     top_p: float = 1.0,
     depth_temperature: float = 1.0,
+    reasoning_temperature: float = 1.0,
 ) -> None:
     """Let a language model that speaks motion write replies to encoded prompts; each row takes its own.
 
@@ -84,6 +86,7 @@ def sample_replies(
         temperature: Divides the logits.
         top_p: See `draw`.
         depth_temperature: Of the levels of a code after its first, times `temperature`.
+        reasoning_temperature: Of the reasoning, times `temperature`.
     """
     device, layout = model.device, rows[0].parser.layout
     longest = max(map(len, prompts))
@@ -105,7 +108,9 @@ def sample_replies(
         )
         chances = torch.rand(len(rows), layout.num_levels, device=device)[places]
         of_batch = [rows[place] for place in places]
-        ids = _write_position(model, output, of_batch, mask, chances, temperature, top_p, depth_temperature)
+        times = [reasoning_temperature if row.parser.place is Place.REASONING else 1.0 for row in of_batch]
+        temperatures = temperature * torch.tensor(times, device=device)
+        ids = _write_position(model, output, of_batch, mask, chances, temperatures, top_p, depth_temperature)
         going_on = [number for number, row in enumerate(of_batch) if not row.ended]
         if not (_any(bool(going_on), device) if together else going_on):
             return
@@ -125,7 +130,7 @@ def _write_position(
     rows: Sequence[ReplyRow],
     mask: ReplyMask,
     chances: Tensor,
-    temperature: float,
+    temperatures: Tensor,
     top_p: float,
     depth_temperature: float,
 ) -> Tensor:
@@ -137,14 +142,14 @@ def _write_position(
         rows: Of the batch.
         mask: Takes first tokens out of the choice.
         chances: Of each row and level, [B, levels].
-        temperature: Divides the logits.
+        temperatures: Of each row, [B]; divide the logits.
         top_p: See `draw`.
-        depth_temperature: Of the later levels, times `temperature`.
+        depth_temperature: Of the later levels, times the row's own.
     """
     assert output.logits is not None
     assert output.states is not None
     layout = rows[0].parser.layout
-    masked, forced = mask(rows, output.logits[:, -1].float() / temperature)
+    masked, forced = mask(rows, output.logits[:, -1].float() / temperatures[:, None])
     drawn = draw(masked, chances[:, 0], top_p)
     ids = drawn.new_full((len(rows), 1, layout.num_levels), -1)
     ids[:, 0, 0] = drawn
@@ -160,7 +165,8 @@ def _write_position(
     chosen = torch.tensor(speaking, device=ids.device)
     states, entries = output.states[chosen, -1], drawn[chosen, None] - layout.first_code
     for level in range(1, layout.num_levels):
-        logits = model.depth_head(states, entries, last=True)[:, 0].float() / (temperature * depth_temperature)
+        logits = model.depth_head(states, entries, last=True)[:, 0].float()
+        logits = logits / (depth_temperature * temperatures[chosen, None])
         found = draw(logits, chances[chosen, level], top_p)
         first_id = layout.first_code + level * layout.level_size
         for place, number in enumerate(speaking):

@@ -107,6 +107,12 @@ class SamplingDefaults:
 
     temperature: float
     top_p: float
+    reasoning_temperature: float = 1.0
+    """Of the reasoning, times the temperature, also where a request says one; 0 takes the likeliest words."""
+
+    def __post_init__(self) -> None:
+        if not self.reasoning_temperature >= 0:
+            raise ValueError(f"reasoning_temperature must be 0 or more, got {self.reasoning_temperature}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +297,9 @@ def _read_fields(path: Path, name: str, kind: type, fields: Any) -> Any:
     if not isinstance(fields, dict):
         raise BundleError(f"{path}: {name} must be an object, got {fields!r}; export the bundle again")
     types_of = typing.get_type_hints(kind)
-    if missing := sorted(types_of.keys() - fields.keys()):
+    # What has a default came later than some bundles.
+    needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
+    if missing := sorted(needed - fields.keys()):
         raise BundleError(f"{path}: {name} lacks {', '.join(missing)}; export the bundle again")
     if unknown := sorted(fields.keys() - types_of.keys()):
         raise BundleError(f"{path}: {name} has unknown fields {', '.join(unknown)}; update the bridge")

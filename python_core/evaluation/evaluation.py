@@ -40,8 +40,8 @@ def say_how_drawn(sampling: Sampling) -> str:
     reasoning = "with" if sampling.reasoning else "without"
     return (
         f"Replies are drawn {held}, {reasoning} reasoning, at temperature {sampling.temperature:g}, "
-        f"{sampling.depth_temperature:g} times that for the levels of a code after its first, and top-p "
-        f"{sampling.top_p:g}."
+        f"{sampling.depth_temperature:g} times that for the levels of a code after its first, "
+        f"{sampling.reasoning_temperature:g} times that for the reasoning, and top-p {sampling.top_p:g}."
     )
 
 

@@ -32,6 +32,9 @@ class Sampling:
     depth_temperature: float = 1.0
     """Of the levels of a code after its first, times `temperature`."""
 
+    reasoning_temperature: float = 1.0
+    """Of the reasoning, times `temperature`."""
+
     max_codes: int = 49
     """A reply that the grammar holds ends after so many codes; a free one has no room for more."""
 
@@ -44,8 +47,9 @@ class Sampling:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
-        if not self.depth_temperature > 0:
-            raise ValueError(f"depth_temperature must be above 0, got {self.depth_temperature}")
+        for name in ("depth_temperature", "reasoning_temperature"):
+            if not (value := getattr(self, name)) > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if self.max_codes < 1:
@@ -154,6 +158,7 @@ def generate(
                 sampling.temperature,
                 sampling.top_p,
                 sampling.depth_temperature,
+                sampling.reasoning_temperature,
             )
             rows |= drawn
             todo = [place for place, row in drawn.items() if row.is_unplanned]

@@ -29,6 +29,16 @@ def test_a_token_that_reaches_top_p_exactly_closes_the_nucleus_and_its_equals_ar
     assert drawn(Sampler(0, 1.0, 0.6), logits_of(0.25, 0.5, 0.25)) == {0, 1, 2}
 
 
+def test_a_colder_sampler_draws_at_less_of_the_temperature_with_the_same_random_numbers():
+    logits = logits_of(0.1, 0.5, 0.1, 0.3)
+    hot, alone = Sampler(3, 1.0, 1.0), Sampler(3, 1.0, 1.0)
+    assert drawn(hot.colder(0.01), logits) == {1}
+    drawn(alone, logits)
+    # Both have drawn as many random numbers.
+    assert hot.temperature == 1.0
+    assert [hot.draw(logits, (range(4),)) for _ in range(50)] == [alone.draw(logits, (range(4),)) for _ in range(50)]
+
+
 @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("size", [500, FEW + 1000])
 def test_no_token_outside_the_nucleus_of_a_full_sort_is_drawn(top_p: float, size: int):

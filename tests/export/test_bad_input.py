@@ -133,6 +133,7 @@ def test_a_disk_that_fills_leaves_the_old_bundle_and_nothing_half_written(
         (ExportConfig(judge=Path("judge")), "judge needs prepared"),
         (ExportConfig(temperature=-1.0), "temperature must be 0 to 2, got -1"),
         (ExportConfig(depth_temperature=float("nan")), "depth_temperature must be 0 to 2, got nan"),
+        (ExportConfig(reasoning_temperature=3.0), "reasoning_temperature must be 0 to 2, got 3"),
         (ExportConfig(top_p=0.0), "top_p must be more than 0 and at most 1, got 0"),
         (ExportConfig(top_p=1.5), "top_p must be more than 0 and at most 1, got 1.5"),
         (ExportConfig(parity_tokens=0), "parity_tokens must be at least 1, got 0"),

@@ -61,6 +61,20 @@ def test_tokens_are_those_that_the_whole_model_draws_without_a_cache(spoken: tup
         assert row.ended
 
 
+def test_reasoning_that_is_drawn_cold_is_the_likeliest_and_motion_is_not(spoken: tuple[SpeaksMotion, TokenLayout]):
+    model, layout = spoken
+    written = []
+    for seed in (1, 2):
+        rows = [ReplyRow(ReplyParser(layout), 4, given=[layout.think_open]) for _ in PROMPTS]
+        torch.manual_seed(seed)
+        sample_replies(model, PROMPTS, rows, longest_reply(4), 0.8, reasoning_temperature=1e-6)
+        written.append(rows)
+    for one, other in zip(*written, strict=True):
+        assert one.parser.reasoning_ids == other.parser.reasoning_ids
+        assert one.parser.reasoning_ids
+    assert [row.token_ids for row in written[0]] != [row.token_ids for row in written[1]]
+
+
 def test_a_reply_does_not_depend_on_when_others_end(spoken: tuple[SpeaksMotion, TokenLayout]):
     longer = replies(*spoken, max_codes=(80, 80, 12, 60))
     for first, second, same in zip(replies(*spoken), longer, (False, True, True, False), strict=True):

@@ -71,7 +71,7 @@ def made_manifest() -> Manifest:
         motion_decoder=MotionDecoderGraph(
             file="motion_decoder.onnx", conv_state_size=640, num_past_frames=8, precision="fp32", profiles=()
         ),
-        sampling=SamplingDefaults(temperature=1.0, top_p=0.9),
+        sampling=SamplingDefaults(temperature=1.0, top_p=0.9, reasoning_temperature=0.5),
         parity=Parity(
             provider="cpu",
             language_model=LanguageModelParity(
@@ -123,6 +123,13 @@ def refusal(bundle: Path) -> str:
     with pytest.raises(BundleError) as caught:
         open_bundle(bundle)
     return str(caught.value)
+
+
+def test_a_manifest_from_before_reasoning_had_a_temperature_draws_it_like_the_motion(bundle: Path):
+    change(bundle, lambda fields: fields["sampling"].pop("reasoning_temperature"))
+    assert open_bundle(bundle).manifest.sampling == SamplingDefaults(temperature=1.0, top_p=0.9)
+    change(bundle, lambda fields: fields["sampling"].update(reasoning_temperature=-1.0))
+    assert "reasoning_temperature must be 0 or more, got -1.0" in refusal(bundle)
 
 
 def test_a_manifest_comes_back_from_its_file(bundle: Path):
