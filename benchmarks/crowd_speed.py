@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from engine_speed import CODES_A_SECOND, PROMPT_TOKENS, Writer, joined, open_writer, step_all
-from random_weights import NUM_LEVELS, OURS, SHAPES, build
+from random_weights import MOST_TOKENS, NUM_LEVELS, OURS, SHAPES, build
 
 from bridge.decoder import Decoder
 from bridge.engine import Row
@@ -34,8 +34,10 @@ from python_core.contract.bundle import open_bundle
 STREAMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LEAD_S = 1.0
 """`max_lead_s` of the bridge, as long as nobody asks for another."""
-FEWER = 0.95
-"""Of the characters that could not be kept moving, how many are tried next."""
+STEP = 1.05
+"""How many more characters are tried next, or fewer."""
+LONGEST_S = (MOST_TOKENS - PROMPT_TOKENS - 1) // CODES_A_SECOND
+"""For which a character's codes have room beside its prompt and the one that is not timed."""
 WAYS = [way for way, (num_levels, _) in OURS.items() if num_levels == NUM_LEVELS]
 
 
@@ -73,11 +75,15 @@ def main() -> None:
         "--held", nargs=2, metavar=("WAY", "COUNT"), help="one process of `characters`: was it in time?"
     )
     arguments = parser.parse_args()
+    if not 0 < arguments.seconds <= LONGEST_S:
+        parser.error(f"--seconds must be 1 to {LONGEST_S}, got {arguments.seconds}")
+    if min(arguments.cores) < 1:
+        parser.error(f"--cores must be 1 or more, got {min(arguments.cores)}")
     if arguments.held:
         way, count = arguments.held
         print(json.dumps(in_time(arguments.work, arguments.shapes[0], way, int(count), arguments.seconds)))
         return
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {"seconds": arguments.seconds}
     for name in arguments.shapes:
         folder = build(arguments.work / name, SHAPES[name])
         results[name] = {}
@@ -104,17 +110,22 @@ def growth(folder: Path, shape: str, way: str) -> dict[int, float]:
 
 
 def characters(arguments: argparse.Namespace, shape: str, way: str, cores: int, guess: float) -> int:
-    """The most of them that were in time, a process a core."""
-    count = math.ceil(guess)
-    while count > 0:
+    """The most that were in time, a process a core: up from the guess while they are, or down until they are."""
+    most, count = 0, math.ceil(guess)
+    while count > most:
         command = [sys.executable, __file__, str(arguments.work), "--shapes", shape]
         command += ["--seconds", str(arguments.seconds), "--held", way, str(count)]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(cores)]
-        answers = [json.loads(process.communicate()[0]) for process in processes]
-        if all(answers):
-            return cores * count
-        count = min(count - 1, math.floor(FEWER * count))
-    return 0
+        answers = [process.communicate()[0] for process in processes]
+        if any(process.returncode for process in processes):
+            raise RuntimeError(f"a process of {count} characters failed; what it said is above")
+        if all(map(json.loads, answers)):
+            most, count = count, max(count + 1, math.floor(STEP * count))
+        elif most:
+            break
+        else:
+            count = min(count - 1, math.floor(count / STEP))
+    return cores * most
 
 
 def in_time(work: Path, shape: str, way: str, count: int, seconds: int) -> bool:

@@ -164,18 +164,10 @@ def with_transformers(folder: Path) -> Callable[[np.ndarray], float]:
 
 
 def with_genai(folder: Path) -> Callable[[np.ndarray], float]:
-    # Its names come from a compiled module, which the type checker does not see.
-    genai: Any = importlib.import_module("onnxruntime_genai")
-    model = genai.Model(str(folder / "int4"))
+    begin = open_genai(folder)
 
     def run(prompts: np.ndarray) -> float:
-        parameters = genai.GeneratorParams(model)
-        parameters.set_search_options(
-            max_length=PROMPT_TOKENS + NEW_TOKENS + 1, min_length=PROMPT_TOKENS + NEW_TOKENS + 1,
-            batch_size=len(prompts), do_sample=False,
-        )  # fmt: skip
-        generator = genai.Generator(model, parameters)
-        generator.append_tokens(prompts.astype(np.int32))
+        generator = begin(prompts, NEW_TOKENS + 1)
         generator.generate_next_token()
         began = time.process_time()
         for _ in range(NEW_TOKENS):
@@ -183,6 +175,24 @@ def with_genai(folder: Path) -> Callable[[np.ndarray], float]:
         return len(prompts) * NEW_TOKENS / (time.process_time() - began)
 
     return run
+
+
+def open_genai(folder: Path) -> Callable[[np.ndarray, int], Any]:
+    """Gives generators that have read prompts [B, L] and have room for so many tokens more."""
+    # Its names come from a compiled module, which the type checker does not see.
+    genai: Any = importlib.import_module("onnxruntime_genai")
+    model = genai.Model(str(folder / "int4"))
+
+    def begin(prompts: np.ndarray, num_tokens: int) -> Any:
+        batch, length = prompts.shape
+        most = length + num_tokens
+        parameters = genai.GeneratorParams(model)
+        parameters.set_search_options(max_length=most, min_length=most, batch_size=batch, do_sample=False)
+        generator = genai.Generator(model, parameters)
+        generator.append_tokens(prompts.astype(np.int32))
+        return generator
+
+    return begin
 
 
 def _open_ours(folder: Path, shape: Shape, num_levels: int, precision: str) -> Callable[[np.ndarray], float]:

@@ -15,7 +15,6 @@ WORK/first_frame.json.
 """
 
 import argparse
-import importlib
 import json
 import logging
 import os
@@ -29,7 +28,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from engine_speed import PROMPT_TOKENS, good, joined, open_writer, step_all
+from engine_speed import PROMPT_TOKENS, good, joined, open_genai, open_writer, step_all
 from random_weights import NUM_LEVELS, OURS, SHAPES, build
 from serve_cost import resident_mb
 
@@ -40,8 +39,8 @@ Run = Callable[[np.ndarray, int], None]
 """Reads a prompt, writes so many tokens of a plan, and a code with its frames."""
 PLANS = (0, 40, 80)
 WAY = "six levels"
-DECODER, STATES = "motion_decoder", "states.npz"
-"""In WORK: our graph, and what it remembers before the first code."""
+DECODER, GRAPH, STATES = "motion_decoder", "motion_decoder.onnx", "states.npz"
+"""In WORK: a folder with our graph, and what it remembers before the first code."""
 
 
 def main() -> None:
@@ -95,6 +94,7 @@ def write_motion_decoder(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     decoder = motion_decoder()
     write_motion_decoder_graph(decoder, "fp16", folder)
+    assert (folder / GRAPH).is_file()
     states = zip(INPUTS[1:], decoder.zero_states(1), strict=True)
     arrays: dict[str, Any] = {name: state.numpy() for name, state in states}
     np.savez(folder / STATES, **arrays)
@@ -102,7 +102,7 @@ def write_motion_decoder(folder: Path) -> None:
 
 def open_motion_decoder(folder: Path) -> Callable[[], None]:
     """Makes the frames of a code."""
-    session = open_session(folder / "motion_decoder.onnx", "cpu", 1)
+    session = open_session(folder / GRAPH, "cpu", 1)
     inputs = {"codes": np.array([[1]]), **np.load(folder / STATES)}
 
     def run() -> None:
@@ -142,16 +142,10 @@ def with_optimum(work: Path, shape: str) -> Run:
 
 
 def with_genai(work: Path, shape: str) -> Run:
-    # Its names come from a compiled module, which the type checker does not see.
-    genai: Any = importlib.import_module("onnxruntime_genai")
-    model, decode = genai.Model(str(work / shape / "int4")), open_motion_decoder(work / DECODER)
+    begin, decode = open_genai(work / shape), open_motion_decoder(work / DECODER)
 
     def run(prompt: np.ndarray, num_planned: int) -> None:
-        most = len(prompt) + num_planned + NUM_LEVELS
-        parameters = genai.GeneratorParams(model)
-        parameters.set_search_options(max_length=most, min_length=most, batch_size=1, do_sample=False)
-        generator = genai.Generator(model, parameters)
-        generator.append_tokens(prompt[None].astype(np.int32))
+        generator = begin(prompt[None], num_planned + NUM_LEVELS)
         for _ in range(num_planned + NUM_LEVELS):
             generator.generate_next_token()
         decode()

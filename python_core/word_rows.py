@@ -35,7 +35,7 @@ def word_rows(tokenizer: Tokenizer, num_rows: int, encoder: TokenStates, width: 
     texts = [tokenizer.decode([token], skip_special_tokens=True).strip() for token in range(num_rows)]
     known = torch.tensor([any(map(str.isalnum, text)) and "\ufffd" not in text for text in texts])
     words = [text for text, is_known in zip(texts, known.tolist(), strict=True) if is_known]
-    means = torch.cat([_means(words[first : first + BATCH], encoder) for first in range(0, len(words), BATCH)])
+    means = torch.cat([encoder.means(words[first : first + BATCH]) for first in range(0, len(words), BATCH)])
     centred = means - means.mean(dim=0)
     # In the order of their variances, the largest first.
     axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)
@@ -48,9 +48,3 @@ def word_rows(tokenizer: Tokenizer, num_rows: int, encoder: TokenStates, width: 
     meanings = torch.nn.functional.normalize(centred @ axes[:, :num_meanings])
     rows[known, :num_meanings] = meanings * MEANING_SHARE**0.5
     return rows
-
-
-def _means(words: list[str], encoder: TokenStates) -> Tensor:
-    """Mean state of each word's tokens, of length 1, [N, C]."""
-    states, mask = encoder.states(words, next(encoder.encoder.parameters()).device)
-    return torch.nn.functional.normalize((states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)).cpu()

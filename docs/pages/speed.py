@@ -28,8 +28,8 @@ WHAT = (
     "4 bits in onnxruntime-genai and ours."
 )
 CROWD = (
-    "Characters kept moving for a minute by the wall clock, no code late, without plans, with the default bundle's\n"
-    "motion decoder, a process a core:"
+    "Characters kept moving for {seconds} seconds by the wall clock, no code late, without plans, with the default\n"
+    "bundle's motion decoder, a process a core:"
 )
 MADE_BY = {
     "engine_speed.json": "benchmarks/engine_speed.py WORK",
@@ -109,7 +109,7 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
         ]
         lines += table(("stack", "positions a code", "characters"), rows)
         if crowd := measured["crowd_speed.json"].get(name):
-            lines += ["", CROWD, "", *crowd_table(crowd)]
+            lines += ["", CROWD.format(seconds=measured["crowd_speed.json"]["seconds"]), "", *crowd_table(crowd)]
             lines += ["", "Milliseconds of CPU time for a code of one character among so many:", ""]
             lines += batch_table({way: of["growth_ms"] for way, of in crowd.items()}, digits=2)
         rest = {key: value for key, value in engine[name].items() if not key.endswith("_per_cpu_s")}

@@ -57,6 +57,12 @@ class TokenStates:
             self._kept.clear()
         return torch.from_numpy(states).to(device), torch.from_numpy(mask).to(device)
 
+    def means(self, captions: Sequence[str]) -> Tensor:
+        """Mean state of each caption's tokens, of length 1, on the CPU, [B, C]."""
+        states, mask = self.states(captions, next(self.encoder.parameters()).device)
+        means = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return torch.nn.functional.normalize(means).cpu()
+
     @torch.no_grad()
     def _add(self, captions: dict[str, None]) -> None:
         encoded = {caption: self.tokenizer.encode(caption).ids for caption in captions if caption not in self._kept}

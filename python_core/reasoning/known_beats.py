@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from python_core.contract.plan import Beat
@@ -55,13 +54,9 @@ class KnownBeats:
                 yield Nearest(self.beats[best], float(similarities[best]))
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Mean states, of length 1, [N, C]."""
-        means = []
-        for first in range(0, len(texts), BATCH):
-            states, mask = self._encoder.states(texts[first : first + BATCH], torch.device("cpu"))
-            mean = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-            means.append(torch.nn.functional.normalize(mean).numpy())
-        return np.concatenate(means)
+        """[N, C]"""
+        parts = [texts[first : first + BATCH] for first in range(0, len(texts), BATCH)]
+        return np.concatenate([self._encoder.means(part).numpy() for part in parts])
 
 
 def _words(texts: Sequence[str]) -> NDArray[np.bool_]:

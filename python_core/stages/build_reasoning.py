@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 EXACT = "exact"
 """Writer of plans that came with their clips."""
+KNOWN = ", known beats"
 NEAR, ALIKE = 0.5, 0.75
 """How similar a beat has to be to stand for another, and for the other's caption to be a caption of its clips."""
 MOST_ALIKE = 8
@@ -58,7 +59,7 @@ class PlanRecord:
     duration_s: float
     plan: str
     writer: str
-    """`planner`, `exact`, or the name of a model."""
+    """`planner`, `exact`, or the name of a model; with KNOWN after it where its beats were changed to known ones."""
     prompt_version: str = ""
     """What the writer was told; empty for exact plans."""
     paraphrase_of: str | None = None
@@ -335,7 +336,7 @@ def _in_known_beats(records: Sequence[PlanRecord], encoder: TokenStates, seed: i
         if min(found.similarity for found, _ in beats) < NEAR:
             continue
         said = Plan(tuple(replace(found.beat, duration_s=duration_s) for found, duration_s in beats))
-        mapped.append(replace(record, plan=format_plan(said)))
+        mapped.append(replace(record, plan=format_plan(said), writer=record.writer + KNOWN))
         if len(beats) == 1 and beats[0][0].similarity >= ALIKE:
             alike[beats[0][0].beat.text].append(record.caption)
     logger.info("%d of %d captions without motion are near to beats that have one", len(mapped), len(without))

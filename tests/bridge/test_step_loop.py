@@ -11,7 +11,7 @@ import pytest
 
 from bridge.request import History, MotionRequest
 from bridge.step_loop import MOST_AHEAD
-from bridge.stream import Chunk, Event, MotionModel
+from bridge.stream import Chunk, Event, MotionModel, Planned
 from python_core.contract.bundle import BundleError, Manifest
 from python_core.contract.plan import PlanError
 
@@ -39,12 +39,33 @@ async def wait_until_idle(model: MotionModel) -> None:
         await asyncio.sleep(0.001)
 
 
+async def reasoning(model: MotionModel, seed: int) -> str:
+    """What the model plans, or why that is no plan."""
+    try:
+        events = await read(model, replace(REQUEST, reasoning=True, seed=seed))
+    except PlanError as error:
+        return str(error)
+    assert isinstance(events[0], Planned)
+    return events[0].text
+
+
 def frames(events: Sequence[Event]) -> list[tuple[int, bytes, bytes]]:
     return [
         (event.code, event.motion.root_positions_m.tobytes(), event.motion.joint_rotations.tobytes())
         for event in events
         if isinstance(event, Chunk)
     ]
+
+
+def test_the_manifest_says_how_cold_the_reasoning_is_drawn(model: MotionModel):
+    manifest = model.bundle.manifest
+    for temperature, are_same in ((0.0, True), (1.0, False)):
+        sampling = replace(manifest.sampling, reasoning_temperature=temperature)
+        model.bundle = replace(model.bundle, manifest=replace(manifest, sampling=sampling))
+        told = {asyncio.run(reasoning(model, seed)) for seed in range(4)}
+        assert (len(told) == 1) == are_same
+    one, other = (asyncio.run(read(model, replace(REQUEST, seed=seed))) for seed in (0, 1))
+    assert frames(one) != frames(other)
 
 
 def test_codes_and_frames_are_the_same_to_the_last_bit_alone_and_with_64_random_neighbours(

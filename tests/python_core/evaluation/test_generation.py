@@ -166,7 +166,17 @@ def test_what_does_not_fit_the_model_is_refused(spoken: Spoken):
         generate(*spoken, PROMPTS, Sampling(max_codes=200), seed=1)
 
 
-@pytest.mark.parametrize(("field", "value"), [("temperature", 0.0), ("top_p", 0.0), ("top_p", 1.5), ("max_codes", 0)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", 0.0),
+        ("depth_temperature", float("nan")),
+        ("reasoning_temperature", 0.0),
+        ("top_p", 0.0),
+        ("top_p", 1.5),
+        ("max_codes", 0),
+    ],
+)
 def test_sampling_that_cannot_be_is_refused(field: str, value: float):
     with pytest.raises(ValueError, match=f"{field} must be"):
         replace(Sampling(), **{field: value})

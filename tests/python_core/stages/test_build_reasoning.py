@@ -214,6 +214,9 @@ def test_with_a_text_encoder_plans_know_only_the_beats_of_motions(prepared, tmp_
             assert record.plan == of_clips[clip_id, record.paraphrase_of].plan
     without = {record.caption: parse_plan(record.plan) for record in records if record.clip_id is None}
     assert {beat.text for plan in without.values() for beat in plan.beats} <= known
+    writers = Counter(record.writer for record in records)
+    assert writers["planner, known beats"] == len([record for record in records if record.clip_id is None])
+    assert report_of(config)["records_by_writer"] == writers
     # No motion waves the left hand.
     assert captions[1] not in without
     (waves,) = without[captions[0]].beats
