@@ -38,13 +38,15 @@ class ReasoningReport:
     num_tokens: int
     num_records: int
     num_paraphrases: int
+    num_left_out: int
+    """Records of captions without motion that are near no known beat."""
     records_by_writer: dict[str, int]
     rejected: list[dict[str, Any]]
     """Each sentence that was rejected, with all reasons."""
 
 
 def make_report(
-    num_sentences: int, entries: Sequence[Entry], records: Sequence["PlanRecord"] | None
+    num_sentences: int, entries: Sequence[Entry], records: Sequence["PlanRecord"] | None, num_left_out: int
 ) -> ReasoningReport:
     """Count.
 
@@ -52,6 +54,7 @@ def make_report(
         num_sentences: That the writer was to be asked for.
         entries: The journal, in which a sentence may stand again after a failure.
         records: What was written; None where the run could not be ended.
+        num_left_out: Records that were not written, because no known beat is near.
     """
     settled = latest(entries)
     passed = [written for written in settled.values() if written.plan is not None]
@@ -69,6 +72,7 @@ def make_report(
         num_tokens=sum(entry.written.num_tokens for entry in entries),
         num_records=len(records or ()),
         num_paraphrases=sum(record.paraphrase_of is not None for record in records or ()),
+        num_left_out=num_left_out,
         records_by_writer=dict(records_by_writer),
         rejected=[
             {

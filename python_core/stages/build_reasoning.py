@@ -174,14 +174,17 @@ def run(config: BuildReasoningConfig) -> None:
                 "then run the same command to go on"
             )
     except EndpointError:
-        _write_report(config, sentences, entries, None)
+        _write_report(config, sentences, entries, None, 0)
         raise
     records = _records(lines, sentences, settled, writer, planner)
     records = _with_more(records, paraphraser, other_words, config)
+    num_left_out = 0
     if encoder:
+        num_written = _num_without_motion(records)
         records = _in_known_beats(records, encoder, config.seed)
+        num_left_out = num_written - _num_without_motion(records)
     write_text(config.out, "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records))
-    _write_report(config, sentences, entries, records)
+    _write_report(config, sentences, entries, records, num_left_out)
     _write_sample(config, records)
     if config.writer == "planner":
         journal.unlink(missing_ok=True)
@@ -351,6 +354,10 @@ def _in_known_beats(records: Sequence[PlanRecord], encoder: TokenStates, seed: i
     return extended + mapped
 
 
+def _num_without_motion(records: Sequence[PlanRecord]) -> int:
+    return sum(record.clip_id is None for record in records)
+
+
 def _beats(records: Sequence[PlanRecord]) -> Iterator[Beat]:
     for record in records:
         yield from parse_plan(record.plan).beats
@@ -369,9 +376,10 @@ def _write_report(
     sentences: Sequence[Sentence],
     entries: Sequence[Entry],
     records: Sequence[PlanRecord] | None,
+    num_left_out: int,
 ) -> None:
     wanted = set(sentences)
-    report = make_report(len(wanted), [entry for entry in entries if entry.sentence in wanted], records)
+    report = make_report(len(wanted), [entry for entry in entries if entry.sentence in wanted], records, num_left_out)
     path = config.out.with_suffix(".report.json")
     write_text(path, json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n")
     logger.info(

@@ -219,6 +219,11 @@ def test_with_a_text_encoder_plans_know_only_the_beats_of_motions(prepared, tmp_
     assert report_of(config)["records_by_writer"] == writers
     # No motion waves the left hand.
     assert captions[1] not in without
+    in_its_own_words = replace(config, out=tmp_path / "own" / "plans.jsonl", text_encoder=None)
+    run(in_its_own_words)
+    left_out = [record for record in read_plans(in_its_own_words.out) if record.caption not in without]
+    left_out = [record for record in left_out if record.clip_id is None]
+    assert report_of(config)["num_left_out"] == len(left_out) > 1
     (waves,) = without[captions[0]].beats
     assert (waves.text, waves.body_parts, waves.duration_s) == ("wave the right hand", ("right hand",), 3.0)
     assert of_clips["b", captions[0]].paraphrase_of == CAPTIONS["b"][0]
