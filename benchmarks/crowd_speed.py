@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from engine_speed import CODES_A_SECOND, PROMPT_TOKENS, Writer, joined, open_writer, step_all
+from engine_speed import PROMPT_TOKENS, Writer, joined, open_writer, step_all
 from random_weights import MOST_TOKENS, NUM_LEVELS, OURS, SHAPES, build
 
 from bridge.decoder import Decoder
@@ -32,6 +32,7 @@ from bridge.server import DEFAULT_BUNDLE
 from python_core.contract.bundle import open_bundle
 
 STREAMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CODES_A_SECOND = 5
 LEAD_S = 1.0
 """`max_lead_s` of the bridge, as long as nobody asks for another."""
 STEP = 1.05

@@ -13,8 +13,7 @@ lets each rival go on from the same prompts of 60 tokens, 1, 4, 16 and 64 at a t
 
 Rivals take turns, round after round. Rates are positions for a second of this process's CPU time, so that other work on
 the machine counts as little as it can; caches are shared with it all the same. Prints, writes WORK/engine_speed.json:
-rates, the share of the memory bound, where a step's time goes, the gaps of 16 streams while others join, the motion
-decoder, and characters in real time, whose codes are six tokens: six positions, or one.
+rates, the share of the memory bound, where a step's time goes, and the gaps of 16 streams while others join.
 """
 
 import argparse
@@ -43,19 +42,16 @@ from random_weights import (
 from rich.console import Console
 from rich.table import Table
 
-from bridge.decoder import Decoder
 from bridge.depth_head import DepthHead
 from bridge.engine import Engine, Row
 from bridge.sampler import Sampler, draw
-from bridge.server import DEFAULT_BUNDLE
-from python_core.contract.bundle import BundleError, DepthHeadGraph, LanguageModelGraph, open_bundle
+from python_core.contract.bundle import BundleError, DepthHeadGraph, LanguageModelGraph
 from python_core.contract.vocabulary import Position, TokenLayout
 
 PROMPT_TOKENS, NEW_TOKENS = 60, 40
 BATCHES = (1, 4, 16, 64)
 MOST_AT_ONCE = {"genai": 32}
 """Where a rival has a limit of its own."""
-CODES_A_SECOND = 5
 MOST_GUESTS = 16
 """Who joins at once, beside those that run; more are refused, as a server that is full does."""
 
@@ -80,7 +76,7 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--rivals", nargs="*", default=["transformers", "genai"], choices=["transformers", "genai"])
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"memory_gb_s": memory_gb_s(), "decoder_ms": decoder_ms()}
+    results: dict[str, Any] = {"memory_gb_s": memory_gb_s()}
     for name in arguments.shapes:
         folder = build(arguments.work / name, SHAPES[name])
         measured = rates(folder, SHAPES[name], [*arguments.rivals, *OURS], arguments.batches, arguments.rounds)
@@ -95,7 +91,6 @@ def main() -> None:
             results[name][way] = {
                 "overhead_at_16": overhead(writer, 16),
                 "gaps_of_16": gaps(writer),
-                "real_time_characters": characters(measured[way], num_levels, results["decoder_ms"]),
             }
         show(name, results[name])
         (arguments.work / "engine_speed.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -325,27 +320,6 @@ def gaps(writer: Writer, joins_a_second: float = 10.0, steps: int = 200) -> dict
         codes = np.add.reduceat(taken, range(0, steps - steps_a_code + 1, steps_a_code))[: steps // steps_a_code]
         found[f"{name}_p99_ms"] = 1000 * float(np.quantile(codes, 0.99))
     return found
-
-
-def decoder_ms() -> dict[int, float]:
-    """The default bundle's motion decoder: milliseconds for a code of one stream among so many."""
-    decoder = Decoder(DEFAULT_BUNDLE, open_bundle(DEFAULT_BUNDLE).manifest, "cpu", num_threads=1)
-    found = {}
-    for streams in (1, 16, 64):
-        states = [decoder.start()] * streams
-        taken = []
-        for _ in range(12):
-            began = time.process_time()
-            states = [state for _, state in decoder.run([[1]] * streams, states)]
-            taken.append(time.process_time() - began)
-        found[streams] = 1000 * median(taken[2:]) / streams
-    return found
-
-
-def characters(ours: dict[int, float], num_levels: int, decoder: dict[int, float]) -> float:
-    """Characters a core can move at once by these rates, without plans; 20 frames a second, 5 codes of six levels."""
-    codes_a_second = ours[max(ours)] * num_levels / NUM_LEVELS
-    return 1 / (CODES_A_SECOND * (1 / codes_a_second + decoder[64] / 1000))
 
 
 def memory_gb_s() -> float:

@@ -159,8 +159,6 @@ def _serve(options: argparse.Namespace) -> int:
     from bridge.server import serve
     from bridge.traces import export
 
-    if options.ray and options.bundle:
-        raise ValueError("--ray asks replicas that have a bundle already: serve run bridge.ray_app:app bundle=BUNDLE")
     config = _serve_config(options)
     scheme = "https" if options.tls_certificate else "http"
 

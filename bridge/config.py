@@ -2,12 +2,22 @@
 
 import ipaddress
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 DEFAULT_BUNDLE = Path(__file__).parent / "default_bundle"
 LOOPBACK = "127.0.0.1"
 MAX_REQUEST_BYTES = 64 * 1024
+_OF_REPLICAS = {
+    "bundle": "BUNDLE",
+    "provider": "--provider",
+    "num_threads": "--threads",
+    "max_streams": "--max-streams",
+    "max_duration_s": "--max-duration-s",
+    "log_prompts": "--log-prompts",
+    "traces": "--traces",
+}
+"""Fields that Ray's replicas have instead of this server, and how they are given to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +113,8 @@ class ServeConfig:
         for option, value_s in (("--max-wait-s", self.max_wait_s), ("--max-idle-s", self.max_idle_s)):
             if not 0 < value_s < math.inf:
                 raise ValueError(f"{option} must be a number of seconds, more than 0, got {value_s:g}")
-        if self.ray is not None and self.traces:
-            raise ValueError("--traces is the replicas' with --ray: serve run bridge.ray_app:app traces=1")
+        if self.ray is not None:
+            self._check_ray()
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("--tls-certificate and --tls-key belong together; give both, or none")
         if self.tls_client_ca is not None and self.tls_certificate is None:
@@ -112,6 +122,18 @@ class ServeConfig:
                 "--tls-client-ca asks clients for certificates, which needs --tls-certificate and --tls-key"
             )
         self._check_host()
+
+    def _check_ray(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _OF_REPLICAS and value != field.default:
+                option = _OF_REPLICAS[field.name]
+                said = int(value) if isinstance(value, bool) else value
+                raise ValueError(
+                    f"{option} is the replicas' with --ray: serve run bridge.ray_app:app {field.name}={said}"
+                )
+        if self.max_queue:
+            raise ValueError("--max-queue is not for --ray: calls wait --max-wait-s for a replica, all of them")
 
     def _check_host(self) -> None:
         if is_loopback(self.host) or self.insecure:

@@ -31,6 +31,11 @@ CROWD = (
     "Characters kept moving for {seconds} seconds by the wall clock, no code late, without plans, with the default\n"
     "bundle's motion decoder, a process a core:"
 )
+MEASURES = (
+    "Overhead at 16: milliseconds of CPU time of a step of 16 streams in the language model, in the depth head and in\n"
+    "neither, which is Python and copies. Gaps of 16: from code to code of 16 streams, alone and while 10 requests a\n"
+    "second join."
+)
 MADE_BY = {
     "engine_speed.json": "benchmarks/engine_speed.py WORK",
     "rival_stacks.json": "benchmarks/rival_stacks.py WORK",
@@ -72,7 +77,8 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
     ]
     shapes = [name for name, found in engine.items() if isinstance(found, dict) and rates(found)]
     lines += ["", "## In short", ""]
-    lines += table(("", *shapes), in_short({name: engine[name] for name in shapes}, measured["rival_llama.json"]))
+    of_shapes = {name: engine[name] for name in shapes}
+    lines += table(("", *shapes), in_short(of_shapes, measured["rival_llama.json"], measured["crowd_speed.json"]))
     for name in shapes:
         found, others = rates(engine[name]), rates(stacks.get(name, {}))
         lines += ["", f"## Language model, {name}", "", WHAT, ""]
@@ -113,7 +119,7 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
             lines += ["", "Milliseconds of CPU time for a code of one character among so many:", ""]
             lines += batch_table({way: of["growth_ms"] for way, of in crowd.items()}, digits=2)
         rest = {key: value for key, value in engine[name].items() if not key.endswith("_per_cpu_s")}
-        lines += ["", *table(("measure", "value"), flat(rest))]
+        lines += ["", MEASURES, "", *table(("measure", "value"), flat(rest))]
     decoder = measured["decoder_speed.json"]
     lines += [
         "",
@@ -161,7 +167,7 @@ def rates(found: dict[str, Any]) -> dict[str, dict[str, float]]:
     return next((value for key, value in found.items() if key.endswith("_per_cpu_s")), {})
 
 
-def in_short(engine: dict[str, dict[str, Any]], llama: dict[str, Any]) -> list[Sequence[str]]:
+def in_short(engine: dict[str, dict[str, Any]], llama: dict[str, Any], crowd: dict[str, Any]) -> list[Sequence[str]]:
     """What is promised, a column for each shape; with weights in 4 bits unless a row says something else."""
 
     def ratio(name: str, rival: str, batch: str, ours: str = "one level") -> str:
@@ -189,7 +195,7 @@ def in_short(engine: dict[str, dict[str, Any]], llama: dict[str, Any]) -> list[S
         rows.append((f"{ours}: what is not ONNX Runtime, of a step of 16", *(overhead(of[ours]) for of in shapes)))
         rows.append((f"{ours}: p99 gap of 16 while 10 a second join / alone", *(gaps(of[ours]) for of in shapes)))
     for ours in (OURS, f"{OURS}, int8"):
-        held = (f"{of[ours]['real_time_characters']:.0f}" for of in shapes)
+        held = (str(crowd[name][ours]["characters"]["1"]) if name in crowd else "-" for name in engine)
         rows.append((f"{ours}: characters in real time on a core", *held))
     return rows
 

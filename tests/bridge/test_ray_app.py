@@ -53,7 +53,19 @@ def test_arguments_are_read_and_what_is_wrong_with_one_is_said():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--ray", "auto", "/models/walk"], "--ray asks replicas that have a bundle already"),
+        (
+            ["--ray", "auto", "/models/walk"],
+            "BUNDLE is the replicas' with --ray: serve run bridge.ray_app:app bundle=/models/walk",
+        ),
+        (
+            ["--ray", "auto", "--max-streams", "20"],
+            "--max-streams is the replicas' with --ray: serve run bridge.ray_app:app max_streams=20",
+        ),
+        (
+            ["--ray", "auto", "--log-prompts"],
+            "--log-prompts is the replicas' with --ray: serve run bridge.ray_app:app log_prompts=1",
+        ),
+        (["--ray", "auto", "--max-queue", "3"], "--max-queue is not for --ray"),
         (["--ray", "auto", "--traces"], "--traces is the replicas' with --ray"),
     ],
 )

@@ -61,7 +61,7 @@ namespace MotionR1.Core.V1
     {
         /// <summary>Never sent.</summary>
         Unspecified = 0,
-        /// <summary>Every measure is within its limit for good, which 9 of 10 recorded clips keep.</summary>
+        /// <summary>Every measure is within its limit for good, which 2 of 3 recorded clips keep.</summary>
         Good = 1,
         /// <summary>Every measure is within its limit for fair, which next to all recorded clips keep.</summary>
         Fair = 2,
