@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MAX_BEATS = 5
+MIN_BEAT_S, MAX_BEAT_S = 0.1, 60.0
 MOST_PLANS = 5
 """Plans that are drawn before a reply counts as malformed: a small model now and then writes one that is none."""
 BODY_PARTS = (
@@ -52,8 +53,8 @@ class Beat:
             raise PlanError(f"a beat's text cannot hold {found.group()!r}, got {self.text!r}")
         if unknown := [part for part in self.body_parts if part not in BODY_PARTS]:
             raise PlanError(f"unknown body parts {unknown}; known are {', '.join(BODY_PARTS)}")
-        if not 0.1 <= self.duration_s <= 60:
-            raise PlanError(f"a beat lasts 0.1 to 60 seconds, got {self.duration_s}")
+        if not MIN_BEAT_S <= self.duration_s <= MAX_BEAT_S:
+            raise PlanError(f"a beat lasts {MIN_BEAT_S:g} to {MAX_BEAT_S:g} seconds, got {self.duration_s}")
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,12 @@ from python_core.contract.plan import Beat
 from python_core.evaluators.token_states import TokenStates
 
 BATCH = 256
-_SAME = (r"left", r"right", r"backwards?|back", r"clockwise", r"counter-?clockwise")
+_SAME = (r"left", r"right", r"backwards?|back", r"clockwise", r"counterclockwise")
 """Words that both have, or neither."""
 _OPPOSITE = (r"up|upwards?", r"down|downwards?")
 """Words of which one may not have the one and the other the other."""
+_COUNTER = re.compile(r"\b(?:counter|anti)[ -]*clockwise\b")
+"""As people and the planner write it, who makes three words of "counter-clockwise"."""
 _PATTERNS = tuple(re.compile(rf"\b(?:{words})\b") for words in (*_SAME, *_OPPOSITE))
 
 
@@ -61,6 +63,7 @@ class KnownBeats:
 
 def _words(texts: Sequence[str]) -> NDArray[np.bool_]:
     """Which texts have which words, [N, patterns]."""
+    texts = [_COUNTER.sub("counterclockwise", text) for text in texts]
     return np.array([[bool(pattern.search(text)) for pattern in _PATTERNS] for text in texts])
 
 

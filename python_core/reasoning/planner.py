@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from python_core.contract.plan import MAX_BEATS, Beat, Plan
+from python_core.contract.plan import MAX_BEAT_S, MAX_BEATS, Beat, Plan
 from python_core.reasoning.clauses import BODY_PART, ClauseReader, word_set
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class Planner:
     def plan_many(self, captions: Sequence[tuple[str, float]]) -> list[Plan]:
         """Write plans for captions with the durations of their clips.
 
-        The duration of a plan is the clip's, rounded to `BEAT_UNIT_S`, and at least that.
+        The duration of a plan is the clip's, rounded to `BEAT_UNIT_S`, and at least that; no beat is longer than
+        `MAX_BEAT_S`, so the plan of a longer clip may be shorter.
 
         Raises:
             ValueError: A caption without words, or a duration that is not more than 0 seconds.
@@ -195,7 +196,7 @@ def _schedule(actions: list[_Action], duration_s: float) -> Plan:
     units = share_units(weights, num_units)
     return Plan(
         tuple(
-            Beat(action.text, round(BEAT_UNIT_S * count, 1), tuple(dict.fromkeys(_find_body_parts(action.text))))
+            Beat(action.text, beat_seconds(count), tuple(dict.fromkeys(_find_body_parts(action.text))))
             for action, count in zip(kept, units, strict=True)
         )
     )
@@ -216,6 +217,11 @@ def share_units(weights: Sequence[float], num_units: int) -> list[int]:
     for k in by_remainder[: num_units - sum(units)]:
         units[k] += 1
     return units
+
+
+def beat_seconds(num_units: int) -> float:
+    """Seconds of so many units, at most those that a beat may have."""
+    return min(round(BEAT_UNIT_S * num_units, 1), MAX_BEAT_S)
 
 
 def _find_body_parts(text: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ import re
 
 from python_core.contract.plan import BODY_PARTS, MAX_BEATS, Beat, Plan, PlanError, format_plan, parse_plan
 from python_core.reasoning.plan_writer import Rejection, Sentence, Why
-from python_core.reasoning.planner import BEAT_UNIT_S, share_units
+from python_core.reasoning.planner import BEAT_UNIT_S, beat_seconds, share_units
 
 PROMPT_VERSION = "1"
 """Written to each record; one more with every change to a prompt here."""
@@ -134,7 +134,6 @@ def _fit(plan: Plan, duration_s: float) -> Plan:
     units = share_units([beat.duration_s for beat in plan.beats], num_units)
     return Plan(
         tuple(
-            Beat(beat.text, round(BEAT_UNIT_S * count, 1), beat.body_parts)
-            for beat, count in zip(plan.beats, units, strict=True)
+            Beat(beat.text, beat_seconds(count), beat.body_parts) for beat, count in zip(plan.beats, units, strict=True)
         )
     )

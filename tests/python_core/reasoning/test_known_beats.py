@@ -34,6 +34,9 @@ def test_a_known_beat_is_nearest_to_itself_and_keeps_its_body_parts(encoder: Tok
         ("wave with the left hand", "wave with the hand"),
         ("walk backward", "walk forward"),
         ("turn clockwise", "turn counterclockwise"),
+        ("turn clockwise", "turn counter - clockwise"),
+        ("turn clockwise", "turn anti-clockwise"),
+        ("turn", "turn anticlockwise"),
         ("sit up", "sit down"),
         ("stand down", "stand upwards"),
     ],
@@ -42,6 +45,12 @@ def test_another_side_or_direction_is_never_near(encoder: TokenStates, known: st
     for one, other in ((known, asked), (asked, known)):
         (found,) = KnownBeats([Beat(one, 1.0)], encoder).nearest([other])
         assert found.similarity == -1
+
+
+@pytest.mark.parametrize("way", ["counter - clockwise", "counter clockwise", "anti-clockwise", "anticlockwise"])
+def test_counterclockwise_is_one_direction_however_it_is_written(encoder: TokenStates, way: str):
+    (found,) = KnownBeats([Beat("turn counterclockwise", 1.0)], encoder).nearest([f"turn {way}"])
+    assert found.similarity > 0
 
 
 def test_up_and_down_may_be_left_out(encoder: TokenStates):

@@ -105,6 +105,12 @@ def test_beats_that_do_not_fit_the_duration_are_merged(planner):
     assert format_plan(planner.plan("a person sits, stands and jumps", 0.4)) == "1. sit, 0.2 s 2. stand and jump, 0.2 s"
 
 
+def test_no_beat_is_longer_than_a_plan_allows(planner):
+    assert format_plan(planner.plan("a person walks around the room", 75.0)) == "1. walk around the room, 60.0 s"
+    plan = planner.plan("a person walks and then sits down", 75.0)
+    assert [beat.duration_s for beat in plan.beats] == [53.4, 21.6]
+
+
 @pytest.mark.parametrize("caption", ["", "  \n", "...", "()"])
 def test_a_caption_without_words_is_refused(planner, caption):
     with pytest.raises(ValueError, match="caption with words"):

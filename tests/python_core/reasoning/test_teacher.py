@@ -410,6 +410,10 @@ def test_five_beats_do_not_fit_in_six_tenths_of_a_second():
         read_plan(" ".join(f"{k}. hop, 0.1 s" for k in range(1, 6)), 0.6)
 
 
+def test_no_beat_is_fitted_beyond_what_a_plan_allows():
+    assert format_plan(read_plan("1. walk around the room, 60.0 s", 75.0)) == "1. walk around the room, 60.0 s"
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
