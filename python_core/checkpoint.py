@@ -8,6 +8,7 @@ training.pt             optimizer, step and random state, to go on after a kill
 import dataclasses
 import json
 import logging
+import os
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -42,7 +43,8 @@ MOTION_TOKENIZER = "vqvae"
 
 def write_json(path: Path, fields: dict[str, Any]) -> None:
     """Write dataclasses, paths and tuples as JSON, in one step."""
-    temporary = path.with_suffix(".partial")
+    # Several processes may write one file.
+    temporary = path.with_suffix(f".{os.getpid()}.partial")
     temporary.write_text(json.dumps(fields, indent=2, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
     temporary.replace(path)
 
@@ -204,9 +206,10 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_process
         names = noted.keys() | made_of.keys()
         if changed := sorted(name for name in names if noted.get(name) != made_of.get(name)):
             raise ValueError(
-                f"{folder}: holds a run with another {', '.join(changed)}; choose another --out, or remove that folder"
+                f"{folder}: holds a run with another {', '.join(changed)}; choose another folder, or remove this one"
             )
-    write_json(path, made_of)
+    else:
+        write_json(path, made_of)
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -62,6 +62,18 @@ class PreparedClips:
             raise ValueError(f"no clips in split {split!r}; there are {sorted({clip.split for clip in self.clips})}")
         return found
 
+    def check_rate(self, frame_rate_hz: float, whose: str) -> None:
+        """Refuse clips of another frame rate than a model's.
+
+        Raises:
+            ValueError: They have one.
+        """
+        if self.frame_rate_hz != frame_rate_hz:
+            raise ValueError(
+                f"clips of {self.frame_rate_hz:g} frames a second, {whose} is for {frame_rate_hz:g}; prepare them at "
+                "that rate"
+            )
+
     def features(self, clip: PreparedClip) -> NDArray[np.float32]:
         """Exact features of a clip, not normalized, [F, D].
 

@@ -54,6 +54,9 @@ def encode_once(
     shards = [clips[first : first + SHARD_CLIPS] for first in range(0, len(clips), SHARD_CLIPS)]
     # Those of a shard are encoded side by side, which may change how they round; so a shard is whole or begun anew.
     todo = [shard for shard in shards if any(clip.clip_id not in found for clip in shard)]
+    if not todo:
+        # Other processes of the run may read the file now.
+        return {clip.clip_id: found[clip.clip_id] for clip in clips}
     for shard in todo:
         for clip in shard:
             found.pop(clip.clip_id, None)

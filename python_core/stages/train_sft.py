@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -218,12 +218,10 @@ def run(config: TrainSftConfig) -> None:
     torch.manual_seed(config.seed)
     prepared, plans = read_prepared(config.prepared), read_plans(config.plans)
     motion_tokenizer = MotionTokenizer.load(config.vqvae)
-    if prepared.frame_rate_hz != motion_tokenizer.frame_rate_hz:
-        raise ValueError(
-            f"{config.prepared}: clips of {prepared.frame_rate_hz:g} frames a second, the motion tokenizer in "
-            f"{config.vqvae} is for {motion_tokenizer.frame_rate_hz:g}; prepare them at that rate"
-        )
+    prepared.check_rate(motion_tokenizer.frame_rate_hz, f"the motion tokenizer in {config.vqvae}")
     codebook = motion_tokenizer.model.shape.codebook
+    # Before a run is begun, which a corrected one would be compared with.
+    model, tokenizer = _start(config, plans, codebook)
     if processes.is_main_process:
         warn_where_slow(config.bf16)
         inputs = {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
@@ -231,7 +229,10 @@ def run(config: TrainSftConfig) -> None:
         if config.text_encoder is not None:
             inputs["text encoder"] = config.text_encoder / "model.safetensors"
             inputs["text encoder's tokenizer"] = config.text_encoder / "tokenizer.json"
-        start_run(config.out, config, inputs, processes.num_processes)
+        backbone = _backbone_files(config)
+        # A folder may lie elsewhere, but must hold the same weights.
+        noted = replace(config, backbone=None) if backbone else config
+        start_run(config.out, noted, inputs | backbone, processes.num_processes)
         drop_incomplete(config.out / "training", processes.num_processes)
     with processes.main_process_first():
         codes = encode_once(
@@ -243,7 +244,6 @@ def run(config: TrainSftConfig) -> None:
             config.out,
             config.workers,
         )
-    model, tokenizer = _start(config, plans, codebook)
     layout = token_layout(tokenizer, codebook)
     words = _fixed_rows(config, model, tokenizer, layout.think_open)
     code_s = FRAMES_PER_CODE / prepared.frame_rate_hz
@@ -405,6 +405,13 @@ def _start(config: TrainSftConfig, plans: list[PlanRecord], codebook: CodebookSi
     add_motion_tokens(tokenizer, codebook)
     add_motion_rows(model, tokenizer, codebook)
     return speak_motion(model, token_layout(tokenizer, codebook), config.depth), tokenizer
+
+
+def _backbone_files(config: TrainSftConfig) -> dict[str, Path]:
+    """Weights of a backbone that lies in a folder, by what they are."""
+    if config.backbone is None:
+        return {}
+    return {f"backbone/{path.name}": path for path in sorted(Path(config.backbone).glob("*.safetensors"))}
 
 
 def _fixed_rows(config: TrainSftConfig, model: SpeaksMotion, tokenizer: Tokenizer, num_rows: int) -> FixedRows | None:

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from python_core.checkpoint import MOTION_TOKENIZER, drop_incomplete, forget_after, load_language_model, start_run
+from python_core.checkpoint import (
+    MOTION_TOKENIZER,
+    drop_incomplete,
+    forget_after,
+    load_language_model,
+    start_run,
+    write_json,
+)
 
 
 def test_a_motion_tokenizer_of_another_codebook_is_refused(tiny_checkpoint: Path, tmp_path: Path):
@@ -34,9 +41,26 @@ def test_a_run_knows_each_of_its_inputs_also_if_two_files_have_one_name(tmp_path
     start_run(tmp_path / "run", Config(steps=9, seed=1), inputs)
     for name, path in inputs.items():
         path.write_text("other weights")
-        with pytest.raises(ValueError, match=f"holds a run with another {name}; choose another --out"):
+        with pytest.raises(
+            ValueError, match=f"holds a run with another {name}; choose another folder, or remove this one"
+        ):
             start_run(tmp_path / "run", Config(steps=1, seed=1), inputs)
         path.write_text("weights")
+
+
+def test_processes_that_write_one_file_do_not_take_each_others(tmp_path: Path):
+    others = tmp_path / "run.partial"
+    others.write_text("of another process")
+    write_json(tmp_path / "run.json", {"seed": 1})
+    assert others.read_text() == "of another process"
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["run.json", "run.partial"]
+
+
+def test_a_run_that_goes_on_leaves_its_note_alone(tmp_path: Path):
+    start_run(tmp_path, Config(steps=1, seed=1), {})
+    before = (tmp_path / "run.json").stat().st_ino
+    start_run(tmp_path, Config(steps=1, seed=1), {})
+    assert (tmp_path / "run.json").stat().st_ino == before
 
 
 def test_checkpoints_that_were_being_written_or_removed_are_dropped(tmp_path: Path):

@@ -171,7 +171,7 @@ def test_a_folder_of_something_else_is_refused_and_of_the_same_left_alone(own_cl
     prepared(own_clips, out, workers=2)
     changed = {path.name for path in out.iterdir() if path.stat().st_mtime_ns != times[path.name]}
     assert changed <= {"run.json"}
-    with pytest.raises(ValueError, match=r"holds a run with another mirror; choose another --out"):
+    with pytest.raises(ValueError, match=r"holds a run with another mirror; choose another folder, or remove this one"):
         prepared(own_clips, out, mirror=False)
     (own_clips / "texts" / "000000t.txt").write_text("a person strolls.#a#0.0#0.0\n")
     with pytest.raises(ValueError, match=r"holds a run with another clip_files"):

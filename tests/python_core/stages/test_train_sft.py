@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import EvalPrediction, LlamaConfig, LlamaForCausalLM
 
@@ -90,6 +90,9 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
         patch.setattr(MetricsFile, "on_save", _kill)
         with pytest.raises(KeyboardInterrupt):
             train_sft.run(replace(config, out=tmp_path / "stopped"))
+    if pretrained:
+        # The backbone may lie elsewhere.
+        config = replace(config, backbone=str(shutil.copytree(tiny_backbone, tmp_path / "backbone")))
     train_sft.run(replace(config, out=tmp_path / "stopped"))
     straight, stopped = (losses(tmp_path / name) for name in ("straight", "stopped"))
     assert straight == stopped
@@ -105,6 +108,23 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
         saved = load_file(tmp_path / "straight" / "training" / "checkpoint-8" / "adapter_model.safetensors")
         num_words = load_language_model(tmp_path / "straight").model.config.vocab_size
         assert all(len(value) < num_words for value in saved.values() if value.ndim)
+        # But it is not another.
+        path = tmp_path / "backbone" / "model.safetensors"
+        save_file({name: value * 2 for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
+        with pytest.raises(ValueError, match=r"holds a run with another backbone/model\.safetensors"):
+            train_sft.run(replace(config, out=tmp_path / "stopped"))
+
+
+def test_a_backbone_that_is_not_there_leaves_no_run_behind(
+    prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, tmp_path: Path
+):
+    config = replace(
+        PRESETS["tiny"], prepared=prepared_folder, vqvae=tiny_vqvae, plans=tiny_plans, out=tmp_path / "sft"
+    )
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no tokenizer\.json; get a backbone"):
+        train_sft.run(replace(config, backbone=str(tmp_path / "empty")))
+    assert not config.out.exists()
 
 
 def test_clips_whose_codes_are_there_need_no_features(

@@ -71,7 +71,9 @@ def test_a_run_of_something_else_is_not_gone_on_with(prepared_folder: Path, tmp_
     config = replace(PRESETS["tiny"], prepared=prepared_folder, out=tmp_path / "run", steps=1, save_every=1)
     train_vqvae.run(config)
     train_vqvae.run(replace(config, steps=2))
-    with pytest.raises(ValueError, match="holds a run with another learning_rate, seed; choose another --out"):
+    with pytest.raises(
+        ValueError, match="holds a run with another learning_rate, seed; choose another folder, or remove this one"
+    ):
         train_vqvae.run(replace(config, learning_rate=1.0, seed=3))
     other = shutil.copytree(prepared_folder, tmp_path / "prepared")
     lines = (other / "clips.jsonl").read_text().splitlines()
