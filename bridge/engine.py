@@ -286,9 +286,7 @@ class Engine:
                     done.append(row)
                 except Exception as error:
                     failed.append((row, self._step_error(error)))
-            # Now only: where a row leaves, another may move to its place.
-            for row in [row for row in ready if row not in done]:
-                self.leave(row)
+                    self.leave(row)
             ready = done
         for row in ready:
             row.advance(1)

@@ -16,13 +16,14 @@ from export.config import ExportConfig
 from export.parity import ParityError, decode_streamed, write_reply
 from export.replies import AT_ONCE, most_codes
 from export.source import Source
+from python_core.clips.prepared import read_prepared
 from python_core.contract.bundle import JudgeParity, Manifest
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import PROMPT_TEMPLATE
 from python_core.evaluation.generation import Prompt, Sampling, generate
 from python_core.evaluation.judgement import judged_features
 from python_core.evaluation.val_composed import ValComposedConfig, compose_val
-from python_core.evaluators.evaluator_checkpoint import load_evaluator
+from python_core.evaluators.evaluator_checkpoint import evaluator_rate_hz, load_evaluator
 from python_core.grpo.judged_replies import HeldOutTexts
 
 logger = logging.getLogger(__name__)
@@ -39,14 +40,18 @@ def check_with_judge(
     """Let torch and the sessions answer the same captions, and a judge look at both.
 
     Raises:
-        ValueError: There is no judge, or too few val clips can be composed.
+        ValueError: There is no judge, too few val clips can be composed, or they have another frame rate than judge or
+            checkpoint.
         ParityError: The sessions' motions fit their captions less, or are less like real ones.
     """
     assert config.judge is not None
     assert config.prepared is not None
+    judge, prepared = load_evaluator(config.judge).evaluator, read_prepared(config.prepared)
+    prepared.check_rate(evaluator_rate_hz(config.judge), f"the judge in {config.judge}")
+    prepared.check_rate(source.frame_rate_hz, "the checkpoint's motion tokenizer")
     with tempfile.TemporaryDirectory(dir=bundle.parent) as folder:
         composed = compose_val(config.prepared, Path(folder), ValComposedConfig(num=4 * config.judge_replies))
-        held_out = HeldOutTexts(load_evaluator(config.judge).evaluator, composed, config.judge_replies, seed=0)
+        held_out = HeldOutTexts(judge, composed, config.judge_replies, seed=0)
     before = held_out.measure(0, _torch_motions(source, held_out.captions, config, progress))
     after = held_out.measure(1, _session_motions(source, held_out.captions, bundle, manifest, provider, progress))
     parity = JudgeParity(

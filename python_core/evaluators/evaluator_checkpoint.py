@@ -116,6 +116,11 @@ def load_evaluator(folder: Path) -> LoadedEvaluator:
     return LoadedEvaluator(load_judge(folder), "euclidean")
 
 
+def evaluator_rate_hz(folder: Path) -> float:
+    """Frames a second of the clips that an evaluator learned from, which is one that can be read."""
+    return float(json.loads((folder / CHECKPOINT).read_text(encoding="utf-8"))["frame_rate_hz"])
+
+
 def _origin(kind: str, frame_rate_hz: float) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,

@@ -35,6 +35,8 @@ from python_core.rotations import rotate, yaw_rotation
 WEIGHTS = Path("text_mot_match/model/finest.tar")
 STATISTICS = (Path("Comp_v6_KLD005/meta"), Path("Comp_v6_KLD01/meta"))
 WORDS = Path("glove")
+FRAME_RATE_HZ = 20.0
+"""Of HumanML3D, which it learned from."""
 
 
 class KnownWordsJudge(Judge):

@@ -26,8 +26,8 @@ from python_core.evaluation.protocols import PROTOCOLS, ProtocolName
 from python_core.evaluation.reply_file import Speaker
 from python_core.evaluation.val_composed import SPLIT, ValComposedConfig
 from python_core.evaluators.evaluator import Evaluator
-from python_core.evaluators.evaluator_checkpoint import load_judge
-from python_core.evaluators.published_judge import load_published_judge
+from python_core.evaluators.evaluator_checkpoint import evaluator_rate_hz, load_judge
+from python_core.evaluators.published_judge import FRAME_RATE_HZ, load_published_judge
 from python_core.language_model import token_layout
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.vqvae import FRAMES_PER_CODE
@@ -139,7 +139,9 @@ def run(config: EvaluateConfig) -> None:
         ValueError: A checkpoint, a judge or clips are missing or do not fit each other, the split has too few texts for
             a pool, or the folder holds an evaluation of something else.
     """
-    judge_it(config, _load_judge(config.judge))
+    judge, rate_hz = _load_judge(config.judge)
+    read_prepared(config.prepared).check_rate(rate_hz, f"the judge in {config.judge}")
+    judge_it(config, judge)
 
 
 def judge_it(config: EvaluateConfig, judge: Evaluator) -> Judgement:
@@ -150,9 +152,10 @@ def judge_it(config: EvaluateConfig, judge: Evaluator) -> Judgement:
         model_files="" if config.checkpoint is None else _hash_files(config.checkpoint),
         judge_files=_hash_files(config.judge),
     )
-    prepared = read_prepared(config.prepared)
+    prepared, spoken = read_prepared(config.prepared), _load_spoken(config)
+    if spoken is not None:
+        prepared.check_rate(spoken.motion_tokenizer.frame_rate_hz, f"the motion tokenizer in {config.checkpoint}")
     start_run(config.out, made_of, {name: config.prepared / name for name in CLIP_FILES})
-    spoken = _load_spoken(config)
     if config.protocol == "babel":
         judgement = evaluate_sequences(config, judge, prepared, spoken)
     else:
@@ -173,8 +176,11 @@ def _check(config: EvaluateConfig) -> None:
         raise ValueError(f"val_composed has no split {config.split!r}; composed.split says what it is made of")
 
 
-def _load_judge(folder: Path) -> Evaluator:
-    return load_judge(folder) if (folder / CHECKPOINT).is_file() else load_published_judge(folder)
+def _load_judge(folder: Path) -> tuple[Evaluator, float]:
+    """A judge, and how many frames a second it is for."""
+    if (folder / CHECKPOINT).is_file():
+        return load_judge(folder), evaluator_rate_hz(folder)
+    return load_published_judge(folder), FRAME_RATE_HZ
 
 
 def _load_spoken(config: EvaluateConfig) -> Spoken | None:

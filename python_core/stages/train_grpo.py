@@ -26,6 +26,7 @@ from python_core.checkpoint import (
     MOTION_TOKENIZER,
     drop_incomplete,
     load_language_model,
+    read_config,
     save_language_model,
     start_run,
 )
@@ -35,7 +36,7 @@ from python_core.contract.plan import parse_plan
 from python_core.contract.vocabulary import TURN_END, TokenLayout
 from python_core.evaluation.val_composed import ValComposedConfig, compose_val
 from python_core.evaluators.evaluator import Evaluator
-from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_reward_model
+from python_core.evaluators.evaluator_checkpoint import evaluator_rate_hz, load_evaluator, load_reward_model
 from python_core.grpo.alarms import Alarms
 from python_core.grpo.best_checkpoint import BestCheckpoint, best_checkpoint
 from python_core.grpo.judged_replies import HeldOutTexts
@@ -227,7 +228,12 @@ def run(config: TrainGrpoConfig) -> None:
             from 0 to 1, after which a further run goes on from the last checkpoint.
     """
     reward_model = load_reward_model(config.reward_model)
-    train(config, reward_model, None if config.judge is None else load_evaluator(config.judge).evaluator)
+    judge = None if config.judge is None else load_evaluator(config.judge).evaluator
+    prepared = read_prepared(config.prepared)
+    for folder in (config.reward_model, config.judge):
+        if folder is not None:
+            prepared.check_rate(evaluator_rate_hz(folder), f"the evaluator in {folder}")
+    train(config, reward_model, judge)
 
 
 def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | None) -> None:
@@ -236,6 +242,11 @@ def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | N
     Raises:
         ValueError: As `run`.
     """
+    # A run that cannot begin leaves nothing that a corrected one would be compared with.
+    read_config(config.sft, "language-model")
+    rate_hz = read_config(config.sft / MOTION_TOKENIZER, "vqvae")["frame_rate_hz"]
+    read_prepared(config.prepared).check_rate(rate_hz, f"the motion tokenizer in {config.sft}")
+    read_plans(config.plans)
     processes = PartialState(cpu=not torch.cuda.is_available())
     if processes.is_main_process:
         warn_where_slow(config.bf16)

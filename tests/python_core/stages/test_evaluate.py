@@ -15,6 +15,8 @@ from python_core.clips.prepared import PreparedClip, read_prepared, write_prepar
 from python_core.contract.motion import Motion
 from python_core.depth_head import DepthHeadShape
 from python_core.evaluation.generation import Sampling
+from python_core.evaluators.evaluator import Judge, JudgeShape, judge_normalizer
+from python_core.evaluators.evaluator_checkpoint import save_judge
 from python_core.features import Normalizer, canonical_joints, exact_features
 from python_core.language_model import LanguageModelShape, new_language_model, token_layout, train_text_tokenizer
 from python_core.stages.evaluate import PRESETS, EvaluateConfig, judge_it, run
@@ -243,6 +245,24 @@ def test_a_run_does_not_go_on_with_other_features(config: EvaluateConfig, clips:
 def test_what_cannot_be_evaluated_is_refused(config: EvaluateConfig, clips: Path, field: str, value: object, message):
     with pytest.raises(ValueError, match=message):
         judge_it(replace(config, **{field: value}), KnownJudge(clips))
+
+
+def test_clips_of_another_frame_rate_than_the_model_or_the_judge_are_refused(
+    config: EvaluateConfig, clips: Path, checkpoint: Path, tmp_path: Path
+):
+    copy = shutil.copytree(checkpoint, tmp_path / "sft")
+    fields = json.loads((copy / "vqvae" / "checkpoint.json").read_text())
+    (copy / "vqvae" / "checkpoint.json").write_text(json.dumps(fields | {"frame_rate_hz": 30.0}))
+    with pytest.raises(
+        ValueError, match=r"clips of 20 frames a second, the motion tokenizer in .+sft is for 30; prepare"
+    ):
+        judge_it(replace(config, checkpoint=copy), KnownJudge(clips))
+    shape = JudgeShape(movement_width=8, motion_width=8, text_width=8, embedding_width=8, word_width=8)
+    judge = Judge(shape, ("unk", "sos", "eos"), judge_normalizer(read_prepared(clips).normalizer))
+    save_judge(config.judge, judge, 30.0, {})
+    with pytest.raises(ValueError, match=r"clips of 20 frames a second, the judge in .+judge is for 30; prepare them"):
+        run(config)
+    assert not config.out.exists()
 
 
 def test_a_folder_without_a_judge_is_refused(config: EvaluateConfig):

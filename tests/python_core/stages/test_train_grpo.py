@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,6 +213,23 @@ def test_a_run_is_of_its_evaluators_and_motion_tokenizer_too(config: TrainGrpoCo
     start_run(tmp_path, config, files)
     with pytest.raises(ValueError, match=r"holds a run with another judge/model\.safetensors;"):
         start_run(tmp_path, config, files | {"judge/model.safetensors": files["reward_model/model.safetensors"]})
+
+
+def test_what_cannot_begin_leaves_no_run_behind(config: TrainGrpoConfig, tmp_path: Path):
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=r"nowhere: no checkpoint\.json"):
+        train_grpo.run(replace(config, sft=tmp_path / "nowhere", out=out))
+    for name, path in (
+        ("reward_model", "checkpoint.json"),
+        ("judge", "checkpoint.json"),
+        ("sft", "vqvae/checkpoint.json"),
+    ):
+        copy = shutil.copytree(getattr(config, name), tmp_path / name)
+        fields = json.loads((copy / path).read_text())
+        (copy / path).write_text(json.dumps(fields | {"frame_rate_hz": 30.0}))
+        with pytest.raises(ValueError, match=rf"clips of 20 frames a second, the .+{name} is for 30; prepare them"):
+            train_grpo.run(replace(config, out=out, **{name: copy}))
+    assert not out.exists()
 
 
 def test_each_caption_is_one_prompt_of_its_first_clip_with_the_beats_of_its_plan(clips: Path, tiny_plans: Path):
