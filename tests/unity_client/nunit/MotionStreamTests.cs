@@ -188,6 +188,37 @@ namespace MotionR1.Tests
         public void AfterTheLastFrameTheRigFadesBackToTheAnimator()
         {
             Answer(Streams.WebBody(Walk(5)));
+        [Test]
+        public void WhatIsSaidAtTheFirstFrameIsActedOut()
+        {
+            Answer(Streams.WebBody(Walk(5).Take(7), null)).HangsAtEnd = true;
+            var next = Answer(Streams.WebBody(Walk(2)));
+            _stream.FirstFrame.AddListener(() =>
+            {
+                if (next.Request == null) _stream.Say("a person turns");
+            });
+            Call("OnEnable");
+            Play(() => _log.Contains("finished 8"));
+            Assert.That(Sent(1).Prompt, Is.EqualTo("a person turns"));
+            Assert.That(_transports[0].ResponseDisposed, Is.True);
+        }
+
+        [Test]
+        public void ATurnAtTheFirstFrameGoesOnFromIt()
+        {
+            Answer(Streams.WebBody(Walk(5).Take(7), null)).HangsAtEnd = true;
+            var limits = Answer(Model(maxHistoryCodes: 32));
+            Answer(Streams.WebBody(Walk(3, 4)));
+            _stream.FirstFrame.AddListener(() =>
+            {
+                if (limits.Request == null) _stream.Steer("a person turns");
+            });
+            Call("OnEnable");
+            Play(() => _log.Contains("finished 16"));
+            Assert.That(Sent(2).History.Codes, Is.EqualTo(new[] { Streams.FirstCode }));
+            Assert.That(_log, Has.None.StartWith("failed"));
+        }
+
             Call("OnEnable");
             Play(() => _log.Contains("finished 20"));
             var idle = Quaternion.AngleAxis(33, Vector3.up);

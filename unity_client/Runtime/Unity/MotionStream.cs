@@ -86,9 +86,10 @@ namespace MotionR1
             _shown?.Advance(deltaS);
             if (_called != null && _called.Advance(deltaS) != PlaybackState.Waiting)
             {
-                // A call that ended without a frame leaves on screen what is there.
-                if (_called.HasFrames) Show(_called);
+                var called = _called;
                 _called = null;
+                // A call that ended without a frame leaves on screen what is there.
+                if (called.HasFrames) Show(called);
             }
             if (_shown == null) return;
 
@@ -107,12 +108,11 @@ namespace MotionR1
 
         void Show(Performance performance)
         {
-            bool first = _shown != performance;
             _shown = performance;
             _retargeter.BeginMotion();
             if (_rootMotion == RootMotionMode.Callback && MoveRoot == null)
                 Debug.LogWarning("Motion-R1: Root Motion is Callback, but MoveRoot is not set: nobody walks", this);
-            if (first) _firstFrame.Invoke();
+            _firstFrame.Invoke();
         }
 
         // Whoever listens may say the next sentence, or stop.
@@ -193,7 +193,7 @@ namespace MotionR1
                     stop.ThrowIfCancellationRequested();
                 }
                 if (next.Chunk == null) continue;
-                if (first) _firstFramesS = Time.realtimeSinceStartupAsDouble - calledS;
+                _firstFramesS = Time.realtimeSinceStartupAsDouble - calledS;
                 first = false;
                 await Append(performance.Buffer, next.Chunk, stop);
             }
