@@ -91,8 +91,8 @@ namespace MotionR1.Core
         public async IAsyncEnumerable<MotionEvent> ResumeAsync(RecordedMotion motion, StreamMotionRequest request,
             Limits limits, TimeSpan? deadline = null, [EnumeratorCancellation] CancellationToken cancellation = default)
         {
-            int fromCode = motion.Chunks.Count;
-            var rest = motion.Rest(request, limits);
+            bool hasCodes = motion.Chunks.Count > 0;
+            var rest = motion.Rest(request, limits, out int fromCode);
             if (rest == null)
             {
                 yield return motion.Close();
@@ -100,9 +100,8 @@ namespace MotionR1.Core
             }
             await foreach (var next in StreamMotionAsync(rest, deadline, cancellation))
             {
-                if (next.Header != null && fromCode > 0) RequireSameBundle(motion.Header.Model, next.Header.Model);
-                motion.Continue(next, fromCode);
-                yield return next;
+                if (next.Header != null && hasCodes) RequireSameBundle(motion.Header.Model, next.Header.Model);
+                if (motion.Continue(next, fromCode)) yield return next;
             }
         }
 

@@ -28,7 +28,8 @@ namespace MotionR1.Core
         /// <summary>Frames in order, one chunk a code.</summary>
         public IReadOnlyList<FrameChunk> Chunks => _chunks;
 
-        /// <summary>Counts and quality; null while the motion is incomplete.</summary>
+        /// <summary>Counts and quality; null while the motion is incomplete. Of one that broke off and was taken up, no
+        /// server saw the whole: it has neither quality nor times.</summary>
         public StreamSummary Summary { get; private set; }
 
         /// <summary>Frames that are here.</summary>
@@ -74,20 +75,39 @@ namespace MotionR1.Core
         }
 
         /// <summary>Takes the events of a call that goes on from here: counts frames and codes on. A plan that is what is
-        /// left of ours leaves ours as it is.</summary>
+        /// left of ours leaves ours as it is. False for a code that is here already.</summary>
         /// <param name="next">Its next event, which is changed.</param>
         /// <param name="fromCode">Where that call began.</param>
-        internal void Continue(MotionEvent next, int fromCode)
+        internal bool Continue(MotionEvent next, int fromCode)
         {
             int firstFrame = fromCode * FramesPerCode;
-            if (next.Chunk != null) next.Chunk.FirstFrame += firstFrame;
+            if (next.Chunk != null)
+            {
+                next.Chunk.FirstFrame += firstFrame;
+                if (next.Chunk.FirstFrame < NumFrames)
+                {
+                    RequireSame(next.Chunk, _chunks[next.Chunk.FirstFrame / FramesPerCode]);
+                    return false;
+                }
+            }
             if (next.Summary != null)
             {
                 next.Summary.NumCodes += fromCode;
                 next.Summary.NumFrames += firstFrame;
                 next.Summary.DurationS = next.Summary.NumFrames / Header.Model.FrameRateHz;
+                if (firstFrame > _firstFrame)
+                    (next.Summary.Quality, next.Summary.FirstFrameMs, next.Summary.TotalMs) = (null, 0, 0);
             }
             if (next.Plan == null || Plan == null) Add(next);
+            return true;
+        }
+
+        static void RequireSame(FrameChunk theirs, FrameChunk ours)
+        {
+            if (theirs.Code != ours.Code)
+                throw new RpcException(StatusCode.FailedPrecondition,
+                    $"asked again, the server sends code {theirs.Code} at frame {ours.FirstFrame}, it was {ours.Code}: " +
+                    "its provider differs; begin anew");
         }
 
         /// <summary>Closes a motion whose every frame has come, but not its summary; nobody has measured it then.</summary>
@@ -121,14 +141,20 @@ namespace MotionR1.Core
         }
 
         /// <summary>Returns the request for what is left of one that broke off: of a plan its beats that are not over, and
-        /// as much of its time. Null where only the summary is missing.</summary>
-        internal StreamMotionRequest Rest(StreamMotionRequest request, Limits limits)
+        /// as much of its time. A motion that is chosen from takes has no rest: it is asked for again, and is the same.
+        /// Null where only the summary is missing.</summary>
+        /// <param name="request">What was asked for.</param>
+        /// <param name="limits">Those of the server that will answer.</param>
+        /// <param name="fromCode">Where the answer begins.</param>
+        internal StreamMotionRequest Rest(StreamMotionRequest request, Limits limits, out int fromCode)
         {
             var rest = StreamMotionRequest.Parse(request.ToBytes());
-            rest.History = HistoryAfter(request.History, Math.Max(1, limits.MaxHistoryCodes));
-            if (NumFrames == _firstFrame && Plan == null) return rest;
+            int numDone = NumFrames == _firstFrame ? 0 : (NumFrames - _firstFrame) / FramesPerCode;
+            bool isChosen = request.BestOf > 1 || request.MinQuality > 0;
+            fromCode = isChosen ? _chunks.Count - numDone : _chunks.Count;
+            rest.History = HistoryAfter(request.History, fromCode, Math.Max(1, limits.MaxHistoryCodes));
+            if (isChosen || (numDone == 0 && Plan == null)) return rest;
             double codeS = FramesPerCode / (double)Header.Model.FrameRateHz;
-            int numDone = (NumFrames - _firstFrame) / FramesPerCode;
             float longestS = rest.MaxDurationS ?? limits.MaxDurationS;
             double numLeft = longestS > 0 ? Math.Floor(longestS / codeS + Rounding) - numDone : double.PositiveInfinity;
             if (Plan != null && Plan.Beats.Count > 0)
@@ -138,9 +164,7 @@ namespace MotionR1.Core
                 foreach (var beat in Plan.Beats) planS += Tenths(beat.DurationS);
                 numLeft = Math.Min(numLeft, Math.Max(1, Math.Round(planS / codeS)) - numDone);
                 rest.Beats.Clear();
-                // Within a single beat the model goes on without a plan, as it was trained to.
-                if (numDone > 0 && Plan.Beats.Count == 1) rest.Reasoning = Reasoning.Off;
-                else rest.Beats.AddRange(BeatsAfter(numDone * codeS));
+                rest.Beats.AddRange(BeatsAfter(numDone * codeS));
             }
             if (numLeft <= 0) return null;
             if (!double.IsInfinity(numLeft)) rest.MaxDurationS = (float)(numLeft * codeS);
@@ -148,9 +172,9 @@ namespace MotionR1.Core
         }
 
         // A motion that went on from another one may have fewer codes of its own than a server takes.
-        History HistoryAfter(History before, int maxCodes)
+        History HistoryAfter(History before, int numCodes, int maxCodes)
         {
-            var history = HistoryUpTo(_chunks.Count, maxCodes);
+            var history = HistoryUpTo(numCodes, maxCodes);
             if (before == null || history == null) return history ?? before;
             int numBefore = Math.Min(before.Codes.Count, maxCodes - history.Codes.Count);
             history.Codes.InsertRange(0, before.Codes.GetRange(before.Codes.Count - numBefore, numBefore));

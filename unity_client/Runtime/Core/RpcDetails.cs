@@ -44,8 +44,8 @@ namespace MotionR1.Core
         /// <summary>The reason as one word, for example <c>BELOW_MIN_QUALITY</c>; null where none is given.</summary>
         public string Reason { get; private set; }
 
-        /// <summary>Reads the header <c>grpc-status-details-bin</c>. What does not parse is an
-        /// <see cref="RpcException"/>; details of other types are passed over.</summary>
+        /// <summary>Reads the header <c>grpc-status-details-bin</c>. What does not parse, from a proxy for example, is
+        /// <see cref="None"/>: the status counts without its details. Those of other types are passed over.</summary>
         internal static RpcDetails Parse(string header)
         {
             if (string.IsNullOrEmpty(header)) return None;
@@ -58,8 +58,7 @@ namespace MotionR1.Core
             }
             catch (Exception error) when (error is FormatException || error is WireFormatException)
             {
-                throw new RpcException(StatusCode.Internal, $"the details of a status do not parse: {error.Message}",
-                    error);
+                return None;
             }
         }
 

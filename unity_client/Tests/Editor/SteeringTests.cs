@@ -76,15 +76,72 @@ namespace MotionR1.Tests
         }
 
         [Test]
-        public void WithinASingleBeatTheMotionGoesOnWithoutAPlan()
+        public void WhatIsLeftOfASingleBeatIsAPlanToo()
         {
             var motion = Recorded(3);
             motion.Plan.Beats.Add(new Beat { Text = "walk", DurationS = 1 });
             var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(2)));
             All(client => client.ResumeAsync(motion, Asked("walk"), Takes(32)), transport);
             var sent = Sent(transport);
-            Assert.That((sent.Reasoning, sent.Beats.Count), Is.EqualTo((Reasoning.Off, 0)));
+            Assert.That(sent.Reasoning, Is.EqualTo(Asked("walk").Reasoning));
+            Assert.That(sent.Beats.Select(beat => (beat.Text, beat.DurationS)), Is.EqualTo(new[] { ("walk", 0.4f) }));
             Assert.That(sent.MaxDurationS, Is.EqualTo(0.4f).Within(1e-6));
+        }
+
+        [TestCase(4, null)]
+        [TestCase(null, 0.5f)]
+        public void AMotionChosenFromTakesIsAskedForAgainAndWhatIsHereIsPassedOver(int? bestOf, float? minQuality)
+        {
+            var motion = Recorded(3);
+            motion.Plan.Beats.Add(new Beat { Text = "walk", DurationS = 1 });
+            motion.RemoveFrom(3);
+            var request = Chosen(bestOf, minQuality);
+            var transport = new ScriptedTransport(Streams.WebBody(Measured(5)));
+            var events = All(client => client.ResumeAsync(motion, request, Takes(32)), transport);
+            Assert.That(Sent(transport).ToBytes(), Is.EqualTo(request.ToBytes()));
+            Assert.That(events.Where(e => e.Chunk != null).Select(e => e.Chunk.FirstFrame), Is.EqualTo(new[] { 12, 16 }));
+            Assert.That((motion.Chunks.Count, motion.Summary.NumCodes), Is.EqualTo((5, 5)));
+            Assert.That(motion.Summary.Quality.Score, Is.EqualTo(0.5f), "the server has seen the whole");
+        }
+
+        [Test]
+        public void OfATurnChosenFromTakesTheTurnIsAskedForAgain()
+        {
+            var motion = Recorded(5);
+            var broken = new ScriptedTransport(Streams.WebBody(Streams.Complete(4).Take(4), "grpc-status: 14\r\n"));
+            Assert.That(() => All(client => client.SteerAsync(motion, 3, Chosen(2, null), Takes(32)), broken),
+                Fails.With(StatusCode.Unavailable, ""));
+            var transport = new ScriptedTransport(Streams.WebBody(Streams.Complete(4)));
+            All(client => client.ResumeAsync(motion, Chosen(2, null), Takes(32)), transport);
+            Assert.That(Sent(transport).ToBytes(), Is.EqualTo(Sent(broken).ToBytes()));
+            Assert.That(motion.Codes(), Is.EqualTo(new[] { 0, 1, 2, 0, 1, 2, 3 }.Select(i => Streams.FirstCode + i)));
+            Assert.That((motion.Summary.NumCodes, motion.Summary.NumFrames), Is.EqualTo((7, 28)));
+        }
+
+        [Test]
+        public void AnotherMotionThanTheOneThatBrokeOffIsRefused()
+        {
+            var motion = Recorded(3);
+            motion.RemoveFrom(3);
+            var others = Streams.Complete(5);
+            others[3].Chunk.Code = 7;
+            var transport = new ScriptedTransport(Streams.WebBody(others));
+            Assert.That(() => All(client => client.ResumeAsync(motion, Chosen(2, null), Takes(32)), transport),
+                Fails.With(StatusCode.FailedPrecondition, "code 7 at frame 4, it was 101"));
+            Assert.That(motion.Chunks.Count, Is.EqualTo(3));
+        }
+
+        [Test]
+        public void WhatAServerMeasuredOfAPartIsNotSaidOfTheWhole()
+        {
+            var motion = Recorded(3);
+            All(client => client.ResumeAsync(motion, Asked("walk"), Takes(32)),
+                new ScriptedTransport(Streams.WebBody(Measured(2))));
+            Assert.That((motion.Summary.NumCodes, motion.Summary.Quality), Is.EqualTo((5, (QualityReport)null)));
+            Assert.That((motion.Summary.FirstFrameMs, motion.Summary.TotalMs), Is.EqualTo((0f, 0f)));
+            All(client => client.SteerAsync(motion, 2, Asked("turn"), Takes(32)),
+                new ScriptedTransport(Streams.WebBody(Measured(2))));
+            Assert.That(motion.Summary.Quality.Score, Is.EqualTo(0.5f), "a turn is the whole of its call");
         }
 
         [TestCase(0.5f, null)]  // its 2 codes have come, and one more
@@ -186,13 +243,18 @@ namespace MotionR1.Tests
 
         [TestCase("%%%")]
         [TestCase("CgU")]
-        public void DetailsThatDoNotParseAreInternal(string header)
+        public void DetailsThatDoNotParseLeaveTheStatusAsItIs(string header)
         {
-            string trailers = $"grpc-status: 3\r\ngrpc-status-details-bin: {header}\r\n";
+            string trailers = $"grpc-status: 14\r\ngrpc-message: going down\r\ngrpc-status-details-bin: {header}\r\n";
             var body = Streams.WebBody(Array.Empty<MotionEvent>(), trailers);
-            Assert.That(() => MotionClientTests.Stream(new ScriptedTransport(body)),
-                Fails.With(StatusCode.Internal, "do not parse"));
+            var error = Assert.Throws<RpcException>(() => MotionClientTests.Stream(new ScriptedTransport(body)));
+            Assert.That((error.Code, error.Detail), Is.EqualTo((StatusCode.Unavailable, "going down")));
+            Assert.That(error.Details, Is.SameAs(RpcDetails.None));
         }
+
+        /// <summary>The header of details that say when to ask again.</summary>
+        internal static string RetryAfter(byte seconds) =>
+            Convert.ToBase64String(Message(26, Any("RetryInfo", Message(10, new byte[] { 8, seconds }))).ToArray());
 
         static IEnumerable<byte> Any(string type, IEnumerable<byte> value) =>
             Text(10, "type.googleapis.com/google.rpc." + type).Concat(Message(18, value));
@@ -203,6 +265,21 @@ namespace MotionR1.Tests
             new[] { tag, (byte)content.Count() }.Concat(content);
 
         static StreamMotionRequest Asked(string prompt) => new StreamMotionRequest { Prompt = prompt, Seed = 3 };
+
+        static StreamMotionRequest Chosen(int? bestOf, float? minQuality)
+        {
+            var request = Asked("walk");
+            (request.BestOf, request.MinQuality) = (bestOf, minQuality);
+            return request;
+        }
+
+        static List<MotionEvent> Measured(int numCodes)
+        {
+            var events = Streams.Complete(numCodes);
+            var summary = events[events.Count - 1].Summary;
+            (summary.Quality, summary.FirstFrameMs, summary.TotalMs) = (new QualityReport { Score = 0.5f }, 50, 90);
+            return events;
+        }
 
         static StreamMotionRequest Sent(ScriptedTransport transport) =>
             StreamMotionRequest.Parse(transport.Request.Body.AsSpan(GrpcBody.PrefixLength));
