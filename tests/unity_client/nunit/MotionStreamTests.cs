@@ -336,6 +336,26 @@ namespace MotionR1.Tests
         public void ATurnWithNothingOnScreenIsAFirstSentence()
         {
             Answer(Streams.WebBody(Walk(2)));
+        [Test]
+        public void ATurnThatAFullServerRefusesIsAskedForAgainWhenItSays()
+        {
+            Answer(Streams.WebBody(Walk(9).Take(11), null)).HangsAtEnd = true;
+            Answer(Model(maxHistoryCodes: 32));
+            var full = Answer(Array.Empty<byte>());
+            (full.Headers["grpc-status"], full.Headers["grpc-status-details-bin"]) = ("8", SteeringTests.RetryAfter(3));
+            var free = Answer(Streams.WebBody(Walk(3, 4 * 3)));
+            Call("OnEnable");
+            Play(() => _rig.Root.position.z > 0.35f);  // frame 7
+            _stream.Steer("a person turns");
+            Play(() => full.Request != null);
+            double refusedS = Time.realtimeSinceStartupAsDouble;
+            Play(() => free.Request != null);
+            Assert.That(Time.realtimeSinceStartupAsDouble - refusedS, Is.EqualTo(3).Within(2 * FrameS));
+            Play(() => _log.Contains("finished 24"));
+            Assert.That(Sent(3).ToBytes(), Is.EqualTo(Sent(2).ToBytes()));
+            Assert.That(_log, Has.None.StartWith("failed"));
+        }
+
             _stream.PlayOnEnable = false;
             Call("OnEnable");
             _stream.Steer("a person walks");

@@ -166,11 +166,14 @@ namespace MotionR1
                     await Receive(performance, events, stop, recorded: goesOn);
                     return;
                 }
-                catch (RpcException error) when (error.Code == StatusCode.Unavailable && recording.NumFrames > 0)
+                // A full server may still count the stream that a turn has just closed.
+                catch (RpcException error) when (recording.NumFrames > 0 &&
+                    (error.Code == StatusCode.Unavailable || error.Code == StatusCode.ResourceExhausted))
                 {
                     if (recording.Chunks.Count > numBefore) attempt = 0;
                     if (attempt >= ResumeAfterS.Length) throw;
-                    await Wait(ResumeAfterS[attempt], stop);
+                    double askedS = error.Details.RetryAfter?.TotalSeconds ?? 0;
+                    await Wait(Math.Max(ResumeAfterS[attempt], askedS), stop);
                 }
             }
         }
