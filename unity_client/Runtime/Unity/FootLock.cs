@@ -44,6 +44,12 @@ namespace MotionR1
             foreach (var leg in _legs) leg.Contact = FootContacts.None;
         }
 
+        /// <summary>Forgets also how far the feet are from the motion: the next one has other places for them.</summary>
+        public void Reset()
+        {
+            foreach (var leg in _legs) leg.Reset();
+        }
+
         /// <summary>Corrects the pose that the rig has been given.</summary>
         /// <param name="contacts">Feet on the floor.</param>
         /// <param name="deltaS">Time since the last call, seconds.</param>
@@ -76,6 +82,9 @@ namespace MotionR1
 
             /// <summary>What of the foot stands there.</summary>
             public FootContacts Contact { get; set; }
+
+            public void Reset() =>
+                (Contact, _offset, _released) = (FootContacts.None, Vector3.zero, Vector3.zero);
 
             public void Apply(Transform root, FootContacts contacts, float deltaS, float weight)
             {

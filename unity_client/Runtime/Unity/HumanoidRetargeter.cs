@@ -75,7 +75,7 @@ namespace MotionR1
         public void EndMotion()
         {
             _pose.Release();
-            Feet.Release();
+            Feet.Reset();
         }
 
         /// <summary>Poses the rig and moves the character by what has changed since the last frame. Call it in

@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Linq;
 using MotionR1.Core;
 using NUnit.Framework;
 using UnityEngine;
@@ -42,6 +43,29 @@ namespace MotionR1.Tests
                     before = foot.position;
                 }
             }
+        }
+
+        [Test]
+        public void AMotionThatBeginsLaterKnowsNothingOfWhereFeetStood()
+        {
+            var ankles = new[] { true, false }.Select(locks =>
+            {
+                var (rig, retargeter) = Walker(1.25f, 0.8f, new System.Random(3));
+                using (rig)
+                {
+                    retargeter.LockFeet = locks;
+                    for (float timeS = 0; timeS < 0.3f; timeS += TickS) retargeter.Apply(Frame(timeS), TickS);
+                    retargeter.EndMotion();
+                    foreach (var bone in rig.Joints)
+                        if (bone != null) bone.localRotation = Quaternion.identity;  // the Animator's own pose
+                    retargeter.BeginMotion();
+                    var swing = Frame(0);
+                    swing.Contacts = FootContacts.None;
+                    retargeter.Apply(swing, TickS);
+                    return rig.Root.InverseTransformPoint(Leg(rig, "l_ankle").position);
+                }
+            }).ToArray();
+            Near.AssertEqual(ankles[0], ankles[1]);
         }
 
         [Test]
