@@ -31,9 +31,12 @@ namespace MotionR1.Editor
             file.Expect("Frame");
             file.Expect("Time:");
             float frameS = file.Number();
-            if (numFrames < 1 || !(frameS > 0)) throw file.Wrong($"{numFrames} frames of {frameS} s");
+            float rateHz = 1 / frameS;
+            if (numFrames < 1 || !(rateHz > 0 && rateHz <= FrameReader.MaxFrameRateHz))
+                throw file.Wrong(FormattableString.Invariant(
+                    $"expected frames, up to {FrameReader.MaxFrameRateHz} a second, got {numFrames} of {frameS} s"));
             var motion = new RecordedMotion();
-            var model = new Model { Skeleton = skeleton, FrameRateHz = 1 / frameS, FramesPerCode = 1 };
+            var model = new Model { Skeleton = skeleton, FrameRateHz = rateHz, FramesPerCode = 1 };
             motion.Add(new MotionEvent { Header = new StreamHeader { Model = model } });
             for (int frame = 0; frame < numFrames; frame++)
                 motion.Add(new MotionEvent { Chunk = ReadFrame(file, frame, offsets.Count, channels) });

@@ -62,6 +62,8 @@ namespace MotionR1.Editor
             foreach (string joint in skeleton.JointNames)
                 if (HumanoidBones.TryFind(joint, out var bone) && rig.GetBoneTransform(bone) is { } found)
                     bones.Add((found, PathOf(found, root)));
+            // A clip begins at the origin, wherever in the scene the rig stands.
+            (root.localPosition, root.localRotation) = (Vector3.zero, Quaternion.identity);
             EachFrame(motion, (index, frame) =>
             {
                 retargeter.Apply(frame, 0);

@@ -27,9 +27,6 @@ namespace MotionR1.Editor
         /// <summary>What was asked for.</summary>
         public string Prompt => _prompt;
 
-        /// <summary>The plan as text.</summary>
-        public string PlanText => _plan;
-
         /// <summary>The seed of the motion.</summary>
         public ulong Seed => _seed.Length == 0 ? 0 : ulong.Parse(_seed);
 

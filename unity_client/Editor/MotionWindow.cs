@@ -208,7 +208,8 @@ namespace MotionR1.Editor
                 Say("cancelled");
             }
             catch (Exception error) when (error is RpcException || error is InvalidOperationException ||
-                error is ArgumentException || error is FormatException || error is IOException)
+                error is ArgumentException || error is FormatException || error is IOException ||
+                error is UnauthorizedAccessException || error is WireFormatException)
             {
                 Say(error.Message);
             }

@@ -17,6 +17,7 @@ namespace MotionR1.Tests
     /// <summary>What the editor does, on stand-ins for UnityEditor.</summary>
     public class EditorTests
     {
+        const string Still = "HIERARCHY\nROOT pelvis\n{\nOFFSET 0 0 0\nCHANNELS 0\n}\nMOTION\nFrames: 1\nFrame Time: ";
         static readonly System.Random Random = new System.Random(21);
 
         [Test]
@@ -136,6 +137,24 @@ namespace MotionR1.Tests
         }
 
         [Test]
+        public void AGenericClipBeginsAtTheOriginWhereverItsRigStands()
+        {
+            using var rig = Standing(1);
+            var animator = rig.AddAnimator();
+            var home = ClipBaker.Generic(Moving(3), animator, default);
+            var (place, turn) = (new Vector3(10, 0, 5), Quaternion.AngleAxis(90, Vector3.up));
+            (rig.Root.position, rig.Root.rotation) = (place, turn);
+            var away = ClipBaker.Generic(Moving(3), animator, default);
+            foreach (string axis in new[] { "m_LocalPosition.x", "m_LocalPosition.z", "m_LocalRotation.y" })
+            {
+                Assert.That(Values(away, "", axis)[0], Is.EqualTo(0).Within(1e-6), axis);
+                Assert.That(Values(away, "", axis), Is.EqualTo(Values(home, "", axis)).Within(1e-5), axis);
+            }
+            Near.AssertEqual(rig.Root.position, place);
+            Near.AssertEqual(rig.Root.rotation, turn);
+        }
+
+        [Test]
         public void CurvesOfTurnsHaveNoJumpsOfSign()
         {
             var clip = ClipBaker.Humanoid(Moving(30), default);
@@ -201,6 +220,8 @@ namespace MotionR1.Tests
         [TestCase("HIERARCHY\nROOT pelvis\n{\nOFFSET 0 x 0", "line 4")]
         [TestCase("MOTION", "HIERARCHY")]
         [TestCase("HIERARCHY\nROOT pelvis\n{", "too early")]
+        [TestCase(Still + "0.0005\n", "0.0005 s")]
+        [TestCase(Still + "-0.05\n", "-0.05 s")]
         public void ABvhFileOfOthersIsExplained(string text, string words)
         {
             Assert.That(() => BvhReader.Read(text), Throws.TypeOf<FormatException>().With.Message.Contains(words));
@@ -261,6 +282,9 @@ namespace MotionR1.Tests
                 Assert.That(string.Join("|", Texts(window.rootVisualElement)), Does.Contain("generate first"));
                 window.rootVisualElement.Raise(new KeyDownEvent { keyCode = KeyCode.Escape });
                 Assert.That(Texts(window.rootVisualElement), Has.Member("cancelled"));
+                EditorUtility.Chosen = System.IO.Path.GetTempPath();  // a folder is no file
+                Find<Button>(window.rootVisualElement, "Import BVH").Click();
+                Assert.That(string.Join("|", Texts(window.rootVisualElement)), Does.Contain("denied"));
             }
             finally
             {

@@ -13,8 +13,10 @@ namespace MotionR1.Core
         const int QuaternionBytes = 4 * sizeof(float);
 
         // Buffers are sized by what the header says, so it must make sense.
-        const float MaxFrameRateHz = 1000;
         const int MaxFramesPerCode = 1000;
+
+        /// <summary>Frames a second, at most.</summary>
+        public const float MaxFrameRateHz = 1000;
 
         /// <summary>Checks the header: a tree of joints whose parents come first, and
         /// how many frames there are in a second and in a code.</summary>
