@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.IO;
 using System.Linq;
 using System.Reflection;
 using System.Threading;
@@ -22,6 +23,7 @@ namespace MotionR1.Tests
         readonly List<ScriptedTransport> _transports = new List<ScriptedTransport>();
         readonly System.Random _random = new System.Random(3);
         MainThread _main;
+        string _folder;
         Rig _rig;
         MotionStream _stream;
 
@@ -30,6 +32,7 @@ namespace MotionR1.Tests
         {
             _log.Clear();
             _transports.Clear();
+            _folder = Path.Combine(Path.GetTempPath(), Guid.NewGuid().ToString("N"));
             Debug.Errors.Clear();
             Debug.Warnings.Clear();
             _main = new MainThread();
@@ -51,6 +54,7 @@ namespace MotionR1.Tests
             Call("OnDisable");
             _rig.Dispose();
             _main.Dispose();
+            if (Directory.Exists(_folder)) Directory.Delete(_folder, true);
         }
 
         [Test]
@@ -185,10 +189,6 @@ namespace MotionR1.Tests
         }
 
         [Test]
-        public void AfterTheLastFrameTheRigFadesBackToTheAnimator()
-        {
-            Answer(Streams.WebBody(Walk(5)));
-        [Test]
         public void WhatIsSaidAtTheFirstFrameIsActedOut()
         {
             Answer(Streams.WebBody(Walk(5).Take(7), null)).HangsAtEnd = true;
@@ -219,6 +219,10 @@ namespace MotionR1.Tests
             Assert.That(_log, Has.None.StartWith("failed"));
         }
 
+        [Test]
+        public void AfterTheLastFrameTheRigFadesBackToTheAnimator()
+        {
+            Answer(Streams.WebBody(Walk(5)));
             Call("OnEnable");
             Play(() => _log.Contains("finished 20"));
             var idle = Quaternion.AngleAxis(33, Vector3.up);
@@ -333,10 +337,6 @@ namespace MotionR1.Tests
         }
 
         [Test]
-        public void ATurnWithNothingOnScreenIsAFirstSentence()
-        {
-            Answer(Streams.WebBody(Walk(2)));
-        [Test]
         public void ATurnThatAFullServerRefusesIsAskedForAgainWhenItSays()
         {
             Answer(Streams.WebBody(Walk(9).Take(11), null)).HangsAtEnd = true;
@@ -356,6 +356,10 @@ namespace MotionR1.Tests
             Assert.That(_log, Has.None.StartWith("failed"));
         }
 
+        [Test]
+        public void ATurnWithNothingOnScreenIsAFirstSentence()
+        {
+            Answer(Streams.WebBody(Walk(2)));
             _stream.PlayOnEnable = false;
             Call("OnEnable");
             _stream.Steer("a person walks");
@@ -404,6 +408,69 @@ namespace MotionR1.Tests
             Play(() => _log.Contains("finished 8"));
             Assert.That(Debug.Warnings.Single(), Does.Contain("MoveRoot"));
             Near.AssertEqual(_rig.Root.position, Vector3.zero);
+        }
+
+        [Test]
+        public void AGameDoesNotWaitForTheDisk()
+        {
+            string file = Kept(out var bytes);
+            File.Delete(file);
+            MakePipe(file + ".part");  // takes what is written when somebody reads, and not before
+            using var finished = new ManualResetEventSlim();
+            var read = Task.Run(() =>
+            {
+                finished.Wait(TimeSpan.FromSeconds(10));
+                return File.ReadAllBytes(file + ".part");
+            });
+            Answer(Streams.WebBody(Walk(5)));
+            _stream.Say(_stream.Prompt);
+            Play(() => _log.Count(line => line == "finished 20") == 2);
+            Assert.That(read.IsCompleted, Is.False);
+            finished.Set();
+            Assert.That(read.Result, Is.EqualTo(bytes));
+            Assert.That(SpinWait.SpinUntil(() => File.Exists(file), TimeSpan.FromSeconds(20)), Is.True, "under its name");
+        }
+
+        [Test]
+        public void AMotionWhoseFileIsGoneOnceItIsReadIsPlayed()
+        {
+            string file = Kept(out var bytes);
+            File.Delete(file);
+            MakePipe(file);  // gives what is written to it, here when the file is no longer there
+            var written = Task.Run(() =>
+            {
+                using var pipe = new FileStream(file, FileMode.Open, FileAccess.Write);
+                File.Delete(file);
+                pipe.Write(bytes, 0, bytes.Length);
+            });
+            _stream.Cache = new MotionCache(folder: _folder);
+            Answer(Array.Empty<byte>()).Headers["grpc-status"] = "14";
+            _stream.Say(_stream.Prompt);
+            Play(() => _stream.Origin == MotionOrigin.Cache);
+            written.Wait();
+            Assert.That((File.Exists(file), Debug.Warnings.Count), Is.EqualTo((false, 0)));
+        }
+
+        // Plays five codes and waits until they are on disk.
+        string Kept(out byte[] bytes)
+        {
+            _stream.Cache = new MotionCache(folder: _folder);
+            Answer(Streams.WebBody(Walk(5)));
+            Call("OnEnable");
+            Play(() => _log.Contains("finished 20"));
+            bool IsKept() => Directory.Exists(_folder) &&
+                Directory.GetFiles(_folder).Select(Path.GetExtension).SequenceEqual(new[] { MotionCache.Extension });
+            Assert.That(SpinWait.SpinUntil(IsKept, TimeSpan.FromSeconds(20)), Is.True);
+            string file = Directory.GetFiles(_folder).Single();
+            bytes = File.ReadAllBytes(file);
+            return file;
+        }
+
+        static void MakePipe(string path)
+        {
+            using var make = System.Diagnostics.Process.Start("mkfifo", path);
+            make.WaitForExit();
+            Assert.That(make.ExitCode, Is.Zero);
         }
 
         StreamMotionRequest Sent(int call) =>

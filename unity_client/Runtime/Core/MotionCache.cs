@@ -9,11 +9,13 @@ namespace MotionR1.Core
 {
     /// <summary>Keeps complete motions by what was asked for: the same request finds the same motion, whether or not a
     /// server can be reached. In memory and, if it is given a folder, in files that outlive the game. What was used
-    /// least recently goes first. One thread at a time.</summary>
+    /// least recently goes first. One thread at a time, but for what writes files.</summary>
     public sealed class MotionCache
     {
         /// <summary>Ending of the files.</summary>
         public const string Extension = ".motion";
+
+        static readonly object Writing = new object();  // caches may share a folder
 
         readonly long _maxBytes;
         readonly string _folder;
@@ -34,20 +36,17 @@ namespace MotionR1.Core
         public long NumBytes { get; private set; }
 
         /// <summary>Keeps what a request gave. Incomplete motions are refused.</summary>
-        public void Add(StreamMotionRequest request, RecordedMotion motion)
+        public void Add(StreamMotionRequest request, RecordedMotion motion) => AddInMemory(request, motion)();
+
+        /// <summary>Does what <see cref="Add"/> does, but for the file: what is returned writes it, on any thread, since
+        /// disks can be slow.</summary>
+        public Action AddInMemory(StreamMotionRequest request, RecordedMotion motion)
         {
             if (motion.Summary == null) throw new ArgumentException("the motion is incomplete: it has no summary");
             string key = Key(request);
             var bytes = motion.ToBytes();
             Keep(key, bytes);
-            if (_folder == null) return;
-            Directory.CreateDirectory(_folder);
-            // A game that is killed while it writes leaves no half motion behind.
-            string path = PathOf(key), partial = path + ".part";
-            File.WriteAllBytes(partial, bytes);
-            File.Delete(path);
-            File.Move(partial, path);
-            TrimFolder();
+            return () => Write(key, bytes);
         }
 
         /// <summary>Finds what the same request gave before. A damaged file is a <see cref="WireFormatException"/> that
@@ -73,9 +72,37 @@ namespace MotionR1.Core
             {
                 throw new WireFormatException($"{PathOf(key)}: {error.Message}; delete it", error);
             }
-            File.SetLastWriteTimeUtc(PathOf(key), DateTime.UtcNow);
             Keep(key, bytes);
+            Touch(PathOf(key));
             return true;
+        }
+
+        // Nothing is trimmed where nothing can be written, so nobody misses the time.
+        static void Touch(string path)
+        {
+            try
+            {
+                File.SetLastWriteTimeUtc(path, DateTime.UtcNow);
+            }
+            catch (Exception error) when (error is IOException || error is UnauthorizedAccessException)
+            {
+                // Another game's folder, or one that may only be read.
+            }
+        }
+
+        void Write(string key, byte[] bytes)
+        {
+            if (_folder == null) return;
+            lock (Writing)
+            {
+                Directory.CreateDirectory(_folder);
+                // A game that is killed while it writes leaves no half motion behind.
+                string path = PathOf(key), partial = path + ".part";
+                File.WriteAllBytes(partial, bytes);
+                File.Delete(path);
+                File.Move(partial, path);
+                TrimFolder();
+            }
         }
 
         void Keep(string key, byte[] bytes)

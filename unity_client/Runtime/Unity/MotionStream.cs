@@ -128,7 +128,7 @@ namespace MotionR1
             try
             {
                 await Receive(performance, stop);
-                if (_keepMotions && !performance.IsSteered) Cache.Add(performance.Request, performance.Recording);
+                if (_keepMotions && !performance.IsSteered) Keep(performance.Request, performance.Recording);
             }
             catch (Exception) when (stop.IsCancellationRequested)
             {
@@ -140,15 +140,36 @@ namespace MotionR1
                 FallBack(performance);
                 _failed.Invoke(error);
             }
-            catch (Exception error) when (error is IOException || error is UnauthorizedAccessException)
-            {
-                Debug.LogWarning($"Motion-R1: the motion cannot be kept: {error.Message}", this);
-            }
             finally
             {
                 // A call that another turn has replaced ends nothing.
                 if (!stop.IsCancellationRequested) performance.Buffer?.End();
             }
+        }
+
+        async void Keep(StreamMotionRequest request, RecordedMotion motion)
+        {
+            try
+            {
+                await Write(Cache.AddInMemory(request, motion));
+            }
+            catch (Exception error) when (error is IOException || error is UnauthorizedAccessException)
+            {
+                Debug.LogWarning($"Motion-R1: the motion cannot be kept: {error.Message}", this);
+            }
+        }
+
+        // A game does not wait for the disk, except in Web builds, which have no threads.
+        static Task Write(Action file)
+        {
+#if UNITY_WEBGL && !UNITY_EDITOR
+            file();
+            return Task.CompletedTask;
+#else
+#pragma warning disable MR004 // not in Web builds
+            return Task.Run(file);
+#pragma warning restore MR004
+#endif
         }
 
         // A turn and a stream that broke off are the same: what is there goes on.
@@ -196,7 +217,7 @@ namespace MotionR1
                     stop.ThrowIfCancellationRequested();
                 }
                 if (next.Chunk == null) continue;
-                _firstFramesS = Time.realtimeSinceStartupAsDouble - calledS;
+                if (first) _firstFramesS = Time.realtimeSinceStartupAsDouble - calledS;
                 first = false;
                 await Append(performance.Buffer, next.Chunk, stop);
             }
@@ -229,7 +250,8 @@ namespace MotionR1
                 _called = new Performance(performance.Request) { Origin = MotionOrigin.Cache };
                 Replay(_called, motion, _called.Call);
             }
-            catch (Exception error) when (error is WireFormatException || error is IOException)
+            catch (Exception error) when (error is WireFormatException || error is IOException ||
+                error is UnauthorizedAccessException)
             {
                 Debug.LogWarning($"Motion-R1: {error.Message}", this);
             }

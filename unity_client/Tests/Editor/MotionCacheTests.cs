@@ -1,6 +1,7 @@
 using System;
 using System.IO;
 using System.Linq;
+using System.Threading.Tasks;
 using MotionR1.Core;
 using MotionR1.Core.V1;
 using NUnit.Framework;
@@ -90,6 +91,18 @@ namespace MotionR1.Tests
             File.WriteAllBytes(path, bytes.Take(bytes.Length - 3).ToArray());
             Assert.That(() => new MotionCache(folder: _folder).TryGet(Asked("wave"), out _),
                 Throws.TypeOf<WireFormatException>().With.Message.Contains(path));
+        }
+
+        [Test]
+        public void CachesThatShareAFolderWriteItOneAfterAnother()
+        {
+            var caches = Enumerable.Range(0, 20).Select(_ => new MotionCache(folder: _folder)).ToArray();
+            var writes = caches.Select(cache => cache.AddInMemory(Asked("wave"), Motion(40))).ToArray();
+            Assert.That(caches.Select(cache => cache.TryGet(Asked("wave"), out _)), Has.All.True);
+            Assert.That(Directory.Exists(_folder), Is.False, "nothing is written yet");
+            Parallel.Invoke(writes);
+            Assert.That(new MotionCache(folder: _folder).TryGet(Asked("wave"), out var found), Is.True);
+            Assert.That((found.Chunks.Count, Directory.GetFiles(_folder).Length), Is.EqualTo((40, 1)));
         }
 
         [Test]
