@@ -411,6 +411,24 @@ namespace MotionR1.Tests
         }
 
         [Test]
+        public void AControllerThatIsNotThereIsWarnedAboutAndFoundWhereTheNextMotionBegins()
+        {
+            Answer(Streams.WebBody(Walk(2)));
+            _stream.RootMotion = RootMotionMode.CharacterController;
+            Call("OnEnable");
+            Play(() => _log.Contains("finished 8"));
+            Assert.That(Debug.Warnings.Single(), Does.Contain("CharacterController").And.Contain("nobody walks"));
+            Near.AssertEqual(_rig.Root.position, Vector3.zero);
+
+            _rig.Root.gameObject.AddComponent<CharacterController>();
+            Answer(Streams.WebBody(Walk(5)));
+            _stream.Say("a person walks");
+            Play(() => _log.Contains("finished 20"));
+            Near.AssertEqual(_rig.Root.position, new Vector3(0, 0, 19 * 0.05f));
+            Assert.That(Debug.Warnings.Count, Is.EqualTo(1));
+        }
+
+        [Test]
         public void AGameDoesNotWaitForTheDisk()
         {
             string file = Kept(out var bytes);

@@ -43,10 +43,7 @@ namespace MotionR1
             var restHips = new Vector3(0, skeleton.RestRootHeightM, 0);
             using (new TPose(animator, skeleton))
                 _pose = new HumanoidPose(_root, bones, skeleton.Parents.ToArray(), restHips);
-            RootMotion = new RootMotionDriver(_root, _pose.Scale)
-            {
-                Controller = animator.GetComponent<CharacterController>(),
-            };
+            RootMotion = new RootMotionDriver(_root, _pose.Scale);
             Feet = new FootLock(animator);
             _local = new Quaternion[bones.Length];
             (_leftPosition, _leftRotation) = (_root.position, _root.rotation);

@@ -112,6 +112,9 @@ namespace MotionR1
             _retargeter.BeginMotion();
             if (_rootMotion == RootMotionMode.Callback && MoveRoot == null)
                 Debug.LogWarning("Motion-R1: Root Motion is Callback, but MoveRoot is not set: nobody walks", this);
+            if (_rootMotion == RootMotionMode.CharacterController && _retargeter.RootMotion.Controller == null)
+                Debug.LogWarning("Motion-R1: Root Motion is CharacterController, but none is beside the Animator: " +
+                    "nobody walks", this);
             _firstFrame.Invoke();
         }
 

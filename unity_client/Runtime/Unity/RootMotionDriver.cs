@@ -31,12 +31,17 @@ namespace MotionR1
         float _yawDegrees;
 
         /// <summary>Moves <paramref name="root"/>, distances times <paramref name="scale"/>.</summary>
-        public RootMotionDriver(Transform root, float scale) => (_root, _scale) = (root, scale);
+        public RootMotionDriver(Transform root, float scale)
+        {
+            (_root, _scale) = (root, scale);
+            Restart();
+        }
 
         /// <summary>Who moves the character.</summary>
         public RootMotionMode Mode { get; set; }
 
-        /// <summary>Goes the steps of <see cref="RootMotionMode.CharacterController"/>.</summary>
+        /// <summary>Goes the steps of <see cref="RootMotionMode.CharacterController"/>; unless it is set, the one beside
+        /// the Animator when a motion begins.</summary>
         public CharacterController Controller { get; set; }
 
         /// <summary>Gets the steps of <see cref="RootMotionMode.Callback"/>: metres in the world, and the turn that is
@@ -44,7 +49,11 @@ namespace MotionR1
         public Action<Vector3, Quaternion> Moved { get; set; }
 
         /// <summary>Says that another motion begins: its first frame is where the character stands.</summary>
-        public void Restart() => _started = false;
+        public void Restart()
+        {
+            _started = false;
+            if (Controller == null) Controller = _root.GetComponent<CharacterController>();
+        }
 
         /// <summary>Takes the next frame's hips, moves the character, and leaves what the pose still needs.</summary>
         public void Take(ref Vector3 hips, ref Quaternion turn)
