@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from python_core.contract.bundle import sha256
@@ -76,7 +78,7 @@ def load_vqvae(folder: Path) -> tuple[Vqvae, Normalizer, float]:
     """Read a tokenizer: model in evaluation mode, statistics, frame rate in hertz.
 
     Raises:
-        ValueError: The folder holds no tokenizer of this format.
+        ValueError: The folder holds no tokenizer of this format, or a damaged one.
     """
     config = read_config(folder, "vqvae")
     # JSON has no tuples.
@@ -84,11 +86,37 @@ def load_vqvae(folder: Path) -> tuple[Vqvae, Normalizer, float]:
         name: tuple(value) if isinstance(value, list) else value for name, value in config["shape"].items()
     }
     shape = VqvaeShape(**fields)
-    weights = load_file(folder / "model.safetensors")
-    mean, std = (np.asarray(weights.pop(f"statistics.{name}"), dtype=np.float32) for name in ("mean", "std"))
+    path = folder / "model.safetensors"
+    weights, normalizer = read_weights(path)
     model = Vqvae(shape)
-    model.load_state_dict(weights)
-    return model.eval(), Normalizer(mean, std), float(config["frame_rate_hz"])
+    put_weights(model, weights, path)
+    return model.eval(), normalizer, float(config["frame_rate_hz"])
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], Normalizer]:
+    """Weights, and the statistics of features that are saved with them.
+
+    Raises:
+        ValueError: The file is missing or damaged.
+    """
+    try:
+        weights = load_file(path)
+        mean, std = (np.asarray(weights.pop(f"statistics.{name}"), dtype=np.float32) for name in ("mean", "std"))
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ValueError(f"{path}: missing or damaged ({error}); copy it again") from error
+    return weights, Normalizer(mean, std)
+
+
+def put_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Put weights of a file into a model.
+
+    Raises:
+        ValueError: They are of another one.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not of the model in {CHECKPOINT} ({error}); copy it again") from error
 
 
 def save_language_model(
@@ -167,12 +195,15 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     """The config of a checkpoint.
 
     Raises:
-        ValueError: No checkpoint, one of another kind, or of another format version.
+        ValueError: No checkpoint, one of another kind, of another format version, or damaged.
     """
     path = folder / CHECKPOINT
     if not path.is_file():
         raise ValueError(f"{folder}: no {CHECKPOINT}, so no checkpoint; train one with python -m python_core")
-    config = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); copy it again") from error
     found = (config.get("kind"), config.get("format_version"))
     if found != (kind, FORMAT_VERSION):
         raise ValueError(f"{path}: expected a {kind} of format {FORMAT_VERSION}, got a {found[0]} of format {found[1]}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
@@ -276,7 +277,7 @@ def load_motion_model(folder: Path) -> SpeaksMotion:
     """Read what `save_pretrained` of such a model wrote, in float32 and evaluation mode.
 
     Raises:
-        ValueError: The model there speaks no codes, or lacks weights.
+        ValueError: The model there speaks no codes, lacks weights, or they are damaged.
     """
     config = AutoConfig.from_pretrained(folder)
     if not hasattr(config, CONFIG_FIELD):
@@ -284,7 +285,12 @@ def load_motion_model(folder: Path) -> SpeaksMotion:
     base = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     # With `output_loading_info` it gives two things, which its types do not say.
     kind: Any = motion_class(base)
-    model, found = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
+    try:
+        model, found = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder}: weights are damaged, or of another model than config.json says ({error}); copy it again"
+        ) from error
     # transformers would draw them at random.
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{folder}: lacks {len(missing)} weights, {missing[0]} first; copy the whole checkpoint again")

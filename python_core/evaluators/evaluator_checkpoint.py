@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 
-from python_core.checkpoint import CHECKPOINT, FORMAT_VERSION, read_config, write_json
+from python_core.checkpoint import CHECKPOINT, FORMAT_VERSION, put_weights, read_config, read_weights, write_json
 from python_core.contract.skeleton import BODY_22
 from python_core.evaluation.metrics import distances
 from python_core.evaluators.evaluator import Evaluator, Judge, JudgeShape
@@ -67,13 +67,13 @@ def load_judge(folder: Path) -> Judge:
     """Read a judge, in evaluation mode.
 
     Raises:
-        ValueError: The folder holds no judge of this format.
+        ValueError: The folder holds no judge of this format, or a damaged one.
     """
     config = read_config(folder, "judge")
-    weights, normalizer = _load_weights(folder)
+    weights, normalizer = read_weights(folder / WEIGHTS)
     words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
     judge = Judge(JudgeShape(**config["shape"]), words, normalizer, config["train_words"])
-    judge.load_state_dict(weights)
+    put_weights(judge, weights, folder / WEIGHTS)
     return judge.eval()
 
 
@@ -93,13 +93,13 @@ def load_reward_model(folder: Path) -> RewardModel:
     """Read a reward model, in evaluation mode.
 
     Raises:
-        ValueError: The folder holds no reward model of this format.
+        ValueError: The folder holds no reward model of this format, or a damaged one.
     """
     config = read_config(folder, "reward")
-    weights, normalizer = _load_weights(folder)
+    weights, normalizer = read_weights(folder / WEIGHTS)
     token_states = load_token_states(folder / TEXT_ENCODER, torch.device("cpu"))
     model = RewardModel(RewardShape(**config["shape"]), token_states, normalizer)
-    model.load_state_dict(weights)
+    put_weights(model, weights, folder / WEIGHTS)
     return model.eval()
 
 
@@ -107,7 +107,7 @@ def load_evaluator(folder: Path) -> LoadedEvaluator:
     """Read an evaluator of either kind.
 
     Raises:
-        ValueError: The folder holds no evaluator of this format.
+        ValueError: The folder holds no evaluator of this format, or a damaged one.
     """
     path = folder / CHECKPOINT
     kind = json.loads(path.read_text(encoding="utf-8")).get("kind") if path.is_file() else "judge"
@@ -138,9 +138,3 @@ def _save_weights(folder: Path, model: nn.Module, normalizer: Normalizer) -> Non
     temporary = folder / "model.partial"
     save_file(weights | statistics, temporary)
     temporary.replace(folder / WEIGHTS)
-
-
-def _load_weights(folder: Path) -> tuple[dict[str, Tensor], Normalizer]:
-    weights = load_file(folder / WEIGHTS)
-    mean, std = (np.asarray(weights.pop(f"statistics.{name}"), dtype=np.float32) for name in ("mean", "std"))
-    return weights, Normalizer(mean, std)

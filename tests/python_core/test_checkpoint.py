@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from python_core.checkpoint import (
     MOTION_TOKENIZER,
     drop_incomplete,
     forget_after,
     load_language_model,
+    load_vqvae,
     start_run,
     write_json,
 )
@@ -24,6 +27,22 @@ def test_a_motion_tokenizer_of_another_codebook_is_refused(tiny_checkpoint: Path
     config.write_text(json.dumps(fields))
     with pytest.raises(ValueError, match="speaks 2 levels of 32 entries, the motion tokenizer beside it has 3 of 32"):
         load_language_model(folder)
+
+
+def test_damaged_weights_are_refused_with_their_file(tiny_checkpoint: Path, tmp_path: Path):
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "sft")
+    weights, spoken = folder / "vqvae" / "model.safetensors", folder / "language_model" / "model.safetensors"
+    whole = load_file(weights)
+    save_file(whole | {"encoder.linear.weight": torch.zeros(2, 2)}, weights)
+    with pytest.raises(ValueError, match=r"vqvae/model\.safetensors: not of the model in checkpoint\.json"):
+        load_vqvae(folder / "vqvae")
+    for path, load in ((weights, lambda: load_vqvae(folder / "vqvae")), (spoken, lambda: load_language_model(folder))):
+        path.write_bytes(path.read_bytes()[:1000])
+        with pytest.raises(ValueError, match=rf"{path.parent.name}.* damaged.*copy it again"):
+            load()
+    (folder / "vqvae" / "checkpoint.json").write_text("{")
+    with pytest.raises(ValueError, match=r"vqvae/checkpoint\.json: damaged .*; copy it again"):
+        load_vqvae(folder / "vqvae")
 
 
 @dataclass(frozen=True)
