@@ -5,10 +5,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from python_core.clips.clip import Caption, Clip
+from python_core.clips.clip import Clip
 from python_core.clips.preparation import (
     Prepared,
     Rules,
@@ -21,9 +20,10 @@ from python_core.clips.preparation import (
     write_shard,
 )
 from python_core.clips.prepared import COMPOSED
+from python_core.clips.takes import is_mirrored_copy
 from python_core.composed_motion import CompositionError
 from python_core.composition import MAX_ATTEMPTS, Pool
-from python_core.features import canonical_joints, exact_features, features_to_joints, origin
+from python_core.features import canonical_joints, exact_features
 
 SHARD_COMPOSITIONS = 32
 
@@ -108,14 +108,7 @@ def _open_pool(folder: Path, num_shards: int, frame_rate_hz: float, written_ns: 
         for clip in prepared.clips:
             if clip.split != "train" or clip.clip_id in prepared.mirrored or clip.clip_id in clips:
                 continue
-            features = torch.from_numpy(rows[clip.first_row : clip.first_row + clip.num_rows])[None]
-            clips[clip.clip_id] = Clip(
-                clip_id=clip.clip_id,
-                joints_m=features_to_joints(features, origin(1, features))[0][0].numpy(),
-                captions=tuple(Caption(text) for text in clip.captions),
-                source=clip.source,
-                licence=clip.licence,
-                frame_rate_hz=frame_rate_hz,
-                take=clip.take,
-            )
-    return Pool(list(clips.values()), Planner())
+            found = rows[clip.first_row : clip.first_row + clip.num_rows]
+            clips[clip.clip_id] = clip.as_clip(found, frame_rate_hz)
+    # Mirrored copies that their folder brought itself are none of our making.
+    return Pool([clip for clip in clips.values() if not is_mirrored_copy(clip.clip_id, clips)], Planner())

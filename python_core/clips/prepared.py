@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from python_core.clips.clip import Caption, Clip
 from python_core.contract.skeleton import BODY_22
-from python_core.features import Normalizer, num_features
+from python_core.features import Normalizer, features_to_joints, num_features, origin
 
 FORMAT_VERSION = 2
 SUMMARY = "prepared.json"
@@ -39,6 +41,19 @@ class PreparedClip:
     """What happens when, as `format_plan` writes it, where that is known exactly."""
     first_row: int
     num_rows: int
+
+    def as_clip(self, features: NDArray[np.float32], frame_rate_hz: float) -> Clip:
+        """The clip again, its joints those of its features, [F, D]."""
+        rows = torch.from_numpy(np.array(features))[None]
+        return Clip(
+            clip_id=self.clip_id,
+            joints_m=features_to_joints(rows, origin(1, rows))[0][0].numpy(),
+            captions=tuple(Caption(text) for text in self.captions),
+            source=self.source,
+            licence=self.licence,
+            frame_rate_hz=frame_rate_hz,
+            take=self.take,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ on different prepared folders draw the line in one place.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from python_core.clips.prepared import COMPOSED, PreparedClip
 
@@ -24,6 +24,11 @@ def clip_takes(clip: PreparedClip, clip_ids: frozenset[str]) -> frozenset[str]:
     takes = clip.take.split("+")
     # Parts whose recording is not known stand there by their ids.
     return frozenset(_recorded(take, clip_ids) for take in takes) if clip.source == COMPOSED else frozenset(takes)
+
+
+def is_mirrored_copy(clip_id: str, clip_ids: Collection[str]) -> bool:
+    """Whether a clip is the mirrored copy of another of these."""
+    return clip_id.startswith("M") and clip_id[1:] in clip_ids
 
 
 def take_half(take: str) -> int:

@@ -21,21 +21,20 @@ from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
 from python_core.checkpoint import start_run, write_json
-from python_core.clips.clip import Caption, Clip, mirror_clip
+from python_core.clips.clip import Clip, mirror_clip
 from python_core.clips.licences import is_permissive
 from python_core.clips.preparation import one_thread
 from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips, read_prepared, write_text
-from python_core.clips.takes import clip_takes
+from python_core.clips.takes import clip_takes, is_mirrored_copy
 from python_core.composed_motion import CompositionError
 from python_core.composition import CUT_FRAMES, Pool, Recipe
 from python_core.contract.plan import format_plan
 from python_core.evaluation.protocols import group_by_keys
-from python_core.features import exact_features, features_to_joints, origin
+from python_core.features import exact_features
 from python_core.reasoning.planner import Planner
 
 logger = logging.getLogger(__name__)
@@ -100,12 +99,16 @@ def compose_val(prepared_folder: Path, out: Path, config: ValComposedConfig) -> 
     prepared = read_prepared(prepared_folder)
     if (out / SUMMARY).is_file():
         return read_val_composed(out, prepared)
-    clips = [clip for clip in prepared.split(config.split) if is_permissive(clip.licence)]
+    clip_ids = frozenset(clip.clip_id for clip in prepared.clips)
+    clips = [
+        clip
+        for clip in prepared.split(config.split)
+        if is_permissive(clip.licence) and not is_mirrored_copy(clip.clip_id, clip_ids)
+    ]
     rejected: Counter[str] = Counter()
     with one_thread():
-        recorded = [_as_clip(prepared, clip) for clip in clips]
+        recorded = [clip.as_clip(prepared.features(clip), prepared.frame_rate_hz) for clip in clips]
         mirrored = [mirror_clip(clip) for clip in recorded]
-        clip_ids = frozenset(clip.clip_id for clip in prepared.clips)
         takes = {
             name: clip_takes(clip, clip_ids)
             for clip, copy in zip(clips, mirrored, strict=True)
@@ -165,19 +168,6 @@ def say_the_same(phrases: Mapping[str, Collection[str]]) -> dict[str, str]:
     groups = group_by_keys([phrases[name] for name in names])
     first = dict(zip(groups[::-1].tolist(), names[::-1], strict=True))
     return {name: first[group] for name, group in zip(names, groups.tolist(), strict=True)}
-
-
-def _as_clip(prepared: PreparedClips, clip: PreparedClip) -> Clip:
-    features = torch.from_numpy(np.array(prepared.features(clip)))[None]
-    return Clip(
-        clip_id=clip.clip_id,
-        joints_m=features_to_joints(features, origin(1, features))[0][0].numpy(),
-        captions=tuple(Caption(text) for text in clip.captions),
-        source=clip.source,
-        licence=clip.licence,
-        frame_rate_hz=prepared.frame_rate_hz,
-        take=clip.take,
-    )
 
 
 class _Maker:

@@ -97,6 +97,20 @@ def composed(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return out, compose_val(clips, out, ValComposedConfig(num=NUM))
 
 
+def test_mirrored_copies_that_a_folder_brought_itself_change_nothing(
+    clips: Path, composed: tuple[Path, ValComposed], tmp_path: Path
+):
+    prepared = read_prepared(clips)
+    records = list(prepared.clips)
+    rows = [np.array(prepared.features(clip)) for clip in records]
+    for clip in prepared.split("val"):
+        records.append(replace(clip, clip_id=f"M{clip.clip_id}", first_row=sum(map(len, rows))))
+        rows.append(np.array(prepared.features(clip)))
+    write_prepared(tmp_path / "clips", records, rows, 20.0)
+    again = compose_val(tmp_path / "clips", tmp_path / "out", ValComposedConfig(num=NUM))
+    assert again.prepared.clips == composed[1].prepared.clips
+
+
 def test_compositions_are_of_permissive_val_clips_only_and_remember_which(composed: tuple[Path, ValComposed]):
     _, found = composed
     assert len(found.prepared.clips) == NUM
