@@ -83,7 +83,7 @@ def sample_replies(
         prompts: Token ids of each.
         rows: A reply that has not begun for each prompt.
         num_positions: A reply is cut off after so many.
-        temperature: Divides the logits.
+        temperature: Divides the logits; at 0 the likeliest tokens are taken.
         top_p: See `draw`.
         depth_temperature: Of the levels of a code after its first, times `temperature`.
         reasoning_temperature: Of the reasoning, times `temperature`.
@@ -149,8 +149,8 @@ def _write_position(
     assert output.logits is not None
     assert output.states is not None
     layout = rows[0].parser.layout
-    masked, forced = mask(rows, output.logits[:, -1].float() / temperatures[:, None])
-    drawn = draw(masked, chances[:, 0], top_p)
+    masked, forced = mask(rows, output.logits[:, -1].float())
+    drawn = draw(_tempered(masked, temperatures), chances[:, 0], top_p)
     ids = drawn.new_full((len(rows), 1, layout.num_levels), -1)
     ids[:, 0, 0] = drawn
     speaking = []
@@ -166,8 +166,7 @@ def _write_position(
     states, entries = output.states[chosen, -1], drawn[chosen, None] - layout.first_code
     for level in range(1, layout.num_levels):
         logits = model.depth_head(states, entries, last=True)[:, 0].float()
-        logits = logits / (depth_temperature * temperatures[chosen, None])
-        found = draw(logits, chances[chosen, level], top_p)
+        found = draw(_tempered(logits, depth_temperature * temperatures[chosen]), chances[chosen, level], top_p)
         first_id = layout.first_code + level * layout.level_size
         for place, number in enumerate(speaking):
             if (only := rows[number].only()) is not None:
@@ -176,6 +175,16 @@ def _write_position(
         ids[chosen, 0, level] = found + first_id
         entries = torch.cat([entries, found[:, None]], dim=1)
     return ids
+
+
+def _tempered(logits: Tensor, temperatures: Tensor) -> Tensor:
+    """Logits at the temperature of each row, [B, V] and [B] -> [B, V]; at 0 the likeliest alone is left."""
+    cold = temperatures == 0
+    found = logits / temperatures.masked_fill(cold, 1.0)[:, None]
+    if cold.any():
+        others = torch.ones_like(found, dtype=torch.bool).scatter_(-1, found.argmax(dim=-1, keepdim=True), False)
+        found = found.masked_fill(others & cold[:, None], float("-inf"))
+    return found
 
 
 def draw(logits: Tensor, chances: Tensor, top_p: float) -> Tensor:

@@ -45,11 +45,9 @@ class Sampling:
     """Without, a reply begins with its motion; with it, under the grammar, with its reasoning."""
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
-        for name in ("depth_temperature", "reasoning_temperature"):
-            if not (value := getattr(self, name)) > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+        for name in ("temperature", "depth_temperature", "reasoning_temperature"):
+            if not (value := getattr(self, name)) >= 0:
+                raise ValueError(f"{name} must be 0, for the likeliest, or more, got {value}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if self.max_codes < 1:

@@ -66,6 +66,17 @@ def test_the_same_seed_gives_the_same_replies_and_leaves_the_random_state_alone(
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_at_temperature_0_the_likeliest_tokens_are_taken_whatever_the_seed(spoken: Spoken):
+    coldest = Sampling(temperature=0.0, constrained=True, max_codes=6)
+    replies = [generate(*spoken, PROMPTS, coldest, seed=seed) for seed in (1, 2)]
+    assert [reply.token_ids for reply in replies[0]] == [reply.token_ids for reply in replies[1]]
+    cold = generate(*spoken, PROMPTS, replace(coldest, temperature=1e-6), seed=3)
+    assert [reply.token_ids for reply in replies[0]] == [reply.token_ids for reply in cold]
+    for name in ("temperature", "depth_temperature", "reasoning_temperature"):
+        with pytest.raises(ValueError, match=f"{name} must be 0, for the likeliest, or more, got -1"):
+            replace(coldest, **{name: -1.0})
+
+
 def test_without_reasoning_a_reply_begins_with_its_motion(spoken: Spoken):
     for reply in generate(*spoken, PROMPTS, Sampling(constrained=True, reasoning=False, max_codes=6), seed=1):
         assert reply.parsed is not None
