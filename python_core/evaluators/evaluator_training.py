@@ -14,7 +14,16 @@ from python_core.clips.prepared import PreparedClip, PreparedClips
 from python_core.contract.plan import parse_plan
 from python_core.contract.skeleton import BODY_22
 from python_core.evaluators.beat_captions import beat_caption
-from python_core.evaluators.evaluator import END, START, UNKNOWN, Judge, JudgeShape, MovementDecoder, judge_normalizer
+from python_core.evaluators.evaluator import (
+    END,
+    ROWS_PER_MOVEMENT,
+    START,
+    UNKNOWN,
+    Judge,
+    JudgeShape,
+    MovementDecoder,
+    judge_normalizer,
+)
 from python_core.evaluators.evaluator_checkpoint import LoadedEvaluator, save_judge, save_reward_model
 from python_core.evaluators.published_judge import read_word_vectors
 from python_core.evaluators.reward_model import RewardModel, RewardShape
@@ -67,6 +76,16 @@ class JudgeTraining:
     dropout: float = 0.0
     """Of what the GRUs of caption and motion give; published: none."""
 
+    def __post_init__(self) -> None:
+        for name, least in (("movement_steps", 0), ("movement_batch", 1), ("batch", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.movement_rows < 2 * ROWS_PER_MOVEMENT or self.movement_rows % ROWS_PER_MOVEMENT:
+            raise ValueError(
+                f"movement_rows must be a multiple of the {ROWS_PER_MOVEMENT} rows of a movement, two at least, "
+                f"got {self.movement_rows}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewardTraining:
@@ -100,6 +119,13 @@ class RewardTraining:
 
     bf16: bool = True
     """Run the transformers in bfloat16."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch", 1), ("warm_up_steps", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 <= self.twins <= 1:
+            raise ValueError(f"twins goes from 0 to 1, got {self.twins}")
 
 
 class EvaluatorTraining(Protocol):
@@ -220,7 +246,7 @@ class RewardRun:
     def step(self, step: int) -> dict[str, float]:
         self.model.train()
         pairs = self.pairs.draw(self.settings.batch)
-        warm = min(1.0, (step + 1) / self.settings.warm_up_steps)
+        warm = min(1.0, (step + 1) / max(self.settings.warm_up_steps, 1))
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * warm * _cosine(step, self.steps)
         captions = [pair.caption for pair in pairs]

@@ -83,6 +83,13 @@ class TrainEvaluatorConfig:
     seed: int = 1
     """Of weights and batches."""
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.held_out_share < 1:
+            raise ValueError(f"held_out_share goes from 0 to below 1, got {self.held_out_share}")
+
 
 _NANO_JUDGE = JudgeTraining(
     shape=JudgeShape(movement_width=192, motion_width=192, text_width=192, embedding_width=192, max_words=60),
@@ -211,7 +218,10 @@ def run(config: TrainEvaluatorConfig) -> None:
                 training.model.load_state_dict(latest)
         best.put_into(training.model)
         measures = _measure(training, prepared, config)
-        metrics.write(json.dumps({"step": step, "best_step": best.step} | measures) + "\n")
+        line = json.dumps({"step": step, "best_step": best.step} | measures) + "\n"
+        # A finished run that is given again comes to the same.
+        if line not in (out / "metrics.jsonl").read_text():
+            metrics.write(line)
 
 
 def _hold_out(prepared: PreparedClips, config: TrainEvaluatorConfig) -> tuple[list[PreparedClip], list[PreparedClip]]:

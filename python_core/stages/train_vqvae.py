@@ -18,7 +18,7 @@ from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.pictures import Row, Strip, write_sheet
 from python_core.tokenizer_measures import entries_in_use, measure_readings
-from python_core.vqvae import Vqvae, VqvaeShape
+from python_core.vqvae import FRAMES_PER_CODE, Vqvae, VqvaeShape
 from python_core.vqvae_training import TrainingSettings, VqvaeTraining, clip_weights
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,17 @@ class TrainVqvaeConfig(TrainingSettings):
 
     seed: int = 1
     """Of the weights, the windows and the codebook."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch", 1), ("save_every", 1), ("warm_up_steps", 0), ("hold_steps", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.window_frames < FRAMES_PER_CODE or self.window_frames % FRAMES_PER_CODE:
+            raise ValueError(
+                f"window_frames must be a multiple of the {FRAMES_PER_CODE} frames of a code, got {self.window_frames}"
+            )
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema goes from 0 to below 1, got {self.ema}")
 
 
 PRESETS = {

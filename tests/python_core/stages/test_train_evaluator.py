@@ -119,7 +119,7 @@ def test_what_is_missing_is_named(tiny: TrainEvaluatorConfig, tmp_path: Path):
 
 def test_the_saved_weights_are_those_that_did_best_on_held_out_takes(tiny: TrainEvaluatorConfig, tmp_path: Path):
     # A rate at which weights get worse at once.
-    reward = replace(tiny.reward, learning_rate=0.3, warm_up_steps=1)
+    reward = replace(tiny.reward, learning_rate=0.3, warm_up_steps=0)
     config = replace(tiny, kind="reward", reward=reward, steps=6, save_every=1, held_out_share=0.5, out=tmp_path)
     train_evaluator.run(config)
     *lines, last = metrics(tmp_path)
@@ -131,6 +131,9 @@ def test_the_saved_weights_are_those_that_did_best_on_held_out_takes(tiny: Train
     saved = measure_retrieval(load_evaluator(tmp_path), prepared, held_out, config.seed)
     assert saved is not None
     assert saved.pair_distance == pytest.approx(-scores[last["best_step"]][1], abs=1e-4)
+    # Given again, a finished run has nothing to add.
+    train_evaluator.run(config)
+    assert metrics(tmp_path) == [*lines, last]
 
 
 def test_a_share_that_holds_out_all_takes_is_an_error(tiny: TrainEvaluatorConfig, tmp_path: Path):
@@ -142,3 +145,22 @@ def test_only_the_published_recipe_changes_no_motions():
     assert all((PRESETS[name].judge.speed, PRESETS[name].judge.dropout) == (0.1, 0.2) for name in ("small", "nano"))
     judge = PRESETS["base"].judge
     assert (judge.speed, judge.noise, judge.dropout) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"save_every": 0}, "save_every must be at least 1, got 0"),
+        ({"held_out_share": 1.0}, "held_out_share goes from 0 to below 1, got 1.0"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(fields: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        replace(PRESETS["tiny"], **fields)
+
+
+def test_training_that_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match=r"movement_rows must be a multiple of the 4 rows of a movement, .* got 42"):
+        replace(PRESETS["tiny"].judge, movement_rows=42)
+    with pytest.raises(ValueError, match="warm_up_steps must be at least 0, got -1"):
+        replace(PRESETS["tiny"].reward, warm_up_steps=-1)

@@ -83,3 +83,16 @@ def test_a_run_of_something_else_is_not_gone_on_with(prepared_folder: Path, tmp_
     (tmp_path / "run" / "training.pt").write_bytes(b"half a file")
     with pytest.raises(ValueError, match=r"training\.pt: damaged"):
         train_vqvae.run(config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"save_every": 0}, "save_every must be at least 1, got 0"),
+        ({"window_frames": 30}, "window_frames must be a multiple of the 4 frames of a code, got 30"),
+        ({"ema": 1.0}, "ema goes from 0 to below 1, got 1.0"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(fields: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        replace(PRESETS["tiny"], **fields)
