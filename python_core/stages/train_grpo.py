@@ -51,6 +51,7 @@ from python_core.reply_mask import longest_reply
 from python_core.sft.clip_codes import CODES, read_codes
 from python_core.stages.build_reasoning import PlanRecord, read_plans
 from python_core.stages.train_sft import MetricsFile
+from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +171,15 @@ class TrainGrpoConfig:
     """Of prompts and replies."""
 
     def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "max_codes", "judge_every", "judge_replies", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.group < 2:
+            raise ValueError(f"group must be at least 2, since replies are compared in it, got {self.group}")
+        if self.warm_up_steps < 0:
+            raise ValueError(f"warm_up_steps must be at least 0, got {self.warm_up_steps}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
         if self.iterations < 1 or self.steps % self.iterations or self.save_every % self.iterations:
             raise ValueError(
                 f"iterations must be 1 or more and divide steps ({self.steps}) and save_every ({self.save_every}), "
@@ -319,7 +329,7 @@ def make_trainer(
     if config.paper:
         shares = FormShares(reasoning=1.0, constrained=0.0)
     sampled = Rollouts(spoken.tokenizer, layout, shares, config.max_codes, config.seed)
-    prompts = read_prompts(prepared, read_plans(config.plans))
+    prompts = read_prompts(prepared, read_plans(config.plans), config.max_codes)
     check_room(spoken.model, [sampled.prompt_ids(row["prompt"]) for row in prompts], config.max_codes)
     reader = ReplyReader(motion_tokenizer, spoken.tokenizer, layout, any_reasoning=config.paper)
     functions, counts = Rewards(reader, reward_model, prepared, config.group, read_known_codes(config)).functions(
@@ -403,9 +413,10 @@ def read_known_codes(config: TrainGrpoConfig) -> dict[str, list[int]]:
     return {clip_id: series[0] for clip_id, series in read_codes(config.sft / CODES) if series}
 
 
-def read_prompts(prepared: PreparedClips, plans: Sequence[PlanRecord]) -> list[dict[str, Any]]:
+def read_prompts(prepared: PreparedClips, plans: Sequence[PlanRecord], max_codes: int) -> list[dict[str, Any]]:
     """A row for each different caption of the train split: the caption, the first clip that it is of, and how many
-    beats its plan has, the clip's own where that is known exactly.
+    beats its plan has, the clip's own where that is known exactly. Clips of no code, or of too many, are left out as
+    `train-sft` leaves them out.
 
     Raises:
         ValueError: A caption has no plan, or there is none.
@@ -413,6 +424,8 @@ def read_prompts(prepared: PreparedClips, plans: Sequence[PlanRecord]) -> list[d
     planned = {(record.clip_id, record.caption): record.plan for record in plans}
     rows: dict[str, dict[str, Any]] = {}
     for clip in prepared.split("train"):
+        if not 1 <= clip.num_rows // FRAMES_PER_CODE <= max_codes:
+            continue
         for caption in clip.captions:
             if caption in rows:
                 continue
@@ -423,7 +436,8 @@ def read_prompts(prepared: PreparedClips, plans: Sequence[PlanRecord]) -> list[d
             rows[caption] = {"prompt": caption, "clip_id": clip.clip_id, "num_beats": num_beats}
     if not rows:
         raise ValueError(
-            "no clip of split 'train' has a caption, so there is nothing to ask; prepare clips that have some"
+            f"no clip of split 'train' with 1 to {max_codes} codes has a caption, so there is nothing to ask; prepare "
+            "clips that have some, or set max_codes"
         )
     return list(rows.values())
 

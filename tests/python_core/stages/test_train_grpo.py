@@ -234,21 +234,24 @@ def test_what_cannot_begin_leaves_no_run_behind(config: TrainGrpoConfig, tmp_pat
 
 def test_each_caption_is_one_prompt_of_its_first_clip_with_the_beats_of_its_plan(clips: Path, tiny_plans: Path):
     prepared, plans = read_prepared(clips), read_plans(tiny_plans)
-    rows = train_grpo.read_prompts(prepared, plans)
+    rows = train_grpo.read_prompts(prepared, plans, 16)
     captions = [caption for clip in prepared.split("train") for caption in clip.captions]
     assert [row["prompt"] for row in rows] == list(dict.fromkeys(captions))
     again = [replace(clip, clip_id=f"{clip.clip_id} again") for clip in prepared.split("train")]
     exact = replace(again[0], captions=("a person dances.",), plan="1. hop, 1.0 s 2. spin, 1.0 s 3. bow, 1.0 s")
     more = replace(prepared, clips=(*prepared.clips, *again, exact))
-    assert train_grpo.read_prompts(more, plans) == [
+    assert train_grpo.read_prompts(more, plans, 16) == [
         *rows,
         {"prompt": "a person dances.", "clip_id": exact.clip_id, "num_beats": 3},
     ]
     with pytest.raises(ValueError, match=r"no plan for 'a person dances\.'; run build-reasoning again"):
-        train_grpo.read_prompts(replace(more, clips=(*prepared.clips, replace(exact, plan=None))), plans)
+        train_grpo.read_prompts(replace(more, clips=(*prepared.clips, replace(exact, plan=None))), plans, 16)
+    # A clip that train-sft leaves out is not asked for either.
+    long = replace(exact, num_rows=17 * 4)
+    assert train_grpo.read_prompts(replace(prepared, clips=(*prepared.clips, long)), plans, 16) == rows
     silent = replace(prepared, clips=tuple(replace(clip, captions=()) for clip in prepared.clips))
-    with pytest.raises(ValueError, match="no clip of split 'train' has a caption"):
-        train_grpo.read_prompts(silent, plans)
+    with pytest.raises(ValueError, match="no clip of split 'train' with 1 to 16 codes has a caption"):
+        train_grpo.read_prompts(silent, plans, 16)
 
 
 def test_codes_that_sft_found_serve_again_where_the_clips_are_the_same(config: TrainGrpoConfig, prepared_folder: Path):
@@ -428,3 +431,17 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_weights(
     assert start([str(path), "run"]).wait() == 0
     for name, value in weights(undisturbed).items():
         assert torch.equal(value, weights(tmp_path / "out")[name]), name
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"judge_every": 0}, "judge_every must be at least 1, got 0"),
+        ({"save_every": 0}, "save_every must be at least 1, got 0"),
+        ({"group": 1}, "group must be at least 2, since replies are compared in it, got 1"),
+        ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(fields: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        replace(PRESETS["tiny"], **fields)
