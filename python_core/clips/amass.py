@@ -26,6 +26,7 @@ from python_core.clips.arrays import npz_members, read_npy, read_npz_numbers, re
 from python_core.clips.clip import FARTHEST_M, Caption, Clip, ClipError
 from python_core.clips.humanml3d import FRAME_RATE_HZ, read_captions, read_split
 from python_core.clips.humanml3d_cuts import read_cuts
+from python_core.clips.layouts import list_files
 from python_core.clips.smpl import NUM_SHAPES, mean_rest_joints, own_rest_joints, pose_body
 from python_core.contract.skeleton import BODY_22
 from python_core.features import mirror_joints
@@ -89,7 +90,7 @@ class AmassFolder:
 
     def __post_init__(self) -> None:
         if self.body_model is None:
-            logger.info("%s: joints of a mean body for everybody; give a body model for each person's own", self.folder)
+            logger.info("%s: joints of a mean body for everybody; give --body-model for each person's own", self.folder)
 
     def names(self, split: str) -> list[str]:
         """Ids of a split if there are annotations, else recordings by AMASS's own split: train, val or test.
@@ -101,7 +102,8 @@ class AmassFolder:
             return read_split(self.annotations, split)
         if split not in ("train", *SPLITS):
             raise ClipError(f"{self.folder}: no split {split!r}; AMASS has train, val and test")
-        paths = sorted(path.relative_to(self.folder) for path in self.folder.rglob("*.npz") if _has_motion(path))
+        files = (path for path in list_files(self.folder) if path.suffix == ".npz" and _has_motion(path))
+        paths = sorted(path.relative_to(self.folder) for path in files)
         if not paths:
             raise ClipError(f"{self.folder}: no recording; expected DATASET/SUBJECT/RECORDING.npz")
         return [path.as_posix() for path in paths if _split(path) == split]

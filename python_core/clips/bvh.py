@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from python_core.clips.clip import Clip, ClipError
 from python_core.clips.humanml3d import read_captions, read_licences
 from python_core.clips.joint_names import END_SITE, Mapping, guess_mapping, read_mapping
+from python_core.clips.layouts import list_files
 from python_core.clips.rig import body_joints, find_joints, first_frame_is_apart
 from python_core.contract.motion import multiply, rotate
 
@@ -57,7 +58,7 @@ class BvhFolder:
         elif split != "train":
             raise ClipError(f"{listing}: missing; without such files all clips are in train and no other split")
         else:
-            files = [path for path in self.folder.rglob("*") if path.suffix.lower() == ".bvh" and path.is_file()]
+            files = [path for path in list_files(self.folder) if path.suffix.lower() == ".bvh" and path.is_file()]
             names = sorted(path.relative_to(self.folder).with_suffix("").as_posix() for path in files)
         if not names:
             raise ClipError(f"{self.folder}: no .bvh file in split {split}")

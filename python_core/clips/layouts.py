@@ -26,8 +26,12 @@ _FILES_TRIED = 20
 """A folder may begin with damaged files."""
 
 
-def open_folder(path: Path) -> ClipReader:
+def open_folder(path: Path, body_model: Path | None = None) -> ClipReader:
     """A reader for the layout of a folder. What it reads is checked clip by clip, later.
+
+    Args:
+        path: The folder.
+        body_model: Of AMASS's recordings, as `AmassFolder` takes it; other layouts need none.
 
     Raises:
         ClipError: There is no such folder, it is in no layout that we read, or lacks a part of its layout.
@@ -61,11 +65,11 @@ def open_folder(path: Path) -> ClipReader:
             raise ClipError(
                 f"{path}: labels of BABEL, but no .npz files of AMASS in it; put them into {path / 'amass'}"
             )
-        return BabelFolder(path, AmassFolder(motions))
+        return BabelFolder(path, AmassFolder(motions, body_model))
     if _has_file(path, ".npz"):
         from python_core.clips.amass import AmassFolder
 
-        return AmassFolder(path, annotations=_annotations(path))
+        return AmassFolder(path, body_model, _annotations(path))
     if _has_file(path, ".bvh"):
         from python_core.clips.bvh import BvhFolder
 

@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from python_core.clips.amass import AmassFolder
+from python_core.clips.babel import BabelFolder
 from python_core.clips.clip import ClipError, ClipReader
 from python_core.clips.layouts import list_files, open_folder
 from python_core.clips.preparation import Shard, Skipped
@@ -22,7 +24,7 @@ class Listing:
     """Splits that a folder lacks, as `FOLDER: SPLIT`."""
 
 
-def list_names(folders: tuple[Path, ...], splits: tuple[str, ...]) -> Listing:
+def list_names(folders: tuple[Path, ...], splits: tuple[str, ...], body_model: Path | None = None) -> Listing:
     """Open folders and list what they hold: split by split, in each folder by folder.
 
     With several folders, clip ids get the name of their folder and a dash in front. A name that a folder lists again,
@@ -30,14 +32,16 @@ def list_names(folders: tuple[Path, ...], splits: tuple[str, ...]) -> Listing:
 
     Raises:
         ClipError: A folder is in no layout that we read, a folder has none of the splits, or no folder has one of them.
-        ValueError: Folders with the same name.
+        ValueError: Folders with the same name, or a body model without AMASS.
     """
     folder_names = [folder.resolve().name for folder in folders]
     if same := sorted({name for name in folder_names if folder_names.count(name) > 1}):
         raise ValueError(
             f"clips name several folders called {', '.join(same)}, by which clip ids are told apart; rename one"
         )
-    readers = [open_folder(folder) for folder in folders]
+    readers = [open_folder(folder, body_model) for folder in folders]
+    if body_model is not None and not any(isinstance(reader, AmassFolder | BabelFolder) for reader in readers):
+        raise ValueError(f"body_model {body_model} is for folders of AMASS, and there is none; leave it out")
     found = {
         (split, number): _names_or_error(reader, split)
         for split in dict.fromkeys(splits)

@@ -43,9 +43,11 @@ from python_core.clips.preparation import (
 )
 from python_core.clips.prepared import COMPOSED, FORMAT_VERSION, SUMMARY, PreparedClip, write_prepared, write_text
 from python_core.clips.prepared_report import PreparedReport
+from python_core.contract.bundle import sha256
 from python_core.contract.plan import parse_plan
 from python_core.features import features_to_motion
 from python_core.pictures import Row, Strip, write_sheet
+from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,11 @@ class PrepareConfig:
     clips: tuple[Path, ...] = (Path("data/humanml3d"),)
     """Folders of clips in any layout that `clips/layouts.py` lists. With several, clip ids begin with the name of
     their folder and a dash.
+    """
+
+    body_model: Path | None = None
+    """AMASS: folder of body models (`male/model.npz`, `female/model.npz`; or `SMPLX_MALE.npz`, ...), or one of them,
+    for each person's own joints; None poses the mean body for everybody.
     """
 
     out: Path = Path("runs/prepared")
@@ -109,6 +116,8 @@ class _MadeOf(PrepareConfig):
 
     clip_files: str
     """SHA-256 over the names, sizes and times of the files in the folders of clips."""
+    body_model_files: str | None = None
+    """The same of the body models, where they are given."""
     format_version: int = FORMAT_VERSION
 
 
@@ -122,11 +131,15 @@ def run(config: PrepareConfig) -> None:
         OSError: A worker was killed.
     """
     _check(config)
-    listing = list_names(config.clips, config.splits)
+    listing = list_names(config.clips, config.splits, config.body_model)
     if not (config.out / "run.json").is_file():
         # Complete, but not known what of.
         (config.out / SUMMARY).unlink(missing_ok=True)
-    made_of = _MadeOf(**vars(config) | {"clips": (), "workers": 0}, clip_files=hash_files(config.clips))
+    made_of = _MadeOf(
+        **vars(config) | {"clips": (), "workers": 0},
+        clip_files=hash_files(config.clips),
+        body_model_files=config.body_model and _hash_body_model(config.body_model),
+    )
     start_run(config.out, made_of, {})
     parts = config.out / "parts"
     if (config.out / SUMMARY).is_file():
@@ -160,11 +173,17 @@ def run(config: PrepareConfig) -> None:
     shutil.rmtree(parts, ignore_errors=True)
 
 
+def _hash_body_model(path: Path) -> str:
+    return hash_files((path,)) if path.is_dir() else sha256(path)
+
+
 def _check(config: PrepareConfig) -> None:
     if "train" not in config.splits:
         raise ValueError(f"splits must name train, which statistics are taken of, got {list(config.splits)}")
-    if config.min_frames < 2:
-        raise ValueError(f"min_frames must be at least 2, got {config.min_frames}: one frame has no step")
+    if config.min_frames <= FRAMES_PER_CODE:
+        raise ValueError(
+            f"min_frames must be at least {FRAMES_PER_CODE + 1}, got {config.min_frames}: fewer give no code"
+        )
     if not 0 < config.frame_rate_hz < float("inf"):
         raise ValueError(f"frame_rate_hz must be positive, got {config.frame_rate_hz}")
     if config.workers < 0:
@@ -177,6 +196,8 @@ def _check(config: PrepareConfig) -> None:
         raise ValueError(f"sheet_clips must be at least 1, got {config.sheet_clips}")
     if not config.clips:
         raise ValueError("clips must name at least one folder, got none")
+    if config.body_model is not None and not config.body_model.exists():
+        raise ValueError(f"body_model {config.body_model}: no such file or folder; leave it out for the mean body")
     for folder in config.clips:
         if config.out.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"--out {config.out} lies in the clips of {folder}; choose another")

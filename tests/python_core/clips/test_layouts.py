@@ -71,6 +71,8 @@ def test_npz_files_are_amass_with_annotations_where_there_are_some(tmp_path: Pat
     assert open_folder(tmp_path) == AmassFolder(tmp_path)
     touch(tmp_path, "annotations/index.csv", "annotations/texts/000000.txt")
     assert open_folder(tmp_path) == AmassFolder(tmp_path, annotations=tmp_path / "annotations")
+    models = tmp_path / "models"
+    assert open_folder(tmp_path, models) == AmassFolder(tmp_path, models, tmp_path / "annotations")
 
 
 @pytest.mark.parametrize("place", ["", "amass"])
@@ -80,6 +82,8 @@ def test_babel_is_labels_with_amass(tmp_path: Path, place: str):
         open_folder(tmp_path)
     touch(tmp_path / place, "KIT/3/walk01_poses.npz")
     assert open_folder(tmp_path) == BabelFolder(tmp_path, AmassFolder(tmp_path / place))
+    models = tmp_path / "models"
+    assert open_folder(tmp_path, models) == BabelFolder(tmp_path, AmassFolder(tmp_path / place, models))
 
 
 def test_bvh_is_found_at_any_depth_and_takes_the_mapping_beside_it(tmp_path: Path):
@@ -95,6 +99,14 @@ def test_a_folder_in_no_layout_says_what_was_looked_for(tmp_path: Path):
         open_folder(tmp_path)
     with pytest.raises(ClipError, match="no such folder"):
         open_folder(tmp_path / "nowhere")
+
+
+def test_recordings_behind_links_are_read_and_hidden_ones_are_not(tmp_path: Path):
+    touch(tmp_path, "elsewhere/KIT/1.npz", "elsewhere/walks/1.bvh", "amass/.hidden/2.npz", "bvh/.hidden/2.bvh")
+    for name in ("amass", "bvh"):
+        (tmp_path / name / "link").symlink_to(tmp_path / "elsewhere")
+    assert AmassFolder(tmp_path / "amass").names("train") == ["link/KIT/1.npz"]
+    assert BvhFolder(tmp_path / "bvh").names("train") == ["link/walks/1"]
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path):

@@ -280,11 +280,19 @@ def test_what_was_prepared_is_drawn(prepared_folder: Path):
 
 
 @pytest.mark.parametrize(
-    ("parameter", "value"), [("min_frames", 1), ("frame_rate_hz", 0.0), ("workers", -1), ("sheet_clips", 0)]
+    ("parameter", "value"), [("min_frames", 4), ("frame_rate_hz", 0.0), ("workers", -1), ("sheet_clips", 0)]
 )
 def test_values_without_sense_are_named(clips_folder: Path, tmp_path: Path, parameter: str, value: float):
     with pytest.raises(ValueError, match=f"{parameter} must be"):
         prepared(clips_folder, tmp_path / "out", **{parameter: value})
+
+
+def test_a_body_model_is_there_and_for_amass(clips_folder: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"body_model .*models: no such file or folder"):
+        prepared(clips_folder, tmp_path / "out", body_model=tmp_path / "models")
+    (tmp_path / "models").mkdir()
+    with pytest.raises(ValueError, match=r"body_model .*models is for folders of AMASS, and there is none"):
+        prepared(clips_folder, tmp_path / "out", body_model=tmp_path / "models")
 
 
 def check_left_stays_left(made: PreparedClips) -> None:
@@ -393,5 +401,17 @@ def test_compositions_have_plans_and_are_mirrored_but_not_in_the_statistics(own_
         assert mirrored.captions == tuple(map(mirror_text, clip.captions))
         assert parse_plan(clip.plan).duration_s == pytest.approx(clip.num_rows / 20)
         assert (clip.split, clip.licence) == ("train", "CC0-1.0")
+    # A folder that brings its mirrored copies itself is composed of the others alone, as well.
+    for clip_id in (own_clips / "train.txt").read_text().split():
+        path = own_clips / "new_joints" / f"{clip_id}.npy"
+        np.save(path.with_name(f"M{path.name}"), mirror_joints(np.load(path)))
+        captions = (own_clips / "texts" / f"{clip_id}.txt").read_text()
+        (own_clips / "texts" / f"M{clip_id}.txt").write_text(mirror_text(captions))
+        with (own_clips / "train.txt").open("a") as file:
+            file.write(f"M{clip_id}\n")
+    with_copies = prepared(own_clips, tmp_path / "copies", compositions=3)
+    assert [clip.clip_id for clip in with_copies.clips if clip.source == "composed"] == [
+        clip.clip_id for clip in composed
+    ]
     without = prepared(own_clips, tmp_path / "without")
     np.testing.assert_array_equal(without.normalizer.mean, made[0].normalizer.mean)
