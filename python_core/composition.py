@@ -45,6 +45,7 @@ from python_core.contract.quality_thresholds import Verdict
 from python_core.features import canonical_joints
 from python_core.reasoning.clauses import word_set
 from python_core.reasoning.planner import Planner
+from python_core.reasoning.teacher_prompts import MAX_PLAN_TOKENS
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,6 @@ MAX_FRAMES = 197
 LONGEST_PART = MAX_FRAMES - 40
 """A longer clip leaves the others in a join less than 2 s."""
 NUM_CAPTIONS = 3
-MAX_PLAN_TOKENS = 80
 MIX_SHARE = 0.25
 """How many compositions are mixed by body part; the others are joined in time."""
 PARTS_SHARES = {2: 0.6, 3: 0.28, 4: 0.09, 5: 0.03}

@@ -118,16 +118,20 @@ class SampleWriter:
         self.tokenizer, self.layout, self.shares = tokenizer, layout, shares
         self.text: list[PlanRecord] = []
         self.by_clip: dict[str, list[PlanRecord]] = defaultdict(list)
-        too_long = 0
+        too_long: list[str | None] = []
         for record in plans:
             if len(text_ids(tokenizer, record.plan)) > MAX_REASONING_TOKENS:
-                too_long += 1
+                too_long.append(record.clip_id)
             elif record.clip_id is None:
                 self.text.append(record)
             else:
                 self.by_clip[record.clip_id].append(record)
         if too_long:
-            logger.warning("%d of %d plans left out: more than %d tokens", too_long, len(plans), MAX_REASONING_TOKENS)
+            logger.warning(
+                "%d of %d plans left out: more than %d tokens", len(too_long), len(plans), MAX_REASONING_TOKENS
+            )
+        self.not_plannable = {clip_id for clip_id in too_long if clip_id is not None} - self.by_clip.keys()
+        """Clips all of whose plans are too long."""
 
     def of_clip(self, clip: PreparedClip, random: np.random.Generator, with_plan: bool) -> Sample:
         """A caption of a clip and its codes, or a part of them that goes on from the rest."""
@@ -268,11 +272,17 @@ class HeldOutSamples(Dataset[Sample]):
 
 
 def _usable(writer: SampleWriter, clips: Sequence[PreparedClip]) -> list[PreparedClip]:
-    """Clips whose codes are not too many, all of which have plans."""
+    """Clips whose codes are not too many, all of which have plans that are not too long."""
     most = writer.shares.max_codes
-    usable = [clip for clip in clips if 0 < _longest(writer.codes[clip.clip_id]) <= most]
+    short = [clip for clip in clips if 0 < _longest(writer.codes[clip.clip_id]) <= most]
+    usable = [clip for clip in short if clip.clip_id not in writer.not_plannable]
+    if len(usable) < len(short):
+        logger.warning("%d of %d clips left out: all of their plans are too long", len(short) - len(usable), len(clips))
     if not usable:
-        raise ValueError(f"none of {len(clips)} clips has 1 to {most} codes; prepare others, or set max_codes")
+        raise ValueError(
+            f"none of {len(clips)} clips has 1 to {most} codes and a plan of at most {MAX_REASONING_TOKENS} tokens; "
+            "prepare others, or set max_codes"
+        )
     if missing := [clip.clip_id for clip in usable if clip.clip_id not in writer.by_clip]:
         raise ValueError(f"no plan for {len(missing)} clips, {missing[0]} first; run build-reasoning again")
     return usable

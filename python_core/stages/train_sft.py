@@ -27,6 +27,8 @@ from python_core.checkpoint import (
     save_language_model,
     start_run,
 )
+from python_core.clips.cmu import CREDIT
+from python_core.clips.cmu import SOURCE as CMU
 from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import clip_takes, hold_out
 from python_core.contract.vocabulary import CodebookSize
@@ -315,12 +317,17 @@ def run(config: TrainSftConfig) -> None:
 
 
 def data_notice(prepared: PreparedClips) -> str:
-    """What the weights were trained on, a source a line: clips and licence. Compositions are made of the others."""
+    """What the weights were trained on, a source a line: clips and licence. Compositions are made of the others. A
+    source that asks for a credit has its own.
+    """
     clips = prepared.split("train")
     counts = Counter((clip.source, clip.licence) for clip in clips if clip.source != COMPOSED)
     lines = [f"{source}: {count} clips; {licence}" for (source, licence), count in sorted(counts.items())]
-    num_composed = len(clips) - counts.total()
-    return "\n".join([*lines, f"{COMPOSED}: {num_composed} clips, made of these"] if num_composed else lines)
+    if num_composed := len(clips) - counts.total():
+        lines.append(f"{COMPOSED}: {num_composed} clips, made of these")
+    if any(source == CMU for source, _ in counts):
+        lines.append(CREDIT)
+    return "\n".join(lines)
 
 
 class InOrder(Trainer):

@@ -75,6 +75,12 @@ def test_a_plan_that_is_too_long_to_be_read_back_is_not_learned(
     writer = SampleWriter([*PLANS, long], CODES, CODE_S, sft_tokenizer, layout, SampleShares())
     assert long not in writer.by_clip["one"]
     assert "1 of 5 plans left out: more than 96 tokens" in caplog.text
+    # A clip that has no other plan is left out with it.
+    writer = SampleWriter([long, *PLANS[1:]], CODES, CODE_S, sft_tokenizer, layout, SampleShares())
+    assert TrainingSamples(writer, CLIPS, batch=4, batches=1, steps=40, seed=3).clips == [EXACT, GUESSED]
+    assert "1 of 3 clips left out: all of their plans are too long" in caplog.text
+    with pytest.raises(ValueError, match="none of 1 clips has 1 to 49 codes and a plan of at most 96 tokens"):
+        HeldOutSamples(writer, [ONE_BEAT])
 
 
 def test_a_steered_motion_goes_on_from_the_beat_before_and_is_asked_for_what_is_left(writer: SampleWriter):

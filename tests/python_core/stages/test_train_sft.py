@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import EvalPrediction, LlamaConfig, LlamaForCausalLM
 
 from python_core.checkpoint import load_language_model
+from python_core.clips.cmu import CREDIT
 from python_core.clips.prepared import read_prepared
 from python_core.contract.vocabulary import TURN_END, TURN_START
 from python_core.evaluators.token_states import load_token_states
@@ -61,6 +62,8 @@ def test_a_notice_names_each_source_and_counts_what_was_composed_of_them(prepare
     both = [replace(clip, source="composed", licence=f"{clip.licence}; CC BY 4.0") for clip in train[:3]]
     more = replace(prepared, clips=(*prepared.clips, *both))
     assert train_sft.data_notice(more) == "made: 8 clips; CC0-1.0\ncomposed: 3 clips, made of these"
+    of_cmu = replace(prepared, clips=tuple(replace(clip, source="cmu") for clip in prepared.clips))
+    assert train_sft.data_notice(of_cmu) == f"cmu: 8 clips; CC0-1.0\n{CREDIT}"
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
