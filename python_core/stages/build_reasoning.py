@@ -229,8 +229,11 @@ def _read_captions(path: Path) -> list[_Line]:
             duration_s = round(float(record["duration_s"]), 3)
             if not 0 < duration_s < float("inf"):
                 raise ValueError(f"duration_s is {duration_s}")
-            found += [_Line(None, caption, duration_s, None) for caption in record["captions"] if caption.strip()]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            captions = record["captions"]
+            if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+                raise ValueError("captions is no list of texts")
+            found += [_Line(None, caption, duration_s, None) for caption in captions if caption.strip()]
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}:{number}: expected captions and duration_s ({error!r}), got {line[:80]!r}"
             ) from error

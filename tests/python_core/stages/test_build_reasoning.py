@@ -383,7 +383,15 @@ def test_a_corpus_without_captions_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    ['{"captions": ["a"]}', '{"captions": ["a"], "duration_s": 0}', '{"captions": 3, "duration_s": 1}', "x", "[]"],
+    [
+        '{"captions": ["a"]}',
+        '{"captions": ["a"], "duration_s": 0}',
+        '{"captions": 3, "duration_s": 1}',
+        "x",
+        "[]",
+        '{"captions": "a man walks", "duration_s": 1}',
+        '{"captions": [3], "duration_s": 1}',
+    ],
 )
 def test_captions_that_do_not_read_are_refused_with_their_line(prepared, tmp_path, line):
     more = tmp_path / "more.jsonl"
