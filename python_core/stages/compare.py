@@ -167,12 +167,20 @@ def _differences(one: Evaluation, against: Evaluation) -> list[str]:
             continue
         interval = None
         if name in one.draws and name in against.draws:
+            # Of the texts that the draws are of: FID and KID of all repeats are others than of the first.
+            value, start = (_drawn_from(found, name) for found in (one, against))
             interval = percentile_interval(value - start, one.draws[name] - against.draws[name])
         cells.append(
             _number(value - start, "+") + (f" [{interval.low:+.3f}, {interval.high:+.3f}]" if interval else "")
         )
     skate, start = (_foot_skate_m_s(found) for found in (one, against))
     return [*cells, NOTHING if skate is None or start is None else _number(skate - start, "+")]
+
+
+def _drawn_from(found: Evaluation, name: str) -> float:
+    """The value that the draws of a score scatter about."""
+    estimate = found.ours["over_recordings"].get(name) or found.ours["scores"][name]
+    return estimate["value"]
 
 
 def _foot_skate_m_s(found: Evaluation) -> float | None:

@@ -65,6 +65,22 @@ def test_differences_are_of_draws_that_belong_together(tmp_path: Path):
     )  # fmt: skip
 
 
+def test_a_difference_is_of_what_its_draws_are_of(tmp_path: Path):
+    """FID and KID are means over repeats in the table, but their draws are of the first."""
+    folders = []
+    for name, of_first in (("sft", 3.0), ("grpo", 3.5)):
+        folder = evaluation(tmp_path / name, 0.4, 0.2)
+        path = folder / "judgement.json"
+        judgement = json.loads(path.read_text())
+        judgement["rows"][1]["over_recordings"]["fid"] = {"value": of_first, "low": 0.0, "high": 9.0}
+        path.write_text(json.dumps(judgement))
+        draws: dict[str, Any] = {"ours.fid": of_first + DRAWS}
+        np.savez(folder / "draws.npz", **draws)
+        folders.append(folder)
+    run(CompareConfig(evaluations=tuple(folders), out=tmp_path / "comparison.md"))
+    assert "| +0.500 [+0.500, +0.500] |" in (tmp_path / "comparison.md").read_text().splitlines()[-1]
+
+
 def test_what_is_said_of_one_evaluation_alone_is_said_with_its_name(tmp_path: Path):
     folders = (evaluation(tmp_path / "sft", 0.4, 0.2), evaluation(tmp_path / "grpo", 0.5, 0.15))
     path = folders[1] / "judgement.json"
