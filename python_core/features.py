@@ -217,7 +217,8 @@ class Normalizer:
     @classmethod
     def of(cls, rows: NDArray[np.float32], skeleton: Skeleton = BODY_22) -> "Normalizer":
         """Statistics of feature rows, [F, D]."""
-        std = rows.std(axis=0)
+        # In float32 the sums of long splits would lose their last digits.
+        std = rows.std(axis=0, dtype=np.float64)
         for part in feature_slices(skeleton).values():
             std[part] = max(float(std[part].mean()), 1e-4)
         return cls(rows.mean(axis=0, dtype=np.float64).astype(np.float32), std.astype(np.float32))

@@ -94,7 +94,9 @@ def choose_clips(prepared: PreparedClips, protocol: Protocol, split: str = "") -
 def draw_samples(
     clips: Sequence[PreparedClip], protocol: Protocol, frame_rate_hz: float, random: np.random.Generator
 ) -> list[Sample]:
-    """A caption of each clip, and a piece of whole codes: in 2 of 3 draws the longest, else one code less."""
+    """A caption of each clip, and a piece of whole codes: in 2 of 3 draws the longest, else one code less; of what the
+    protocol allows, which at some rates is no whole code, where that is shorter.
+    """
     samples = []
     for clip in clips:
         caption = clip.captions[random.integers(len(clip.captions))]

@@ -50,8 +50,8 @@ def measure_retrieval(
 ) -> Retrieval | None:
     """Rank motions for captions within pools of pairs.
 
-    Each clip is taken at most once, with a caption drawn by the seed; the last pairs, too few for a pool, are left
-    out. Where all together are fewer than a pool, they are one; None where fewer than 2 have captions of their own.
+    Each clip is taken at most once, with a caption drawn by the seed, and is in a pool with none that means the same;
+    pools that do not fill up are left out. Where none fills up, the largest is taken; None where it has fewer than 2.
     """
     random = np.random.default_rng(seed)
     pools = _pools(clips, Meanings(prepared.clips), pool, random)

@@ -38,9 +38,8 @@ class Pooled(nn.Module):
     """A transformer that makes one embedding of a sequence.
 
     Args:
-        width: Of its states.
         num_layers: Layers.
-        shape: Everything else.
+        shape: Everything else, and how wide its states are.
     """
 
     def __init__(self, num_layers: int, shape: RewardShape) -> None:
