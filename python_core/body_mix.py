@@ -40,14 +40,22 @@ PARTS = {
     "right arm": (14, 17, 19, 21),
     "upper body": (3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21),
 }
-"""Joints by the part of the body that `mix_clips` takes from its second clip."""
+"""Joints by the part of the body that `mix_tracks` takes from its second track."""
 
 _HANDS, _THIGHS = (20, 21), ((1, 4), (2, 5))
 _SPINE = (3, 6, 9)
 
 
 def mix_tracks(lower: Track, upper: Track, part: str, loops: bool = True) -> Composed:
-    """Mix two tracks; see `mix_clips`. With `loops` false, a lower that ends before the upper is never repeated."""
+    """Put a part of the upper body of one track over the legs and the root of another; parts are those of `PARTS`.
+
+    It lasts as long as the shorter one; a lower that loops well goes on as long as the upper, unless `loops` is false.
+
+    Raises:
+        CompositionError: One of them bends down, sits, lies or jumps high, the upper travels or turns, too little of it
+            would be left, or hands would go through the thighs.
+        ValueError: An unknown part.
+    """
     if part not in PARTS:
         raise ValueError(f"part: expected one of {', '.join(PARTS)}, got {part!r}")
     for name, track in (("lower", lower), ("upper", upper)):

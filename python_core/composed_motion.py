@@ -98,7 +98,7 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Composed:
-    """What `join_clips` and `mix_clips` make: 4 n + 1 frames, so that its features make n whole codes."""
+    """What `join_tracks` and `mix_tracks` make: 4 n + 1 frames, so that its features make n whole codes."""
 
     motion: Motion
     part_frames: tuple[int, ...]
@@ -133,13 +133,18 @@ def solve_track(clip: Clip) -> Track:
     return track
 
 
-def join_tracks(tracks: Sequence[Track], farthest_m: float = FARTHEST_M) -> Composed:
-    """Blend each track into the next; see `join_clips`."""
+def join_tracks(tracks: Sequence[Track]) -> Composed:
+    """Blend each track into the next.
+
+    Raises:
+        CompositionError: Two neighbours have no place where poses and contacts match.
+        ValueError: Fewer than 2 tracks.
+    """
     if len(tracks) < 2:
         raise ValueError(f"joining takes 2 clips or more, got {len(tracks)}")
     joined, boundaries, seams = tracks[0], [0], []
     for following in tracks[1:]:
-        seam = find_seam(joined.cut(boundaries[-1], len(joined)), following, farthest_m)
+        seam = find_seam(joined.cut(boundaries[-1], len(joined)), following)
         seam = replace(seam, leave=seam.leave + boundaries[-1])
         joined = blend(joined, following, seam)
         boundaries.append(seam.leave + BLEND_FRAMES // 2)

@@ -1,15 +1,13 @@
 """New clips from those there are: joined in time, or mixed by body part, with captions and exact plans.
 
-Small corpora know few combinations. `compose` draws parts by what bodies do (travel, turn, stay, act), so that a walk
+Small corpora know few combinations. `Pool.draw` draws parts by what bodies do (travel, turn, stay, act), so that a walk
 before an action comes up about as often as two actions. A composition follows from the ids of its clips and a seed
 alone, so workers can share the work: `Pool.draw` says what is made, `Pool.make` makes it.
 
 What moves worse than its parts is rejected: it slides, goes through the floor, or hurries at the seam.
 """
 
-import logging
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,8 +45,6 @@ from python_core.reasoning.clauses import word_set
 from python_core.reasoning.planner import Planner
 from python_core.reasoning.teacher_prompts import MAX_PLAN_TOKENS
 
-logger = logging.getLogger(__name__)
-
 _Drawn = TypeVar("_Drawn", dict[str, list["Member"]], list["Member"])
 
 
@@ -64,7 +60,7 @@ PARTS_SHARES = {2: 0.6, 3: 0.28, 4: 0.09, 5: 0.03}
 CANDIDATES = 20
 """So many clips are tried after a part until one fits."""
 MAX_ATTEMPTS = 12
-"""Draws for each composition that is wanted, before `compose` gives up."""
+"""Draws for each composition that is wanted, before there are fewer."""
 
 CUT_FRAMES = (40, 81)
 """A steady motion that lasts longer gives a piece of 2 to 4 s."""
@@ -100,32 +96,6 @@ _ARM_PARTS = {"left arm": "left", "left hand": "left", "right arm": "right", "ri
 LIVELY_ARMS = 1.5
 """Arms of an upper part are this many times faster than its legs."""
 _ARMS, _LEGS = (18, 19, 20, 21), (4, 5, 7, 8)
-
-
-def join_clips(clips: Sequence[Clip]) -> Composed:
-    """Blend each clip into the next.
-
-    Args:
-        clips: Canonical clips at 20 Hz.
-
-    Raises:
-        CompositionError: Two neighbours have no place where poses and contacts match.
-        ValueError: Fewer than 2 clips, or a clip that is not canonical.
-    """
-    return join_tracks([solve_track(clip) for clip in clips])
-
-
-def mix_clips(lower: Clip, upper: Clip, part: str = "upper body") -> Composed:
-    """Put a part of the upper body of one clip over the legs and the root of another; parts are those of `PARTS`.
-
-    The clip lasts as long as the shorter one; a lower that loops well goes on as long as the upper.
-
-    Raises:
-        CompositionError: One of them bends down, sits, lies or jumps high, the upper travels or turns, too little of it
-            would be left, or hands would go through the thighs.
-        ValueError: A clip that is not canonical, or an unknown part.
-    """
-    return mix_tracks(solve_track(lower), solve_track(upper), part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,39 +247,6 @@ class Pool:
             take="+".join(dict.fromkeys(clip.take or clip.clip_id for clip in clips)),
             plan=Plan(tuple(Beat(phrase.text, duration_s, phrase.body_parts) for phrase, duration_s in beats)),
         )
-
-
-def compose(clips: Sequence[Clip], num: int, seed: int) -> tuple[list[Clip], Counter[str]]:
-    """Make `num` compositions, or as many as `MAX_ATTEMPTS` draws for each allow.
-
-    Args:
-        clips: Canonical clips at 20 Hz, each id once.
-
-    Returns:
-        The clips with captions and plans, and what was left out, counted by reason.
-
-    Raises:
-        ValueError: Fewer than 2 clips have a caption that can be joined, a clip is not canonical, or the planner is not
-            installed.
-    """
-    pool = Pool(clips, Planner())
-    composed: list[Clip] = []
-    rejected = Counter(pool.skipped)
-    made = set()
-    for number in range(num * MAX_ATTEMPTS):
-        if len(composed) == num:
-            break
-        try:
-            recipe = pool.draw(seed, number)
-            if (recipe.clip_ids, recipe.mixed_part) in made:
-                raise CompositionError("made before", " ".join(recipe.clip_ids))
-            composed.append(pool.make(recipe))
-            made.add((recipe.clip_ids, recipe.mixed_part))
-        except CompositionError as error:
-            rejected[error.reason] += 1
-    if len(composed) < num:
-        logger.warning("%d of %d compositions made: %s", len(composed), num, dict(rejected))
-    return composed, rejected
 
 
 def check_quality(composed: Composed, members: Sequence[Member]) -> None:

@@ -82,16 +82,16 @@ def num_features(skeleton: Skeleton) -> int:
     return feature_slices(skeleton)["foot_contacts"].stop
 
 
-def canonical_joints(joints_m: NDArray[np.float32], skeleton: Skeleton = BODY_22) -> NDArray[np.float32]:
+def canonical_joints(joints_m: NDArray[np.float32]) -> NDArray[np.float32]:
     """Put a clip on our skeleton, [F, J, 3]: its bone lengths and rigid pelvis and chest, the clip's lowest joint on
     the floor, the first frame's root at x = z = 0, its heading towards +Z.
 
     After this the pose solver and forward kinematics give the joints back.
     """
-    solver = PoseSolver(skeleton)
+    solver = PoseSolver(BODY_22)
     source = torch.from_numpy(joints_m).double()
     root, rotations = solver(source)
-    joints = forward_kinematics(root, rotations, solver.offsets, skeleton.parents)
+    joints = forward_kinematics(root, rotations, solver.offsets, BODY_22.parents)
     joints = joints - joints[0, :1] * joints.new_tensor([1.0, 0.0, 1.0])
     joints[..., 1] -= joints[..., 1].min()
     turn = inverse(yaw_rotation(_heading(joints)[0]))

@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from python_core.contract.skeleton import BODY_22, Skeleton
+from python_core.contract.skeleton import BODY_22
 from python_core.pose_solver import PoseSolver
 from python_core.rotations import EPSILON, multiply, multiply_inverse, shortest_arc, take
 
@@ -37,9 +37,9 @@ _LEAVES = {10: 7, 11: 8, 20: 18, 21: 19}
 class MotionSolver(nn.Module):
     """Solves frames in order, with the memory that a stream hands from piece to piece."""
 
-    def __init__(self, skeleton: Skeleton = BODY_22) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.poses = PoseSolver(skeleton)
+        self.poses = PoseSolver(BODY_22)
 
     def start(self, like: Tensor) -> Tensor:
         """The memory of a motion that has not begun, for joints [..., F, J, 3]: zeros, [..., MEMORY_FRAMES, J, 3]."""

@@ -24,7 +24,6 @@ Source: Carnegie Mellon University Graphics Lab, mocap.cs.cmu.edu; Guo et al. 20
 """
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,15 +125,6 @@ class CmuArchive:
             )
         joints_m = body_joints(skeleton_path, skeleton, channels[cut.first : cut.end])
         return [Clip(name, joints_m, captions, SOURCE, LICENCE, FRAME_RATE_HZ, take)]
-
-    def coverage(self, split: str) -> dict[str, int]:
-        """How many clips of a split HumanML3D cut from each of AMASS's data sets; only those of `CMU` are here.
-
-        Raises:
-            ClipError: As `names`.
-        """
-        cuts = read_cuts(self.annotations)
-        return dict(Counter(_dataset(cuts.get(clip_id)) for clip_id in self._originals(split)).most_common())
 
     def _originals(self, split: str) -> list[str]:
         return [clip_id for clip_id in read_split(self.annotations, split) if not clip_id.startswith("M")]

@@ -30,8 +30,8 @@ def distances(texts: Embeddings, motions: Embeddings) -> NDArray[np.float64]:
     return np.sqrt(np.nan_to_num(squares, nan=np.inf).clip(0))
 
 
-def retrieval_hits(texts: Embeddings, motions: Embeddings, pools: NDArray[np.intp], at: int = 3) -> NDArray[np.float64]:
-    """Whether each text's own motion is among its 1, 2 .. `at` nearest of its pool.
+def retrieval_hits(texts: Embeddings, motions: Embeddings, pools: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Whether each text's own motion is among its 1, 2 and 3 nearest of its pool.
 
     Where others are exactly as near, the hit counts with the chance that a random order of them gives: a model whose
     embeddings are all the same scores as guessing does.
@@ -42,15 +42,15 @@ def retrieval_hits(texts: Embeddings, motions: Embeddings, pools: NDArray[np.int
         pools: Rows that are compared with each other, [P, pool size]; no row twice.
 
     Returns:
-        [P, pool size, at], between 0 and 1. Its mean over the first two is R-Precision.
+        [P, pool size, 3], between 0 and 1. Its mean over the first two is R-Precision.
     """
-    hits = [hits_of_pool(distances(texts[pool], motions[pool]), at) for pool in pools]
-    return np.array(hits).reshape(*pools.shape, at)
+    hits = [hits_of_pool(distances(texts[pool], motions[pool])) for pool in pools]
+    return np.array(hits).reshape(*pools.shape, 3)
 
 
-def hits_of_pool(apart: NDArray[np.floating], at: int = 3) -> NDArray[np.float64]:
-    """The same for one pool, from the distances of its texts to its motions, [P, P], 0 or more -> [P, at]."""
-    ranks = np.arange(1, at + 1)
+def hits_of_pool(apart: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The same for one pool, from the distances of its texts to its motions, [P, P], 0 or more -> [P, 3]."""
+    ranks = np.arange(1, 4)
     moves = np.isfinite(np.diagonal(apart))[:, None]
     own = np.where(moves, np.diagonal(apart)[:, None], 0)
     closer = (apart < own * (1 - TIE_SHARE)).sum(axis=1)[:, None]

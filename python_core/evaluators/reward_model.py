@@ -130,27 +130,6 @@ class RewardModel(nn.Module):
         found = [self.motions(clips[k : k + EMBEDDING_BATCH]) for k in range(0, len(clips), EMBEDDING_BATCH)]
         return self._joined(found)
 
-    def embed_windows(self, clip: NDArray[np.float32], windows: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
-        """Embeddings of parts of a clip, such as its beats, [N, E].
-
-        Args:
-            clip: Exact features, [F, D].
-            windows: First row of each part, and the row after its last; a part shorter than 4 rows is widened to that
-                about its middle, within the clip.
-
-        Raises:
-            ValueError: The clip is none, or a part does not lie within it.
-        """
-        check_clip(clip)
-        parts = []
-        for first, last in windows:
-            if not 0 <= first < last <= len(clip):
-                raise ValueError(f"windows must lie within the clip's {len(clip)} rows, got {first} to {last}")
-            missing = max(ROWS_PER_MOVEMENT - (last - first), 0)
-            first = min(max(first - missing // 2, 0), len(clip) - ROWS_PER_MOVEMENT)
-            parts.append(clip[first : max(last, first + ROWS_PER_MOVEMENT)])
-        return self.embed_motions(parts)
-
     def _joined(self, parts: Sequence[Tensor]) -> NDArray[np.float32]:
         if not parts:
             return np.empty((0, self.shape.embedding_width), np.float32)

@@ -29,6 +29,8 @@ _Item = TypeVar("_Item")
 SHARES = {"recorded": 0.5, "composed": 0.3, "beats": 0.2}
 """How often each kind of sample is drawn, where there are any."""
 SHORTEST_BEAT_ROWS = 12
+LONGEST_ROWS = 196
+"""Longer samples give a piece of this length."""
 ATTEMPTS = 4
 """Draws for each pair of a batch; a batch is smaller where so many found no other."""
 
@@ -87,7 +89,6 @@ class PairSource:
     Args:
         prepared: What the clips lie in.
         clips: Clips to learn from.
-        longest_rows: Longer samples give a piece of this length.
         twins: How often a pair is followed by a twin of each kind, where there is one. Where it is not 0, a composition
             that can be reversed is drawn as often in one order as in the other.
         speed: Samples are played faster or slower by up to this share.
@@ -99,12 +100,11 @@ class PairSource:
         prepared: PreparedClips,
         clips: Sequence[PreparedClip],
         *,
-        longest_rows: int = 196,
         twins: float = 0.0,
         speed: float = 0.0,
         noise: float = 0.0,
     ) -> None:
-        self.prepared, self.longest_rows = prepared, longest_rows
+        self.prepared = prepared
         self.twins, self.speed, self.noise = twins, speed, noise
         self._by_id = {clip.clip_id: clip for clip in clips}
         self._meanings = Meanings(prepared.clips)
@@ -165,11 +165,11 @@ class PairSource:
             assert sample.clip.plan is not None, "only what has beats is reversed"
             rows = reverse_beats(rows, beat_edges(parse_plan(sample.clip.plan), len(rows)))
         if self.speed:
-            first = int(torch.randint(max(len(rows) - self.longest_rows, 0) + 1, ()))
-            rows = rows[first : first + self.longest_rows]
+            first = int(torch.randint(max(len(rows) - LONGEST_ROWS, 0) + 1, ()))
+            rows = rows[first : first + LONGEST_ROWS]
             longer = 1 + self.speed * (2 * float(torch.rand(())) - 1)
-            rows = change_speed(rows, min(max(round(len(rows) * longer), ROWS_PER_MOVEMENT), self.longest_rows))
-        num_rows = min(len(rows) // ROWS_PER_MOVEMENT * ROWS_PER_MOVEMENT, self.longest_rows)
+            rows = change_speed(rows, min(max(round(len(rows) * longer), ROWS_PER_MOVEMENT), LONGEST_ROWS))
+        num_rows = min(len(rows) // ROWS_PER_MOVEMENT * ROWS_PER_MOVEMENT, LONGEST_ROWS)
         if num_rows > 2 * ROWS_PER_MOVEMENT and int(torch.randint(3, ())) == 0:
             num_rows -= ROWS_PER_MOVEMENT
         first = int(torch.randint(len(rows) - num_rows + 1, ()))

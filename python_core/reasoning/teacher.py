@@ -145,7 +145,6 @@ class Teacher:
 
     Args:
         config: Where it is and how it is asked.
-        spending: Counted on from here.
 
     Raises:
         ValueError: No model is named, the key's variable is not set, or the `openai` package is missing.
@@ -153,7 +152,7 @@ class Teacher:
 
     prompt_version = PROMPT_VERSION
 
-    def __init__(self, config: EndpointConfig, spending: Spending | None = None) -> None:
+    def __init__(self, config: EndpointConfig) -> None:
         try:
             import openai
         except ImportError as error:
@@ -170,7 +169,7 @@ class Teacher:
                     f"{config.api_key_variable}, got none; set it, or leave the field out where no key is needed"
                 )
         self.config = config
-        self.spending = spending or Spending()
+        self.spending = Spending()
 
     @property
     def name(self) -> str:

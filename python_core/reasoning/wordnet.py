@@ -97,13 +97,13 @@ def read_counts(folder: Path) -> list[SenseCount]:
     return counts
 
 
-def read_kinds(folder: Path | None = None) -> WordKinds:
+def read_kinds() -> WordKinds:
     """Single words whose most frequent sense is of a kind, the most frequent first.
 
     Raises:
         ValueError: No WordNet.
     """
-    counts = sorted(read_counts(find_wordnet(folder)), key=lambda one: (-one.count, one.word))
+    counts = sorted(read_counts(find_wordnet()), key=lambda one: (-one.count, one.word))
 
     def words(part: int, files: Collection[int]) -> tuple[str, ...]:
         return tuple(

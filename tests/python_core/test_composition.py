@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from python_core.body_mix import turned
+from python_core.body_mix import mix_tracks, turned
 from python_core.clips.clip import Caption, Clip, mirror_clip, mirror_text
 from python_core.clips.takes import take_half
 from python_core.composed_motion import (
@@ -17,9 +17,10 @@ from python_core.composed_motion import (
     FRAME_RATE_HZ,
     Composed,
     CompositionError,
+    join_tracks,
     solve_track,
 )
-from python_core.composition import Pool, Recipe, compose, join_clips, mix_clips
+from python_core.composition import Pool, Recipe
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan, format_plan, parse_plan
 from python_core.contract.skeleton import BODY_22
@@ -28,6 +29,14 @@ from python_core.reasoning.planner import Planner
 from python_core.vqvae import FRAMES_PER_CODE
 
 WALK_M_S = 0.9
+
+
+def join_clips(clips: Sequence[Clip]) -> Composed:
+    return join_tracks([solve_track(clip) for clip in clips])
+
+
+def mix_clips(lower: Clip, upper: Clip, part: str = "upper body") -> Composed:
+    return mix_tracks(solve_track(lower), solve_track(upper), part)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -359,10 +368,16 @@ def _mirrored(plan: Plan | None) -> Plan | None:
     return plan and parse_plan(mirror_text(format_plan(plan)))
 
 
-def test_compositions_follow_from_clips_and_seed():
-    clips, rejected = compose(CLIPS, num=6, seed=1)
-    again, same = compose(CLIPS, num=6, seed=1)
-    assert rejected == same
+def draws(planner: Planner, seed: int) -> list[Clip]:
+    drawn_from, made = Pool(CLIPS, planner), []
+    for number in range(24):
+        with suppress(CompositionError):
+            made.append(drawn_from.make(drawn_from.draw(seed, number)))
+    return made
+
+
+def test_compositions_follow_from_clips_and_seed(planner):
+    clips, again = draws(planner, seed=1), draws(planner, seed=1)
     assert [clip.clip_id for clip in clips] == [clip.clip_id for clip in again]
     assert len({clip.clip_id for clip in clips}) == len(clips) > 3
     for clip, twin in zip(clips, again, strict=True):
@@ -370,7 +385,7 @@ def test_compositions_follow_from_clips_and_seed():
         assert clip.plan == twin.plan
         np.testing.assert_array_equal(clip.joints_m, twin.joints_m)
         np.testing.assert_allclose(canonical_joints(clip.joints_m), clip.joints_m, atol=1e-4)
-    others, _ = compose(CLIPS, num=6, seed=2)
+    others = draws(planner, seed=2)
     assert [clip.captions for clip in others] != [clip.captions for clip in clips]
 
 

@@ -53,16 +53,6 @@ def test_the_order_of_words_and_of_motion_is_seen(model: RewardModel, clips: lis
     assert np.abs(one - other).max() > 1e-3
 
 
-def test_a_window_is_the_clip_of_its_rows(model: RewardModel, clips: list[NDArray[np.float32]]):
-    clip = clips[2]
-    windows = model.embed_windows(clip, [(0, 40), (40, len(clip)), (7, 8), (len(clip) - 1, len(clip))])
-    expected = model.embed_motions([clip[:40], clip[40:], clip[6:10], clip[-4:]])
-    np.testing.assert_allclose(windows, expected, atol=1e-5)
-    for window in ((5, 5), (-1, 9), (0, len(clip) + 1)):
-        with pytest.raises(ValueError, match=rf"windows must lie within the clip's {len(clip)} rows, got {window[0]}"):
-            model.embed_windows(clip, [window])
-
-
 def test_the_text_encoder_does_not_learn_and_its_states_are_kept(model: RewardModel):
     states, mask = model.token_states.states(CAPTIONS, CPU)
     assert states.shape == (3, 8, 16)
