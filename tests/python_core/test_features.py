@@ -348,3 +348,10 @@ def test_the_deviation_is_one_number_for_each_part_its_mean():
     normal = normalizer.normalize(rows)
     np.testing.assert_allclose(normal.mean(axis=0), 0, atol=2e-3)
     assert normal[:, SLICES["joint_positions"]].std(axis=0).mean() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_deviation_of_a_long_split_keeps_its_digits():
+    rows = np.random.default_rng(3).normal(100.0, 0.1, (20_000, 263)).astype(np.float32)
+    expected = [rows[:, part].std(axis=0, dtype=np.float64).mean() for part in SLICES.values()]
+    found = [Normalizer.of(rows).std[part.start] for part in SLICES.values()]
+    np.testing.assert_allclose(found, expected, rtol=2e-7)
