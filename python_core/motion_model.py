@@ -32,7 +32,7 @@ class MotionOutput(ModelOutput):
     """What the model says; None where it was not asked."""
 
     loss: Tensor | None = None
-    """Mean negative log-probability of the labels."""
+    """Mean negative log-probability of the labels, each times its weight."""
     hits: Tensor | None = None
     """Which labels were the likeliest token, 1 or 0, IGNORED where none is scored; a label's place is its token's,
     [B, L].
@@ -130,6 +130,8 @@ class SpeaksMotion(PreTrainedModel):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        read_ids: Tensor | None = None,
         temperature: float = 1.0,
         scores: bool = False,
         entropies: bool = False,
@@ -145,6 +147,8 @@ class SpeaksMotion(PreTrainedModel):
             attention_mask: 0 for what is padding, [B, L] or [B, past + P].
             position_ids: [B, L] or [B, P].
             labels: The same tokens, IGNORED where one is not scored, [B, L].
+            weights: How much each label counts in the loss, [B, L]; None counts all alike.
+            read_ids: The same tokens with other codes here and there, which are read instead, [B, L].
             temperature: Divides all logits of what is scored.
             scores: Give `log_probs`.
             entropies: Give `entropy`, to be looked at: nothing is learned through it.
@@ -158,10 +162,13 @@ class SpeaksMotion(PreTrainedModel):
             states = self._states(input_ids, attention_mask, position_ids, past_key_values, use_cache)[:, -1:]
             return MotionOutput(logits=self._first_logits(states), states=states)
         folded = fold(input_ids, self.config.motion_codes["first_code"], self.codebook, attention_mask, position_ids)
-        states = self._states(folded.input_ids, folded.attention_mask, folded.position_ids, None, use_cache)
+        read = folded.input_ids
+        if read_ids is not None:
+            read = fold(read_ids, self.config.motion_codes["first_code"], self.codebook).input_ids
+        states = self._states(read, folded.attention_mask, folded.position_ids, None, use_cache)
         if labels is None:
             return MotionOutput(logits=self._next_logits(folded, states, input_ids))
-        return self._score(folded, states, labels, temperature, scores, entropies, num_items_in_batch)
+        return self._score(folded, states, labels, weights, temperature, scores, entropies, num_items_in_batch)
 
     def _states(self, input_ids: Tensor, mask: Tensor | None, positions: Tensor | None, cache: Any, use: Any) -> Tensor:
         """Of each position, [B, P, width]."""
@@ -190,6 +197,7 @@ class SpeaksMotion(PreTrainedModel):
         folded: Folded,
         states: Tensor,
         labels: Tensor,
+        weights: Tensor | None,
         temperature: float,
         scores: bool,
         entropies: bool,
@@ -224,7 +232,8 @@ class SpeaksMotion(PreTrainedModel):
             levels = folded.levels[rows, tokens]
             first_ids = self.config.motion_codes["first_code"] + levels * self.codebook.level_size
             fill((rows, tokens), logits[of_code, levels - 1], first_ids)
-        loss = -log_probs.sum() / (scored.sum().clamp(min=1) if num_items is None else num_items)
+        weighted = log_probs if weights is None else log_probs * weights
+        loss = -weighted.sum() / (scored.sum().clamp(min=1) if num_items is None else num_items)
         return MotionOutput(loss=loss, hits=hits, log_probs=log_probs if scores else None, entropy=entropy)
 
     def _next_logits(self, folded: Folded, states: Tensor, input_ids: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ what was done before, as a character does that is steered.
 """
 
 import logging
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,17 @@ class SampleShares:
     history_share: float = 0.2
     """Share of the samples with motion that go on from history."""
 
+    corruption: float = 0.0
+    """Codes that the model reads are replaced by random ones; which share of them is drawn for each sample, from 0 to
+    this. A model that can rely on what it wrote takes its plan for little (Zhang et al. 2023, T2M-GPT, 3.3).
+    """
+
+    plan_weight: float = 1.0
+    """How much a token of a plan counts in the loss; one of a code counts 1."""
+
+    opening_weight: float = 1.0
+    """How much a token of a motion's first code counts: nothing but words tells which motion begins."""
+
     max_history: int = 16
     """Codes of history, at most."""
 
@@ -64,9 +76,12 @@ class SampleShares:
     """Clips of more codes are left out."""
 
     def __post_init__(self) -> None:
-        for name in ("plan_share", "text_share", "history_share"):
+        for name in ("plan_share", "text_share", "history_share", "corruption"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} goes from 0 to 1, got {getattr(self, name)}")
+        for name in ("plan_weight", "opening_weight"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)}")
         for name in ("max_history", "max_codes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -79,6 +94,10 @@ class Sample:
     input_ids: list[int]
     labels: list[int]
     """The same, IGNORED where the model is not scored."""
+    weights: list[float] | None = None
+    """How much each counts; None counts all alike."""
+    read_ids: list[int] | None = None
+    """The same with other codes here and there, which the model reads instead; None reads them as they are."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +175,8 @@ class SampleWriter:
             for token, (start, end) in zip(plan.ids, plan.offsets, strict=True)
         ]
         input_ids = [*prompt, layout.think_open, *plan.ids, layout.think_close]
-        return Sample(input_ids, [IGNORED] * len(prompt) + [layout.think_open, *scored, layout.think_close])
+        labels = [IGNORED] * len(prompt) + [layout.think_open, *scored, layout.think_close]
+        return Sample(input_ids, labels, [self.shares.plan_weight] * len(labels))
 
     def write(self, request: Request, random: np.random.Generator | None = None) -> Sample:
         """A whole reply, as the model writes it after the history it is given; without `random` captions stay as they
@@ -167,7 +187,13 @@ class SampleWriter:
         first = reply.index(self.layout.motion_open) + 1
         given = first + len(request.history) * self.layout.num_levels
         ends = [*reply[given:], self.layout.turn_end]
-        return self._scored(self._prompt(request.caption, random), reply[:first], reply[first:given], ends)
+        prompt, begun, history = self._prompt(request.caption, random), reply[:first], reply[first:given]
+        labels = [IGNORED] * len(prompt) + begun + [IGNORED] * len(history) + ends
+        opening = 0 if history else self.layout.num_levels
+        counts = [self.shares.plan_weight] * (len(prompt) + len(begun)) + [self.shares.opening_weight] * opening
+        input_ids = [*prompt, *begun, *history, *ends]
+        weights = [*counts, *[1.0] * (len(input_ids) - len(counts))]
+        return Sample(input_ids, labels, weights, random and self._corrupted(input_ids, random))
 
     def _continued(self, clip: PreparedClip, request: Request, random: np.random.Generator) -> Request:
         """The same from a later code on: from a later beat of an exact plan, with plan and caption of what is left; or
@@ -201,10 +227,17 @@ class SampleWriter:
             caption = caption.rstrip(".")
         return prompt_ids(self.tokenizer, PROMPT_TEMPLATE, self.layout, caption)
 
-    @staticmethod
-    def _scored(prompt: list[int], begun: list[int], given: list[int], ends: list[int]) -> Sample:
-        labels = [IGNORED] * len(prompt) + begun + [IGNORED] * len(given) + ends
-        return Sample([*prompt, *begun, *given, *ends], labels)
+    def _corrupted(self, token_ids: list[int], random: np.random.Generator) -> list[int] | None:
+        """The same tokens with a share of the codes replaced, all levels of a code."""
+        if not self.shares.corruption:
+            return None
+        layout, read = self.layout, np.array(token_ids)
+        starts = layout.first_code + layout.level_size * np.arange(layout.num_levels)
+        codes = np.flatnonzero((read >= layout.first_code) & (read < starts[0] + layout.level_size))
+        codes = codes[random.random(len(codes)) < random.uniform(0, self.shares.corruption)]
+        others = random.integers(layout.level_size, size=(len(codes), layout.num_levels)) + starts
+        read[codes[:, None] + np.arange(layout.num_levels)] = others
+        return read.tolist()
 
 
 class TrainingSamples(Dataset[Sample]):
