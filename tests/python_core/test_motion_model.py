@@ -121,9 +121,26 @@ def test_scores_are_those_of_the_logits_at_any_temperature_and_labels_alone_coun
     assert float(output.loss) == pytest.approx(float(-wanted.sum() / number))
     halved = model(input_ids=ids, labels=labels, temperature=0.7, num_items_in_batch=2 * number).loss
     assert float(halved) == pytest.approx(float(output.loss) / 2)
+    weights = torch.rand(ids.shape)
+    weighted = model(input_ids=ids, labels=labels, temperature=0.7, weights=weights).loss
+    assert float(weighted) == pytest.approx(float(-(wanted * weights[:, 1:]).sum() / number))
     hits = model(input_ids=ids, labels=labels).hits
     likeliest = (choices[:, :-1].argmax(-1) == ids[:, 1:]).long().masked_fill(labels[:, 1:] == IGNORED, IGNORED)
     assert hits[:, 1:].tolist() == likeliest.tolist()
+
+
+@torch.no_grad()
+def test_what_is_read_instead_changes_what_follows_and_not_the_levels_of_the_code_itself():
+    model = speaks(3)
+    ids = torch.tensor([reply(3, [5, 300, 77])])
+    read = torch.tensor([reply(3, [5, 40, 77])])
+    scored = model(input_ids=ids, labels=ids, scores=True).log_probs
+    torch.testing.assert_close(model(input_ids=ids, labels=ids, read_ids=ids, scores=True).log_probs, scored)
+    other = model(input_ids=ids, labels=ids, read_ids=read, scores=True).log_probs
+    (changed,) = torch.nonzero(ids[0] != read[0], as_tuple=True)
+    code_ends = int(changed[-1]) + 1
+    torch.testing.assert_close(other[:, :code_ends], scored[:, :code_ends])
+    assert not torch.isclose(other[:, code_ends:], scored[:, code_ends:]).any()
 
 
 @torch.no_grad()

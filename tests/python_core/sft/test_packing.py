@@ -12,10 +12,12 @@ from tests.python_core.sft.conftest import EXACT, GUESSED, ONE_BEAT
 
 
 def test_what_fills_up_a_row_is_neither_read_nor_scored():
-    samples = [Sample([4], [4]), Sample([1, 2, 3], [IGNORED, 2, 3])]
+    samples = [Sample([4], [4], [2.0]), Sample([1, 2, 3], [IGNORED, 2, 3], read_ids=[1, 5, 3])]
     batch = pack(samples, num_rows=2, filler=9)
     assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert batch["read_ids"].tolist() == [[1, 5, 3], [4, 9, 9]]
     assert batch["labels"].tolist() == [[IGNORED, 2, 3], [4, IGNORED, IGNORED]]
+    assert batch["weights"].tolist() == [[1, 1, 1], [2, 1, 1]]
     assert batch["position_ids"].tolist() == [[0, 1, 2], [0, 0, 1]]
 
 

@@ -46,6 +46,50 @@ def test_what_is_scored_is_the_whole_reply_and_nothing_else(writer: SampleWriter
         assert writer.tokenizer.decode(reply.reasoning_ids or []) == record.plan
 
 
+def test_a_share_of_the_codes_is_read_as_others_and_all_are_scored(writer: SampleWriter):
+    assert writer.of_clip(ONE_BEAT, np.random.default_rng(0), with_plan=True).read_ids is None
+    corrupting = shared(writer, corruption=0.6)
+    changed = []
+    for number in range(200):
+        sample, plain = (of.of_clip(ONE_BEAT, np.random.default_rng(number), True) for of in (corrupting, writer))
+        assert (sample.input_ids, sample.labels) == (plain.input_ids, plain.labels)
+        assert sample.read_ids is not None
+        layout, level_of = writer.layout, (lambda token: (token - writer.layout.first_code) // writer.layout.level_size)
+        for token, read_instead in zip(sample.input_ids, sample.read_ids, strict=True):
+            assert token == read_instead or (layout.is_of_code(token) and level_of(token) == level_of(read_instead))
+        firsts = [place for place, token in enumerate(sample.input_ids) if level_of(token) == 0]
+        changed.append(np.mean([sample.input_ids[p : p + 2] != sample.read_ids[p : p + 2] for p in firsts]))
+    assert max(changed) < 0.95
+    assert np.mean(changed) == pytest.approx(0.3, abs=0.05)  # From 0 to 0.6 by the sample.
+    again = corrupting.of_clip(ONE_BEAT, np.random.default_rng(7), with_plan=True)
+    assert again == corrupting.of_clip(ONE_BEAT, np.random.default_rng(7), with_plan=True)
+
+
+def test_plans_and_the_first_code_count_as_much_as_is_said(writer: SampleWriter):
+    writer = shared(writer, plan_weight=3.0, opening_weight=10.0, plan_share=1.0, history_share=0.5)
+    layout, with_history = writer.layout, 0
+    for number in range(40):
+        sample = writer.of_clip(CLIPS[number % 3], np.random.default_rng(number), with_plan=True)
+        _, reply, given = read(sample, writer)
+        assert sample.weights is not None
+        scored = [w for w, label in zip(sample.weights, sample.labels, strict=True) if label != IGNORED]
+        begun = 1 if reply.reasoning_ids is None else len(reply.reasoning_ids) + 3
+        opening = [1.0] * layout.num_levels if given else [10.0] * layout.num_levels
+        assert scored[:begun] == [3.0] * begun
+        assert scored[begun : begun + layout.num_levels] == opening
+        assert set(scored[begun + layout.num_levels :]) == {1.0}
+        with_history += bool(given)
+    assert 5 < with_history < 35
+    text = writer.of_text(np.random.default_rng(0))
+    assert set(text.weights or []) == {3.0}
+
+
+@pytest.mark.parametrize("shares", [{"corruption": 1.1}, {"plan_weight": 0.0}, {"opening_weight": float("nan")}])
+def test_shares_and_weights_that_cannot_be_are_refused(shares: dict[str, float]):
+    with pytest.raises(ValueError, match=next(iter(shares))):
+        SampleShares(**shares)  # pyright: ignore[reportArgumentType]
+
+
 def test_the_plan_lasts_as_long_as_the_codes_also_after_history(writer: SampleWriter):
     writer = shared(writer, history_share=0.7, plan_share=1.0)
     planned = 0
