@@ -63,6 +63,8 @@ def main() -> None:
         except (PlanError, ReplyError) as error:
             malformed.append(str(error)[:100])
         sources.append(measure_quality(features_to_motion(prepared.features(clip), prepared.frame_rate_hz)))
+    if not replies:
+        raise SystemExit(f"all {len(malformed)} replies are malformed, the first: {malformed[0]}")
     print(
         json.dumps(
             {

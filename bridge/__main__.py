@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bridge.config import DEFAULT_BUNDLE, ServeConfig
 from bridge.logs import configure
 
 if TYPE_CHECKING:
     from bridge.client import Received
     from bridge.connection import Connection
-    from bridge.server import Running, ServeConfig
+    from bridge.server import Running
     from bridge.stubs.motion_pb2 import QualityReport, StreamMotionRequest
 
-GRPC_PORT, WEB_PORT, METRICS_PORT = 50051, 50052, 9464
+METRICS_PORT = 9464
 
 MEASURE_ROWS = {
     "foot_skate_m_s": "foot skate",
@@ -96,8 +97,8 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="look at versions, providers, bundle and ports")
     _add_bundle(doctor, positional=True)
-    doctor.add_argument("--port", type=int, default=GRPC_PORT, help="gRPC (default %(default)s)")
-    doctor.add_argument("--web-port", type=int, default=WEB_PORT, help="gRPC-Web (default %(default)s)")
+    doctor.add_argument("--port", type=int, default=ServeConfig.port, help="gRPC (default %(default)s)")
+    doctor.add_argument("--web-port", type=int, default=ServeConfig.web_port, help="gRPC-Web (default %(default)s)")
     doctor.set_defaults(run=_doctor)
 
     for command in commands.choices.values():
@@ -107,18 +108,39 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_serving(serve: argparse.ArgumentParser) -> None:
     """Options of serve: fields of `ServeConfig`, whose docstrings say more."""
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    serve.add_argument("--port", type=int, default=GRPC_PORT, help="gRPC; 0 picks a free one (default %(default)s)")
-    serve.add_argument("--web-port", type=int, default=WEB_PORT, help="gRPC-Web; 0 picks one (default %(default)s)")
+    serve.add_argument("--host", default=ServeConfig.host, help="address to listen on (default %(default)s)")
+    serve.add_argument(
+        "--port", type=int, default=ServeConfig.port, help="gRPC; 0 picks a free one (default %(default)s)"
+    )
+    serve.add_argument(
+        "--web-port", type=int, default=ServeConfig.web_port, help="gRPC-Web; 0 picks one (default %(default)s)"
+    )
     serve.add_argument("--cors-origin", action="append", default=[], help="origin whose pages may call; repeatable")
-    serve.add_argument("--metrics-host", default="127.0.0.1", help="of /metrics and /healthz (default %(default)s)")
+    serve.add_argument(
+        "--metrics-host", default=ServeConfig.ops_host, help="of /metrics and /healthz (default %(default)s)"
+    )
     serve.add_argument("--metrics-port", type=int, help=f"/metrics and /healthz, say {METRICS_PORT}; 0 picks one")
-    serve.add_argument("--max-streams", type=int, default=10, help="streams at once (default %(default)s)")
-    serve.add_argument("--max-queue", type=int, default=0, help="calls that wait for a stream (default %(default)s)")
-    serve.add_argument("--max-wait-s", type=float, default=2.0, help="longest wait (default %(default)s)")
-    serve.add_argument("--max-duration-s", type=float, default=10.0, help="longest motion (default %(default)s)")
-    serve.add_argument("--max-idle-s", type=float, default=30.0, help="end who stops reading (default %(default)s)")
-    serve.add_argument("--grace-s", type=float, default=10.0, help="time to end after SIGTERM (default %(default)s)")
+    serve.add_argument(
+        "--max-streams", type=int, default=ServeConfig.max_streams, help="streams at once (default %(default)s)"
+    )
+    serve.add_argument(
+        "--max-queue",
+        type=int,
+        default=ServeConfig.max_queue,
+        help="calls that wait for a stream (default %(default)s)",
+    )
+    serve.add_argument(
+        "--max-wait-s", type=float, default=ServeConfig.max_wait_s, help="longest wait (default %(default)s)"
+    )
+    serve.add_argument(
+        "--max-duration-s", type=float, default=ServeConfig.max_duration_s, help="longest motion (default %(default)s)"
+    )
+    serve.add_argument(
+        "--max-idle-s", type=float, default=ServeConfig.max_idle_s, help="end who stops reading (default %(default)s)"
+    )
+    serve.add_argument(
+        "--grace-s", type=float, default=ServeConfig.grace_s, help="time to end after SIGTERM (default %(default)s)"
+    )
     serve.add_argument("--tls-certificate", type=Path, help="PEM; read again when it changes")
     serve.add_argument("--tls-key", type=Path, help="PEM")
     serve.add_argument("--tls-client-ca", type=Path, help="PEM of the roots whose clients may connect (mutual TLS)")
@@ -237,8 +259,7 @@ def _generate(options: argparse.Namespace) -> int:
 
     check_paths(options.out)
     connection = _connection(options)
-    if not 0 <= options.seed < 2**64:
-        raise ValueError(f"--seed must be 0 to 2**64 - 1, got {options.seed}")
+    _check_seed(options.seed)
     request = motion_pb2.StreamMotionRequest(
         prompt=options.prompt,
         seed=options.seed,
@@ -269,9 +290,15 @@ def _convert(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"--seed must be 0 to 2**64 - 1, got {seed}")
+
+
 def _demo(options: argparse.Namespace) -> int:
     from bridge.demo import play
 
+    _check_seed(options.seed)
     for scene in play(_config(options, port=0, web_port=None), options.out, options.seed):
         _print_received(scene.received, scene.files)
     return 0
@@ -280,17 +307,15 @@ def _demo(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from bridge.doctor import examine
 
-    # Not server.DEFAULT_BUNDLE: the doctor also has to work where the server does not import.
-    bundle = options.bundle or Path(__file__).parent / "default_bundle"
     ports = {"--port": options.port, "--web-port": options.web_port}
-    findings = examine(bundle, options.provider, ports)
+    findings = examine(options.bundle or DEFAULT_BUNDLE, options.provider, ports)
     for finding in findings:
         mark = "ok  " if finding.ok else "FAIL" if finding.needed else "-   "
         print(f"{mark} {finding.name}: {finding.text}")
     return 0 if all(finding.ok or not finding.needed for finding in findings) else 1
 
 
-def _serve_config(options: argparse.Namespace) -> "ServeConfig":
+def _serve_config(options: argparse.Namespace) -> ServeConfig:
     return dataclasses.replace(
         _config(options, options.port, options.web_port),
         host=options.host,
@@ -314,9 +339,7 @@ def _serve_config(options: argparse.Namespace) -> "ServeConfig":
     )
 
 
-def _config(options: argparse.Namespace, port: int, web_port: int | None) -> "ServeConfig":
-    from bridge.server import DEFAULT_BUNDLE, ServeConfig
-
+def _config(options: argparse.Namespace, port: int, web_port: int | None) -> ServeConfig:
     return ServeConfig(
         bundle=options.bundle or DEFAULT_BUNDLE,
         port=port,
@@ -383,11 +406,9 @@ def _print_received(received: "Received", files: Sequence[Path]) -> None:
 
 
 def _verdict(quality: "QualityReport") -> str:
-    """One line, with the reason where it is not good; a server of wire version 1.0 gives none."""
+    """One line, with the reason where it is not good."""
     from bridge.stubs import motion_pb2
 
-    if quality.verdict == motion_pb2.VERDICT_UNSPECIFIED:
-        return "none, the server is older than this client"
     verdict = motion_pb2.Verdict.Name(quality.verdict).removeprefix("VERDICT_").lower()
     row = MEASURE_ROWS.get(quality.weakest_measure, quality.weakest_measure)
     reason = f": {row}" if quality.verdict != motion_pb2.VERDICT_GOOD else ""

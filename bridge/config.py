@@ -3,6 +3,7 @@
 import ipaddress
 import math
 from dataclasses import dataclass, fields
+from itertools import combinations
 from pathlib import Path
 
 DEFAULT_BUNDLE = Path(__file__).parent / "default_bundle"
@@ -100,8 +101,10 @@ class ServeConfig:
         Raises:
             ValueError: It could not; says which option, and what to do.
         """
-        if self.web_port == self.port != 0:
-            raise ValueError(f"--port and --web-port must differ, both are {self.port}")
+        ports = {"--port": self.port, "--web-port": self.web_port, "--metrics-port": self.ops_port}
+        for (one, its), (other, others) in combinations(ports.items(), 2):
+            if its == others and its:
+                raise ValueError(f"{one} and {other} must differ, both are {its}")
         if self.max_streams < 1:
             raise ValueError(f"--max-streams must be 1 or more, got {self.max_streams}")
         if self.max_queue < 0:

@@ -286,7 +286,9 @@ class Engine:
                     done.append(row)
                 except Exception as error:
                     failed.append((row, self._step_error(error)))
-                    self.leave(row)
+            # Now only: where a row leaves, another may move to its place.
+            for row in [row for row in ready if row not in done]:
+                self.leave(row)
             ready = done
         for row in ready:
             row.advance(1)

@@ -15,6 +15,8 @@ MAX_DECODE_CODES = 4096
 MAX_BEST_OF = 8
 MAX_LEAD_S = 10.0
 MAX_TEMPERATURE = 2.0
+MAX_ROOT_M, MAX_YAW_RAD = 1e5, 1e4
+"""Further out, steps of float32 are longer than a centimetre: a character would not move evenly."""
 _ROUNDING = 1e-4
 """Durations arrive as float32: 1.4 s must still be 7 codes of 0.2 s."""
 
@@ -40,7 +42,7 @@ class History:
     """What a character has done before, and where it is; a motion goes on from there.
 
     Raises:
-        ValueError: More than `MAX_HISTORY_CODES` codes, or a place that is not finite.
+        ValueError: More than `MAX_HISTORY_CODES` codes, or a place beyond what float32 can tell apart.
     """
 
     codes: tuple[int, ...]
@@ -53,9 +55,9 @@ class History:
     def __post_init__(self) -> None:
         if len(self.codes) > MAX_HISTORY_CODES:
             raise ValueError(f"a history is at most {MAX_HISTORY_CODES} codes, got {len(self.codes)}; give the last")
-        for name in ("root_x_m", "root_z_m", "yaw_rad"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} of a history must be a number, got {getattr(self, name)}")
+        for name, most in (("root_x_m", MAX_ROOT_M), ("root_z_m", MAX_ROOT_M), ("yaw_rad", MAX_YAW_RAD)):
+            if not abs(getattr(self, name)) <= most:
+                raise ValueError(f"{name} of a history must be -{most:g} to {most:g}, got {getattr(self, name):g}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -223,7 +223,10 @@ class StepLoop:
         if head is None or not begun:
             return spoken
         states = [step.states[place] for place in begun]
-        others = head.speak(states, [*begun.values()], [replies[place][1].sampler for place in begun])
+        try:
+            others = head.speak(states, [*begun.values()], [replies[place][1].sampler for place in begun])
+        except BundleError as error:  # Of these rows; others wait for no code.
+            others = [error] * len(begun)
         for (place, first), entries in zip(begun.items(), others, strict=True):
             spoken[place] = entries if isinstance(entries, BundleError) else layout.entry_ids([first, *entries])
         return spoken

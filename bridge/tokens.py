@@ -73,17 +73,23 @@ class Tokens:
         return found
 
     def _refresh(self) -> None:
+        if (stamp := _stamp(self._path)) == self._stamp:
+            return
+        self._stamp = stamp
         try:
-            if (stamp := _stamp(self._path)) != self._stamp:
-                self._stamp = stamp
-                self._names = _read(self._path)
-                logger.info("%s: read again, %d tokens", self._path, len(self._names))
+            self._names = _read(self._path)
         except (OSError, ValueError) as error:
             logger.error("tokens stay as they were: %s", error)
+        else:
+            logger.info("%s: read again, %d tokens", self._path, len(self._names))
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 

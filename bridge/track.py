@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from bridge import wire
 from bridge.decoder import join
+from bridge.request import MAX_HISTORY_CODES
 from bridge.stubs import motion_pb2
 from python_core.contract.motion import Motion
-from python_core.contract.plan import Beat, Plan
+from python_core.contract.plan import Beat, Plan, planned_codes
 from python_core.contract.quality import measure_quality
 from python_core.contract.skeleton import Skeleton
 
 COMMIT_LEAD_S = 0.4
-MAX_HISTORY_CODES = 64
 _ROUNDING = 1e-6
 """A playhead of 0.6000001 s is at the third boundary of 0.2 s, not after it."""
 
@@ -52,9 +52,11 @@ class EventOrder:
         """Look at the next event.
 
         Raises:
-            StreamError: It is out of order, or does not fit the others.
+            StreamError: It is out of order, does not fit the others, or is of a server that knows less than we do.
         """
         kind, number = event.WhichOneof("event"), self._number
+        if kind is None:  # What a later version sends besides.
+            return
         if number < len(self._begin):
             expected = (self._begin[number],)
         elif self._complete:
@@ -63,7 +65,9 @@ class EventOrder:
             expected = ("chunk", "summary") if self._num_codes else ("chunk",)
         if kind not in expected:
             raise StreamError(f"event {number} of the stream: expected {' or '.join(expected)}, got {kind}")
-        if kind == "chunk":
+        if kind == "header":
+            _check_version(event.header.model.wire_version)
+        elif kind == "chunk":
             first_frame = event.chunk.first_frame
             if first_frame != self._num_frames:
                 raise StreamError(f"expected a chunk that begins at frame {self._num_frames}, got {first_frame}")
@@ -147,10 +151,12 @@ class Track:
             The event as it would be in a stream that never broke, or None for what such a stream does not have.
 
         Raises:
-            StreamError: It is out of order, or comes from another bundle.
+            StreamError: As of `EventOrder.check`, or it comes from another bundle.
         """
         self._order.check(event)
         match event.WhichOneof("event"):
+            case None:  # Of a later version.
+                return None
             case "header":
                 return self._feed_header(event)
             case "plan":
@@ -299,18 +305,25 @@ class Track:
             max_duration_s = rest.max_duration_s
         left = math.floor(max_duration_s / self.code_duration_s + 1e-4) - done
         if self.plan is not None:
-            left = min(left, max(1, round(self.plan.duration_s / self.code_duration_s)) - done)
+            left = min(left, planned_codes(self.plan, self.code_duration_s)[1] - done)
             beats = beats_left(self.plan, done * self.code_duration_s)
             del rest.beats[:]
-            if done and len(self.plan.beats) == 1:
-                # Within a single beat the model goes on without a plan, as it was trained to.
-                rest.reasoning = motion_pb2.REASONING_OFF
-            elif beats:
+            if beats:
                 rest.beats.extend(wire.beats(Plan(beats)))
         if left <= 0:
             return None
         rest.max_duration_s = left * self.code_duration_s
         return rest
+
+
+def _check_version(theirs: str) -> None:
+    """A server may know more of the wire than we do; one that knows less would drop what we ask for without a word."""
+    major, _, grown = theirs.partition(".")
+    our_major, _, ours = wire.WIRE_VERSION.partition(".")
+    if major != our_major or not grown.isdecimal() or int(grown) < int(ours):
+        raise StreamError(
+            f"the server speaks wire version {theirs!r}, this client {wire.WIRE_VERSION!r}: update the older of the two"
+        )
 
 
 def steered(

@@ -180,7 +180,7 @@ def _to_bytes(numbers: NDArray[np.float32]) -> bytes:
 
 
 def _from_bytes(data: bytes, shape: tuple[int, ...], field: str) -> NDArray[np.float32]:
-    numbers = np.frombuffer(data, dtype="<f4").astype(np.float32) if len(data) % 4 == 0 else np.empty(0)
+    numbers = np.frombuffer(data, dtype="<f4") if len(data) % 4 == 0 else np.empty(0)
     if numbers.size != np.prod(shape):
         raise ValueError(f"{field}: {len(data)} bytes are not {' x '.join(map(str, shape))} float32 numbers")
     return numbers.reshape(shape).astype(np.float32)

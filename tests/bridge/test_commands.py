@@ -230,6 +230,12 @@ def test_a_bundle_for_a_bridge_that_runs_already_is_refused(capsys: pytest.Captu
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_a_seed_that_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int):
     assert f"got {seed}" in error_of(capsys, "generate", PROMPT, "--seed", seed, "--out", tmp_path / "a.bvh")
+    assert f"got {seed}" in error_of(capsys, "demo", "--seed", seed, "--out", tmp_path)
+
+
+def test_ports_that_are_the_same_are_refused(capsys: pytest.CaptureFixture[str]):
+    told = error_of(capsys, "serve", "--port", 6000, "--web-port", 6001, "--metrics-port", 6000)
+    assert "--port and --metrics-port must differ, both are 6000" in told
 
 
 def test_convert_of_something_else_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -169,6 +169,24 @@ def test_a_token_that_the_model_does_not_know_fails_its_row_and_no_other(engine:
     assert [row for row, _ in failed] == [worse]
 
 
+def test_a_row_that_fails_before_others_leaves_them_as_they_were(engine: Engine, tiny_bundle: Path, manifest: Manifest):
+    bad, middle, good = (engine.join([words(5, number)]) for number in (6, 7, 8))
+    logits: dict[Row, Logits] = {middle: [], good: []}
+    fed = words(9, 10, 11)
+    while min(map(len, logits.values())) <= len(fed):
+        step = engine.step()
+        for place, row in enumerate(step.rows):
+            if row is bad:
+                row.feed(words(10**6))
+                continue
+            logits[row].append(np.concatenate([step.logits[place], step.states[place]]))
+            if len(logits[row]) <= len(fed):
+                row.feed([fed[len(logits[row]) - 1]])
+    assert engine.num_rows == 2
+    for row, second in ((middle, 7), (good, 8)):
+        assert np.array_equal(np.stack(logits[row]), np.stack(alone(tiny_bundle, manifest, [words(5, second)], fed)))
+
+
 def test_generation_stops_when_the_models_positions_are_full(engine: Engine, manifest: Manifest):
     prompt = words(1) * (manifest.language_model.max_positions - 5)
     assert len(list(engine.generate(prompt, lambda *_: (1, -1)))) == 5

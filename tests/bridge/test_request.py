@@ -52,7 +52,12 @@ def violations(**fields: object) -> dict[str, str]:
         (
             {"history": motion_pb2.History(codes=[1], root=motion_pb2.RootPlace(yaw_rad=math.inf))},
             "history.root",
-            "yaw_rad of a history must be a number, got inf",
+            "yaw_rad of a history must be -10000 to 10000, got inf",
+        ),
+        (
+            {"history": motion_pb2.History(codes=[1], root=motion_pb2.RootPlace(x_m=3e38))},
+            "history.root",
+            "root_x_m of a history must be -100000 to 100000, got 3e+38",
         ),
         ({"pacing": motion_pb2.Pacing(mode=9)}, "pacing.mode", "PACING_MODE_REALTIME (2), got 9"),  # pyright: ignore[reportArgumentType]
         (

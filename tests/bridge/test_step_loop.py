@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bridge.depth_head import DepthHead
 from bridge.request import History, MotionRequest
 from bridge.step_loop import MOST_AHEAD
 from bridge.stream import Chunk, Event, MotionModel, Planned
@@ -184,6 +185,26 @@ def test_a_stream_that_fails_ends_alone(model: MotionModel):
     assert isinstance(bad, BundleError)
     assert not isinstance(good, BaseException)
     assert frames(good) == frames(asyncio.run(read(model, REQUEST)))
+
+
+def test_a_depth_head_that_fails_ends_the_streams_that_needed_it_and_no_other(
+    model: MotionModel, monkeypatch: pytest.MonkeyPatch
+):
+    def fails(*_: object) -> None:
+        raise BundleError("depth_head.onnx: a run failed")
+
+    monkeypatch.setattr(DepthHead, "logits", fails)
+
+    async def given() -> list[Event]:
+        return [event async for event in model.decode([3] * 40)]
+
+    async def ask() -> list[list[Event] | BaseException]:
+        return [*await asyncio.gather(given(), read(model, REQUEST), return_exceptions=True)]
+
+    whole, failed = asyncio.run(ask())
+    assert isinstance(failed, BundleError)
+    assert not isinstance(whole, BaseException)
+    assert len(frames(whole)) == 40
 
 
 def test_a_model_that_is_closed_ends_its_streams_and_refuses_others(scripted_bundle: Write, manifest: Manifest):

@@ -280,7 +280,7 @@ def test_a_plan_or_a_history_that_the_model_cannot_be_given_is_refused_at_once(m
         model.decode([])
     with pytest.raises(ValueError, match="at most 64 codes, got 65; give the last"):
         History((0,) * 65)
-    with pytest.raises(ValueError, match="yaw_rad of a history must be a number, got nan"):
+    with pytest.raises(ValueError, match="yaw_rad of a history must be -10000 to 10000, got nan"):
         History((0,), yaw_rad=math.nan)
 
 

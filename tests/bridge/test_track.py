@@ -2,11 +2,13 @@ import pytest
 
 from bridge.stubs import motion_pb2
 from bridge.track import StreamError, Track, beats_left, steered
+from bridge.wire import WIRE_VERSION
 from python_core.contract.plan import Beat, Plan, parse_plan
 from python_core.contract.skeleton import BODY_22
 
 MODEL = motion_pb2.Model(
     revision="a" * 64,
+    wire_version=WIRE_VERSION,
     frame_rate_hz=20,
     frames_per_code=4,
     skeleton=motion_pb2.Skeleton(
@@ -120,6 +122,24 @@ def test_codes_of_another_bundle_are_refused():
         other.feed(header("b" * 64))
 
 
+@pytest.mark.parametrize("theirs", ["1.0", "2.9", "", "1.x"])
+def test_a_server_that_would_drop_what_we_ask_for_is_refused(theirs: str):
+    older = header()
+    older.header.model.wire_version = theirs
+    with pytest.raises(StreamError, match=f"speaks wire version '{theirs}', this client '{WIRE_VERSION}'"):
+        Track(request()).feed(older)
+
+
+def test_what_a_later_version_sends_besides_is_passed_over():
+    later = header()
+    later.header.model.wire_version = "1.99"
+    grown = Track(request())
+    grown.feed(later)
+    assert grown.feed(motion_pb2.MotionEvent.FromString(bytes.fromhex("fa0700"))) is None  # Field 127, empty.
+    assert grown.feed(chunk(0, 3)) is not None
+    assert grown.codes == [3]
+
+
 def test_a_negative_lead_is_refused():
     with pytest.raises(ValueError, match=r"commit_lead_s must be 0 or more, got -0\.1"):
         track(2).commit(0.0, -0.1)
@@ -150,16 +170,18 @@ def test_the_rest_of_a_stream_that_broke_is_what_has_not_come():
     assert broken.codes == [0, 1, 2, *range(70, 77)]
 
 
-def test_the_rest_of_a_planned_motion_is_what_its_plan_has_left():
+@pytest.mark.parametrize("text", ["1. walk, 0.6 s 2. sit, 0.8 s", "1. sit, 1.4 s"])
+def test_the_rest_of_a_planned_motion_is_what_its_plan_has_left(text: str):
     planned = Track(motion_pb2.StreamMotionRequest(prompt="walk, then sit"))
     planned.feed(header())
-    planned.feed(plan_event("1. walk, 0.6 s 2. sit, 0.8 s"))
+    planned.feed(plan_event(text))
     for place in range(4):
         planned.feed(chunk(place, place))
     rest = planned.rest(max_duration_s=10.0)
     assert isinstance(rest, motion_pb2.StreamMotionRequest)
     assert [(beat.text, round(beat.duration_s, 1)) for beat in rest.beats] == [("sit", 0.6)]
     assert rest.max_duration_s == pytest.approx(0.6)
+    assert rest.reasoning != motion_pb2.REASONING_OFF  # Or the motion could end at any code.
     for place in range(4, 7):
         planned.feed(chunk(place, place))
     assert planned.rest(max_duration_s=10.0) is None
