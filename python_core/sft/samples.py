@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch.utils.data import Dataset
 
@@ -63,6 +64,11 @@ class SampleShares:
     this. A model that can rely on what it wrote takes its plan for little (Zhang et al. 2023, T2M-GPT, 3.3).
     """
 
+    depth_share: float = 1.0
+    """Share of the codes whose later levels are scored; the depth head does nothing for the others, and it is most of
+    the work. The first code of a motion is always scored whole (Schalkwyk et al. 2025, CSM).
+    """
+
     plan_weight: float = 1.0
     """How much a token of a plan counts in the loss; one of a code counts 1."""
 
@@ -79,6 +85,8 @@ class SampleShares:
         for name in ("plan_share", "text_share", "history_share", "corruption"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} goes from 0 to 1, got {getattr(self, name)}")
+        if not 0 < self.depth_share <= 1:
+            raise ValueError(f"depth_share goes from above 0 to 1, got {self.depth_share}")
         for name in ("plan_weight", "opening_weight"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)}")
@@ -193,7 +201,9 @@ class SampleWriter:
         counts = [self.shares.plan_weight] * (len(prompt) + len(begun)) + [self.shares.opening_weight] * opening
         input_ids = [*prompt, *begun, *history, *ends]
         weights = [*counts, *[1.0] * (len(input_ids) - len(counts))]
-        return Sample(input_ids, labels, weights, random and self._corrupted(input_ids, random))
+        if random is None:
+            return Sample(input_ids, labels, weights)
+        return Sample(input_ids, self._thinned(labels, random), weights, self._corrupted(input_ids, random))
 
     def _continued(self, clip: PreparedClip, request: Request, random: np.random.Generator) -> Request:
         """The same from a later code on: from a later beat of an exact plan, with plan and caption of what is left; or
@@ -227,13 +237,26 @@ class SampleWriter:
             caption = caption.rstrip(".")
         return prompt_ids(self.tokenizer, PROMPT_TEMPLATE, self.layout, caption)
 
+    def _thinned(self, labels: list[int], random: np.random.Generator) -> list[int]:
+        """The same labels without later levels of a share of the codes."""
+        if self.shares.depth_share == 1 or self.layout.num_levels == 1:
+            return labels
+        thinned, firsts = np.array(labels), self._firsts(labels)[1:]
+        left_out = firsts[random.random(len(firsts)) >= self.shares.depth_share]
+        thinned[left_out[:, None] + np.arange(1, self.layout.num_levels)] = IGNORED
+        return thinned.tolist()
+
+    def _firsts(self, token_ids: Sequence[int]) -> NDArray[np.intp]:
+        """Places of the tokens of first levels."""
+        first_code, found = self.layout.first_code, np.array(token_ids)
+        return np.flatnonzero((found >= first_code) & (found < first_code + self.layout.level_size))
+
     def _corrupted(self, token_ids: list[int], random: np.random.Generator) -> list[int] | None:
         """The same tokens with a share of the codes replaced, all levels of a code."""
         if not self.shares.corruption:
             return None
-        layout, read = self.layout, np.array(token_ids)
+        layout, read, codes = self.layout, np.array(token_ids), self._firsts(token_ids)
         starts = layout.first_code + layout.level_size * np.arange(layout.num_levels)
-        codes = np.flatnonzero((read >= layout.first_code) & (read < starts[0] + layout.level_size))
         codes = codes[random.random(len(codes)) < random.uniform(0, self.shares.corruption)]
         others = random.integers(layout.level_size, size=(len(codes), layout.num_levels)) + starts
         read[codes[:, None] + np.arange(layout.num_levels)] = others

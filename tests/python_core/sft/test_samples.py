@@ -65,6 +65,18 @@ def test_a_share_of_the_codes_is_read_as_others_and_all_are_scored(writer: Sampl
     assert again == corrupting.of_clip(ONE_BEAT, np.random.default_rng(7), with_plan=True)
 
 
+def test_later_levels_of_a_share_of_the_codes_are_scored_and_the_first_code_is_whole(writer: SampleWriter):
+    thinning, layout, shares = shared(writer, depth_share=0.25, plan_share=1.0, history_share=0.0), writer.layout, []
+    for number in range(100):
+        sample = thinning.of_clip(ONE_BEAT, np.random.default_rng(number), with_plan=True)
+        places = [p for p, token in enumerate(sample.input_ids) if 0 <= token - layout.first_code < layout.level_size]
+        assert all(sample.labels[place] != IGNORED for place in places)
+        whole = [sample.labels[place + 1] != IGNORED for place in places]
+        assert whole[0]
+        shares.append(np.mean(whole[1:]))
+    assert np.mean(shares) == pytest.approx(0.25, abs=0.03)
+
+
 def test_plans_and_the_first_code_count_as_much_as_is_said(writer: SampleWriter):
     writer = shared(writer, plan_weight=3.0, opening_weight=10.0, plan_share=1.0, history_share=0.5)
     layout, with_history = writer.layout, 0
@@ -84,7 +96,9 @@ def test_plans_and_the_first_code_count_as_much_as_is_said(writer: SampleWriter)
     assert set(text.weights or []) == {3.0}
 
 
-@pytest.mark.parametrize("shares", [{"corruption": 1.1}, {"plan_weight": 0.0}, {"opening_weight": float("nan")}])
+@pytest.mark.parametrize(
+    "shares", [{"corruption": 1.1}, {"depth_share": 0.0}, {"plan_weight": 0.0}, {"opening_weight": float("nan")}]
+)
 def test_shares_and_weights_that_cannot_be_are_refused(shares: dict[str, float]):
     with pytest.raises(ValueError, match=next(iter(shares))):
         SampleShares(**shares)  # pyright: ignore[reportArgumentType]
