@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.config import DEFAULT_BUNDLE, ServeConfig
+from bridge.config import DEFAULT_BUNDLE, METRICS_PORT, ServeConfig
 from bridge.logs import configure
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from bridge.connection import Connection
     from bridge.server import Running
     from bridge.stubs.motion_pb2 import QualityReport, StreamMotionRequest
-
-METRICS_PORT = 9464
 
 MEASURE_ROWS = {
     "foot_skate_m_s": "foot skate",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 DEFAULT_BUNDLE = Path(__file__).parent / "default_bundle"
 LOOPBACK = "127.0.0.1"
+GRPC_PORT, WEB_PORT, METRICS_PORT = 50051, 50052, 9464
 MAX_REQUEST_BYTES = 64 * 1024
 _OF_REPLICAS = {
     "bundle": "BUNDLE",
@@ -31,10 +32,10 @@ class ServeConfig:
     host: str = LOOPBACK
     """Address that gRPC and gRPC-Web listen on; other than loopback only with TLS and tokens, or `insecure`."""
 
-    port: int = 50051
+    port: int = GRPC_PORT
     """gRPC; 0 picks a free one."""
 
-    web_port: int | None = 50052
+    web_port: int | None = WEB_PORT
     """gRPC-Web over HTTP/1.1; 0 picks a free one, None serves none."""
 
     ops_host: str = LOOPBACK

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.__main__ import GRPC_PORT, METRICS_PORT, WEB_PORT, _parser, _serve_config
+from bridge.__main__ import _parser, _serve_config
+from bridge.config import GRPC_PORT, METRICS_PORT, WEB_PORT
 from bridge.status import SERVICE
 
 ROOT = Path(__file__).parents[2]
