@@ -46,10 +46,6 @@ def test_the_verdict_arrives_and_names_its_reason(jerk_m_s3: float, verdict: Ver
     assert _verdict(quality) == line
 
 
-def test_a_server_that_gives_no_verdict_is_called_older():
-    assert _verdict(motion_pb2.QualityReport(jerk_m_s3=3.0)) == "none, the server is older than this client"
-
-
 def test_each_measure_that_a_motion_can_be_judged_by_has_its_row():
     # Bones of a motion have the skeleton's lengths, so no row tells of them.
     assert {*MEASURE_ROWS, "bone_length_error_m"} == set(THRESHOLDS)

@@ -1568,10 +1568,12 @@ namespace MotionR1.Core.V1
         /// <summary>Measures of the motion that was sent. Null: not set.</summary>
         public QualityReport Quality { get; set; }
 
-        /// <summary>From the arrival of the request to the first frame being sent, takes included, milliseconds.</summary>
+        /// <summary>From the arrival of the request to the first frame being sent, takes included,
+        /// milliseconds.</summary>
         public float FirstFrameMs { get; set; }
 
-        /// <summary>From the arrival of the request to the last frame being sent, takes and pacing included, milliseconds.</summary>
+        /// <summary>From the arrival of the request to the last frame being sent, takes and pacing included,
+        /// milliseconds.</summary>
         public float TotalMs { get; set; }
 
         /// <summary>Tokens of the reasoning.</summary>
