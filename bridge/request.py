@@ -34,7 +34,12 @@ class Limits:
 
     def num_codes(self, duration_s: float) -> int:
         """Codes that fit into a duration."""
-        return math.floor(duration_s / self.code_duration_s + _ROUNDING)
+        return whole_codes(duration_s, self.code_duration_s)
+
+
+def whole_codes(duration_s: float, code_duration_s: float) -> int:
+    """Codes that fit into a duration, both in seconds."""
+    return math.floor(duration_s / code_duration_s + _ROUNDING)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bridge import wire
 from bridge.decoder import join
-from bridge.request import MAX_HISTORY_CODES
+from bridge.request import MAX_HISTORY_CODES, whole_codes
 from bridge.stubs import motion_pb2
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Beat, Plan, planned_codes
@@ -303,7 +303,7 @@ class Track:
             rest.history.CopyFrom(history)
         if rest.HasField("max_duration_s"):
             max_duration_s = rest.max_duration_s
-        left = math.floor(max_duration_s / self.code_duration_s + 1e-4) - done
+        left = whole_codes(max_duration_s, self.code_duration_s) - done
         if self.plan is not None:
             left = min(left, planned_codes(self.plan, self.code_duration_s)[1] - done)
             beats = beats_left(self.plan, done * self.code_duration_s)

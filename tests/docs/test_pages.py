@@ -139,6 +139,9 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
         "| first frame, ratio | 1.125 |",
     ):
         assert line in page
+    measured["crowd_speed.json"]["24m"]["six levels"]["characters"] = {"2": 130}
+    page = speed.page(measured, {"model_id": "m", "parity": {"judge": None}}, "a test")
+    assert "| six levels: characters in real time on a core | - |" in page
 
 
 def test_the_card_names_what_is_open_and_the_template_has_a_place_for_every_field(tmp_path: Path):

@@ -357,6 +357,20 @@ namespace MotionR1.Tests
         }
 
         [Test]
+        public void AServerThatAsksForTwoMinutesIsGivenUpAtOnce()
+        {
+            Answer(Streams.WebBody(Walk(9).Take(11), null)).HangsAtEnd = true;
+            Answer(Model(maxHistoryCodes: 32));
+            var full = Answer(Array.Empty<byte>());
+            (full.Headers["grpc-status"], full.Headers["grpc-status-details-bin"]) =
+                ("8", SteeringTests.RetryAfter(120));
+            Call("OnEnable");
+            Play(() => _rig.Root.position.z > 0.35f);  // frame 7
+            _stream.Steer("a person turns");
+            Play(() => _log.Contains("failed ResourceExhausted"));
+        }
+
+        [Test]
         public void ATurnWithNothingOnScreenIsAFirstSentence()
         {
             Answer(Streams.WebBody(Walk(2)));

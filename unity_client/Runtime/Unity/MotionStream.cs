@@ -19,6 +19,9 @@ namespace MotionR1
         const double FirstFramesS = 0.5;
         static readonly double[] ResumeAfterS = { 0.5, 1, 2 };
 
+        // A server that asks for more than this is given up: a character that waits on is none.
+        const double LongestWaitS = 10;
+
         MotionClient _client;
         MotionCache _cache;
         Limits _limits;
@@ -195,8 +198,8 @@ namespace MotionR1
                     (error.Code == StatusCode.Unavailable || error.Code == StatusCode.ResourceExhausted))
                 {
                     if (recording.Chunks.Count > numBefore) attempt = 0;
-                    if (attempt >= ResumeAfterS.Length) throw;
                     double askedS = error.Details.RetryAfter?.TotalSeconds ?? 0;
+                    if (attempt >= ResumeAfterS.Length || askedS > LongestWaitS) throw;
                     await Wait(Math.Max(ResumeAfterS[attempt], askedS), stop);
                 }
             }
