@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.providers import check_names, open_session
-from bridge.sampler import Sampler, draw_entries
+from bridge.sampler import Sampler, draw_entries, not_finite
 from python_core.contract.bundle import BundleError, DepthHeadGraph, Manifest
 from python_core.contract.vocabulary import CodebookSize
 
@@ -82,18 +82,18 @@ class DepthHead:
         stacked = np.stack(states)
         entries = np.zeros((num_rows, num_levels), np.int64)
         entries[:, 0] = first_entries
-        errors: dict[int, BundleError] = {}
+        temperatures = np.array([self._temperature * sampler.temperature for sampler in samplers], np.float32)
+        chances = np.array([[sampler.random() for _ in range(1, num_levels)] for sampler in samplers])
+        whole = np.ones(num_rows, np.bool_)
         for level in range(1, num_levels):
             logits = self.logits(stacked, np.ascontiguousarray(entries[:, :level]))
-            for row, drawn in enumerate(draw_entries(logits, samplers, self._temperature)):
-                if isinstance(drawn, BundleError):
-                    errors[row] = drawn
-                else:
-                    entries[row, level] = drawn
-        spoken: list[list[int] | BundleError] = [*entries[:, 1:].tolist()]
-        for row, error in errors.items():
-            spoken[row] = error
-        return spoken
+            drawn = draw_entries(logits, temperatures, chances[:, level - 1])
+            whole &= drawn >= 0
+            entries[:, level] = np.maximum(drawn, 0)
+        return [
+            spoken if is_whole else not_finite()
+            for spoken, is_whole in zip(entries[:, 1:].tolist(), whole.tolist(), strict=True)
+        ]
 
 
 def open_depth_head(

@@ -90,26 +90,44 @@ def draw(
 
 
 def draw_entries(
-    logits: NDArray[np.float32], samplers: Sequence[Sampler], times_temperature: float = 1.0
-) -> list[int | BundleError]:
-    """As `draw` for rows that choose among all they have logits of, [rows, N], at a multiple of their temperature."""
-    finite = np.isfinite(logits).sum(axis=1) == logits.shape[1]
-    return _choose_where(finite, logits.astype(np.float64), samplers, times_temperature)
+    logits: NDArray[np.float32], temperatures: NDArray[np.float32], chances: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Choose among all entries of a level for each row; -1 for a row with a logit that is not finite, [rows].
+
+    There is no top-p: later levels of codes are drawn cold, and to sort them would take longer than all else of a draw.
+
+    Args:
+        logits: Of the entries, [rows, N].
+        temperatures: Of each row; at 0 the likeliest entry is taken.
+        chances: A random number of each row, from 0 to 1.
+    """
+    greedy = temperatures == 0
+    with np.errstate(invalid="ignore"):  # Of a row that is not finite, which is seen below.
+        above = logits - logits.max(axis=1, keepdims=True)
+    weights = np.exp(above / np.where(greedy, np.float32(1), temperatures)[:, None])
+    cumulative = np.cumsum(weights, axis=1, dtype=np.float64)
+    whole = cumulative[:, -1]
+    aims = np.minimum(chances * whole, np.nextafter(whole, 0))
+    drawn = (cumulative <= aims[:, None]).sum(axis=1)
+    if greedy.any():
+        drawn[greedy] = logits[greedy].argmax(axis=1)
+    drawn[~np.isfinite(whole)] = -1
+    return drawn
 
 
 def _choose_where(
-    finite: NDArray[np.bool_], scores: NDArray[np.float64], samplers: Sequence[Sampler], times_temperature: float = 1.0
+    finite: NDArray[np.bool_], scores: NDArray[np.float64], samplers: Sequence[Sampler]
 ) -> list[int | BundleError]:
     """Columns that are drawn, and an error for each other row."""
     scores[~finite] = 0
-    choices = _choose(scores, samplers, times_temperature).tolist()
-    return [choice if whole else _not_finite() for choice, whole in zip(choices, finite.tolist(), strict=True)]
+    choices = _choose(scores, samplers).tolist()
+    return [choice if whole else not_finite() for choice, whole in zip(choices, finite.tolist(), strict=True)]
 
 
 def _draw_text(logits: NDArray[np.float32], allowed: Sequence[range], sampler: Sampler) -> int | BundleError:
     parts = [logits[ids.start : ids.stop] for ids in allowed]
     if not all(np.isfinite(part).all() for part in parts):
-        return _not_finite()
+        return not_finite()
     floor = max(part.max() for part in parts) - FARTHEST * sampler.temperature
     token_ids = np.concatenate(
         [np.flatnonzero(part >= floor) + ids.start for part, ids in zip(parts, allowed, strict=True)]
@@ -117,9 +135,7 @@ def _draw_text(logits: NDArray[np.float32], allowed: Sequence[range], sampler: S
     return int(token_ids[_choose(logits[token_ids].astype(np.float64)[None], [sampler])[0]])
 
 
-def _choose(
-    scores: NDArray[np.float64], samplers: Sequence[Sampler], times_temperature: float = 1.0
-) -> NDArray[np.int64]:
+def _choose(scores: NDArray[np.float64], samplers: Sequence[Sampler]) -> NDArray[np.int64]:
     """Columns that are drawn, [rows, N] -> [rows].
 
     Of the likeliest tokens only the smallest set is left whose probability reaches top-p, and what is as likely as the
@@ -127,7 +143,7 @@ def _choose(
 
     Source: Holtzman et al. 2020, The Curious Case of Neural Text Degeneration.
     """
-    temperatures = np.array([times_temperature * sampler.temperature for sampler in samplers])
+    temperatures = np.array([sampler.temperature for sampler in samplers])
     greedy = temperatures == 0
     top_p = np.array([sampler.top_p for sampler in samplers])
     temperatures[greedy] = 1
@@ -157,5 +173,6 @@ def _nth(ranges: Sequence[range], index: int) -> int:
     raise AssertionError("the index is within the ranges")
 
 
-def _not_finite() -> BundleError:
+def not_finite() -> BundleError:
+    """What logits mean that are no numbers."""
     return BundleError("the language model wrote logits that are not finite; export the bundle again")

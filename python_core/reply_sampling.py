@@ -84,7 +84,7 @@ def sample_replies(
         rows: A reply that has not begun for each prompt.
         num_positions: A reply is cut off after so many.
         temperature: Divides the logits; at 0 the likeliest tokens are taken.
-        top_p: See `draw`.
+        top_p: Of the first tokens of positions; see `draw`.
         depth_temperature: Of the levels of a code after its first, times `temperature`.
         reasoning_temperature: Of the reasoning, times `temperature`.
     """
@@ -143,7 +143,7 @@ def _write_position(
         mask: Takes first tokens out of the choice.
         chances: Of each row and level, [B, levels].
         temperatures: Of each row, [B]; divide the logits.
-        top_p: See `draw`.
+        top_p: Of the first tokens; see `draw`.
         depth_temperature: Of the later levels, times the row's own.
     """
     assert output.logits is not None
@@ -166,7 +166,7 @@ def _write_position(
     states, entries = output.states[chosen, -1], drawn[chosen, None] - layout.first_code
     for level in range(1, layout.num_levels):
         logits = model.depth_head(states, entries, last=True)[:, 0].float()
-        found = draw(_tempered(logits, depth_temperature * temperatures[chosen]), chances[chosen, level], top_p)
+        found = draw(_tempered(logits, depth_temperature * temperatures[chosen]), chances[chosen, level])
         first_id = layout.first_code + level * layout.level_size
         for place, number in enumerate(speaking):
             if (only := rows[number].only()) is not None:
@@ -187,7 +187,7 @@ def _tempered(logits: Tensor, temperatures: Tensor) -> Tensor:
     return found
 
 
-def draw(logits: Tensor, chances: Tensor, top_p: float) -> Tensor:
+def draw(logits: Tensor, chances: Tensor, top_p: float = 1.0) -> Tensor:
     """The token at which the probabilities, added up, pass a number between 0 and 1, [B, V] and [B] -> [B].
 
     With `top_p` below 1 only the likeliest tokens that have so much probability together are left.

@@ -70,6 +70,11 @@ class TrainingSettings:
     hold_steps: int = 200
     """Steps before the encoder begins to move."""
 
+    code_steps: int | None = None
+    """Steps in which encoder and codebook learn, and with them what codes mean; the decoder goes on alone, so codes
+    that are found from then on stay. None: all steps.
+    """
+
     ema: float = 0.995
     """Decay of the average of weights."""
 
@@ -146,7 +151,12 @@ class VqvaeTraining:
 
     def advance(self, step: int) -> tuple[Losses, Tensor]:
         """Train step number `step`, counted from 0; the losses and what was minimised."""
-        losses = self._losses()
+        fixed = self.config.code_steps is not None and step >= self.config.code_steps
+        if step == self.config.code_steps:
+            # As it is kept.
+            self.model.encoder.load_state_dict(self.averaged.module.encoder.state_dict())
+        self.model.encoder.requires_grad_(not fixed)
+        losses = self._losses(fixed)
         loss = self.loss(losses, step)
         self.optimizer.zero_grad()
         loss.backward()
@@ -191,7 +201,8 @@ class VqvaeTraining:
             "schedule": self.schedule,
         }
 
-    def _losses(self) -> Losses:
+    def _losses(self, fixed: bool) -> Losses:
+        """Of new windows; the codebook follows unless it is fixed, as the encoder then is."""
         target, mask = self.windows.draw(self.config.batch)
         with torch.autocast(target.device.type, torch.bfloat16, enabled=self.config.bf16):
             encoded = self.model.encoder(target)
@@ -203,7 +214,8 @@ class VqvaeTraining:
         with torch.autocast(target.device.type, torch.bfloat16, enabled=self.config.bf16):
             straight_through = encoded + (quantized - encoded).detach()
             decoded, _ = self.model.decoder(straight_through, self.model.zero_state(len(target)))
-        self.model.follow(kept, inputs, chosen)
+        if not fixed:
+            self.model.follow(kept, inputs, chosen)
         return self.reconstruction.losses(target, decoded.float(), mask, commitment)
 
     def _rate(self, step: int) -> float:

@@ -73,7 +73,7 @@ class SampleShares:
     """How much a token of a plan counts in the loss; one of a code counts 1."""
 
     opening_weight: float = 1.0
-    """How much a token of a motion's first code counts: nothing but words tells which motion begins."""
+    """How much a token of a beat's first code counts: nothing but words tells which motion begins."""
 
     max_history: int = 16
     """Codes of history, at most."""
@@ -118,6 +118,8 @@ class Request:
     codes: Sequence[int]
     history: Sequence[int] = ()
     """Codes before them, which the model is given."""
+    openings: Sequence[int] = (0,)
+    """Which of the codes begin a beat; guessed durations tell only the first."""
 
 
 class SampleWriter:
@@ -164,7 +166,8 @@ class SampleWriter:
         """A caption of a clip and its codes, or a part of them that goes on from the rest."""
         records, series = self.by_clip[clip.clip_id], self.codes[clip.clip_id]
         record, codes = records[int(random.integers(len(records)))], series[int(random.integers(len(series)))]
-        request = Request(record.caption, self.timed(record.plan, codes), codes)
+        openings = (0,) if clip.plan is None else self._openings(record.plan, len(codes))
+        request = Request(record.caption, self.timed(record.plan, codes), codes, openings=openings)
         if random.random() < self.shares.history_share:
             request = self._continued(clip, request, random)
         planned = random.random() < self.shares.plan_share
@@ -197,10 +200,11 @@ class SampleWriter:
         ends = [*reply[given:], self.layout.turn_end]
         prompt, begun, history = self._prompt(request.caption, random), reply[:first], reply[first:given]
         labels = [IGNORED] * len(prompt) + begun + [IGNORED] * len(history) + ends
-        opening = 0 if history else self.layout.num_levels
-        counts = [self.shares.plan_weight] * (len(prompt) + len(begun)) + [self.shares.opening_weight] * opening
         input_ids = [*prompt, *begun, *history, *ends]
-        weights = [*counts, *[1.0] * (len(input_ids) - len(counts))]
+        weights = [self.shares.plan_weight] * (len(prompt) + len(begun)) + [1.0] * (len(history) + len(ends))
+        for code in request.openings:
+            place = len(input_ids) - len(ends) + code * self.layout.num_levels
+            weights[place : place + self.layout.num_levels] = [self.shares.opening_weight] * self.layout.num_levels
         if random is None:
             return Sample(input_ids, labels, weights)
         return Sample(input_ids, self._thinned(labels, random), weights, self._corrupted(input_ids, random))
@@ -212,18 +216,24 @@ class SampleWriter:
         """
         assert request.plan is not None
         plan, num_codes = parse_plan(request.plan), len(request.codes)
-        caption, left, cut = request.caption, None, 0
+        caption, left, cut, openings = request.caption, None, 0, ()
         if len(plan.beats) == 1 and num_codes > SHORTEST_REST:
             cut = int(random.integers(1, num_codes - SHORTEST_REST + 1))
         elif len(plan.beats) > 1 and clip.plan is not None:
             beat = int(random.integers(1, len(plan.beats)))
-            cut = round(sum(before.duration_s for before in plan.beats[:beat]) / self.code_s)
+            cut = request.openings[beat]
+            openings = [opening - cut for opening in request.openings[beat:]]
             left = format_plan(Plan(plan.beats[beat:]))
             caption = as_order(Plan(plan.beats[beat:]), random)
         if not 0 < cut < num_codes:
             return request
         first = max(0, cut - int(random.integers(1, self.shares.max_history + 1)))
-        return Request(caption, left, request.codes[cut:], request.codes[first:cut])
+        return Request(caption, left, request.codes[cut:], request.codes[first:cut], openings)
+
+    def _openings(self, plan: str, num_codes: int) -> list[int]:
+        """Codes with which the beats of an exact plan begin."""
+        ends = np.cumsum([0.0, *(beat.duration_s for beat in parse_plan(plan).beats[:-1])])
+        return [min(round(end / self.code_s), num_codes - 1) for end in ends]
 
     def timed(self, written: str, codes: Sequence[int]) -> str:
         """The plan as it was written; one of a single beat with the time that its codes take."""

@@ -54,6 +54,8 @@ class TrainVqvaeConfig(TrainingSettings):
             raise ValueError(
                 f"window_frames must be a multiple of the {FRAMES_PER_CODE} frames of a code, got {self.window_frames}"
             )
+        if self.code_steps is not None and self.code_steps < 1:
+            raise ValueError(f"code_steps must be at least 1, got {self.code_steps}; None for all steps")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema goes from 0 to below 1, got {self.ema}")
 

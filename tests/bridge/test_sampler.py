@@ -113,14 +113,23 @@ def test_settings_out_of_range_are_refused(temperature: float, top_p: float):
         Sampler(0, temperature, top_p)
 
 
-def test_entries_are_drawn_as_tokens_are_that_may_be_any():
+def test_entries_are_drawn_as_tokens_are_of_which_all_may_come():
     logits = np.random.default_rng(3).normal(scale=3, size=(40, 512)).astype(np.float32)
-    logits[7, 3] = np.inf
+    logits[7, 3], logits[8, 3] = np.inf, np.nan
+    temperatures = np.array([0.5 * (row % 3) for row in range(40)], np.float32)
+    samplers = [Sampler(seed, float(temperature), 1.0) for seed, temperature in enumerate(temperatures)]
+    tokens = draw([*logits], [(range(512),)] * 40, samplers)
+    chances = np.array([Sampler(seed, 1.0, 1.0).random() for seed in range(40)])
+    entries = draw_entries(logits, temperatures, chances)
+    assert [isinstance(token, BundleError) for token in tokens] == [entry == -1 for entry in entries]
+    assert [token for token in tokens if isinstance(token, int)] == [entry for entry in entries if entry >= 0]
+    assert len({*entries}) > 30
 
-    def samplers() -> list[Sampler]:
-        return [Sampler(seed, 0.5 * (seed % 3), 1.0 - 0.2 * (seed % 2)) for seed in range(40)]
 
-    entries, tokens = draw_entries(logits, samplers()), draw([*logits], [(range(512),)] * 40, samplers())
-    assert isinstance(entries[7], BundleError)
-    assert isinstance(tokens[7], BundleError)
-    assert entries[:7] + entries[8:] == tokens[:7] + tokens[8:]
+def test_entries_follow_their_probabilities_and_the_last_chance_takes_the_last_that_is_possible():
+    logits = np.tile(logits_of(0.5, 0.25, 0.125, 0.125), (4000, 1))
+    cold, chances = np.full(4000, 0.5, np.float32), np.random.default_rng(1).random(4000)
+    shares = np.bincount(draw_entries(logits, cold, chances), minlength=4) / 4000
+    assert shares == pytest.approx(np.array([16, 4, 1, 1]) / 22, abs=0.03)
+    impossible = np.array([[0, 0, -2000]], np.float32)
+    assert draw_entries(impossible, np.ones(1, np.float32), np.array([1 - 2.0**-53])) == [1]

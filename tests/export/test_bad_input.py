@@ -103,7 +103,7 @@ def test_an_adapter_that_was_not_merged_is_refused(checkpoint: Path):
         read_source(checkpoint)
 
 
-@pytest.mark.parametrize("limit_bytes", [3_000, 150_000])
+@pytest.mark.parametrize("limit_bytes", [pytest.param(3_000, marks=pytest.mark.slow), 150_000])
 def test_a_disk_that_fills_leaves_the_old_bundle_and_nothing_half_written(
     limit_bytes: int, tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path
 ):

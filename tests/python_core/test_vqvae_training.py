@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ import torch
 from python_core.clips.prepared import PreparedClip, PreparedClips
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, num_features
-from python_core.vqvae_training import Windows
+from python_core.vqvae import Vqvae, VqvaeShape
+from python_core.vqvae_training import TrainingSettings, VqvaeTraining, Windows
 
 WIDTH = num_features(BODY_22)
 LENGTHS = {"small": (20, 80), "large": (400,)}
@@ -46,3 +48,27 @@ def test_a_window_ends_with_its_clip_and_says_so(prepared: PreparedClips):
     assert short.any()
     assert mask[short].sum(1).unique().tolist() == [20]
     assert not features[mask == 0].any()
+
+
+def test_after_the_steps_of_the_codes_only_the_decoder_learns(prepared: PreparedClips):
+    torch.manual_seed(0)
+    assert prepared.rows is not None
+    prepared.rows[:] = np.random.default_rng(0).normal(size=prepared.rows.shape)
+    shape = VqvaeShape(width=16, code_width=8, level_size=16, num_levels=2)
+    settings = TrainingSettings(
+        steps=8, batch=4, window_frames=16, warm_up_steps=1, hold_steps=1, code_steps=5, learning_rate=1e-2, bf16=False
+    )
+    training = VqvaeTraining(Vqvae(shape), settings, prepared)
+    training.start()
+    kept = []
+    for step in range(8):
+        training.advance(step)
+        kept.append({name: value.clone() for name, value in training.kept().state_dict().items()})
+    for name in kept[0]:
+        changes = [not torch.equal(before[name], after[name]) for before, after in pairwise(kept)]
+        if name.startswith("decoder."):
+            assert all(changes), name
+        else:
+            # Those of the sixth step and on.
+            assert not any(changes[4:]), name
+            assert any(changes[:4]), name

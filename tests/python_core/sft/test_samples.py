@@ -77,21 +77,28 @@ def test_later_levels_of_a_share_of_the_codes_are_scored_and_the_first_code_is_w
     assert np.mean(shares) == pytest.approx(0.25, abs=0.03)
 
 
-def test_plans_and_the_first_code_count_as_much_as_is_said(writer: SampleWriter):
+def test_plans_and_the_first_codes_of_beats_count_as_much_as_is_said(writer: SampleWriter):
     writer = shared(writer, plan_weight=3.0, opening_weight=10.0, plan_share=1.0, history_share=0.5)
-    layout, with_history = writer.layout, 0
-    for number in range(40):
-        sample = writer.of_clip(CLIPS[number % 3], np.random.default_rng(number), with_plan=True)
+    num_levels, with_history = writer.layout.num_levels, set()
+    # Of the 20 codes; only of exact plans more than the first is known.
+    begins = {"one": (0,), "exact": (0, 8, 12), "guessed": (0,)}
+    for number in range(60):
+        clip = CLIPS[number % 3]
+        sample = writer.of_clip(clip, np.random.default_rng(number), with_plan=True)
         _, reply, given = read(sample, writer)
         assert sample.weights is not None
         scored = [w for w, label in zip(sample.weights, sample.labels, strict=True) if label != IGNORED]
         begun = 1 if reply.reasoning_ids is None else len(reply.reasoning_ids) + 3
-        opening = [1.0] * layout.num_levels if given else [10.0] * layout.num_levels
         assert scored[:begun] == [3.0] * begun
-        assert scored[begun : begun + layout.num_levels] == opening
-        assert set(scored[begun + layout.num_levels :]) == {1.0}
-        with_history += bool(given)
-    assert 5 < with_history < 35
+        codes, first = scored[begun:-2], 20 - (len(scored) - 2 - begun) // num_levels
+        # What goes on from anywhere within a beat begins none.
+        known = [begin - first for begin in begins[clip.clip_id] if first == 0 or (clip is EXACT and begin >= first)]
+        assert codes[::num_levels] == [10.0 if code in known else 1.0 for code in range(20 - first)]
+        assert codes[1::num_levels] == codes[::num_levels]
+        assert scored[-2:] == [1.0, 1.0]
+        if given:
+            with_history.add(clip.clip_id)
+    assert with_history == {"one", "exact"}
     text = writer.of_text(np.random.default_rng(0))
     assert set(text.weights or []) == {3.0}
 

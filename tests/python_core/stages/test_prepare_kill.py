@@ -64,6 +64,7 @@ def kill_at_random_moments(clips: Path, out: Path, num_kills: int, seed: int) ->
     prepare.run(replace(prepare.PRESETS["tiny"], clips=(clips,), out=out))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_random_moments_ends_in_the_same_bytes(
     many_clips: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ):

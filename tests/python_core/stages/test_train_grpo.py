@@ -270,7 +270,9 @@ def test_replies_that_are_learned_from_twice_end_before_a_checkpoint(config: Tra
         replace(config, iterations=2, save_every=3)
 
 
-@pytest.mark.parametrize(("lora", "iterations"), [(None, 1), (LoraShape(rank=2), 2)])
+@pytest.mark.parametrize(
+    ("lora", "iterations"), [(None, 1), pytest.param(LoraShape(rank=2), 2, marks=pytest.mark.slow)]
+)
 def test_a_killed_run_goes_on_with_the_same_numbers(
     lora: LoraShape | None, iterations: int, config: TrainGrpoConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

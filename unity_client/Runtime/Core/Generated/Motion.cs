@@ -1066,7 +1066,8 @@ namespace MotionR1.Core.V1
         public float? Temperature { get; set; }
 
         /// <summary>Draw from the smallest set of tokens whose probability reaches this, more than 0, at most 1. Unset:
-        /// the bundle's own. Null: not set.</summary>
+        /// the bundle's own. Levels of a code after its first are drawn from all of theirs, at the bundle's lower
+        /// temperature. Null: not set.</summary>
         public float? TopP { get; set; }
 
         WireWriter _unknown;
