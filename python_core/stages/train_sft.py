@@ -24,6 +24,8 @@ from python_core.checkpoint import (
     MOTION_TOKENIZER,
     drop_incomplete,
     forget_after,
+    load_language_model,
+    load_vqvae,
     save_language_model,
     start_run,
 )
@@ -84,6 +86,11 @@ class TrainSftConfig(SampleShares):
     backbone: str | None = "runs/backbone"
     """Pretrained causal language model: a folder in Hugging Face's layout, or a name on its hub; None trains one of
     `shape` from scratch.
+    """
+
+    start: Path | None = None
+    """Checkpoint of `train-sft` or `train-grpo` that learns on, from these clips and plans; `vqvae` has to have the
+    codebook that it speaks. None begins with the backbone, or from scratch.
     """
 
     shape: LanguageModelShape = field(default_factory=LanguageModelShape)
@@ -160,6 +167,8 @@ class TrainSftConfig(SampleShares):
             raise ValueError(f"workers must be 0, for all cores, or more, got {self.workers}")
         if self.text_encoder is not None and self.backbone is not None:
             raise ValueError("text_encoder is for a model from scratch; leave it out, or set backbone to None")
+        if self.start is not None and self.backbone is not None:
+            raise ValueError("start has a model of its own; leave it out, or set backbone to None")
         if self.packed < 1 or self.batch % self.packed:
             raise ValueError(f"packed must divide batch, which is {self.batch}, got {self.packed}")
 
@@ -231,6 +240,8 @@ def run(config: TrainSftConfig) -> None:
         if config.text_encoder is not None:
             inputs["text encoder"] = config.text_encoder / "model.safetensors"
             inputs["text encoder's tokenizer"] = config.text_encoder / "tokenizer.json"
+        if config.start is not None:
+            inputs["start"] = config.start / "language_model" / "model.safetensors"
         backbone = _backbone_files(config)
         # A folder may lie elsewhere, but must hold the same weights.
         noted = replace(config, backbone=None) if backbone else config
@@ -256,7 +267,7 @@ def run(config: TrainSftConfig) -> None:
     kept, held_out = _split(prepared, config)
     batches = config.accumulate * processes.num_processes
     trained: Any = model
-    if config.lora is not None and config.backbone is not None:
+    if config.lora is not None and (config.backbone is not None or config.start is not None):
         trained = with_lora(model, config.lora, range(layout.think_open, layout.vocabulary_size))
     # A run that has stopped early takes no further step.
     early_stop = EarlyStop(config.patience, config.vocabulary_steps)
@@ -406,6 +417,15 @@ def _accuracy(evaluated: Any) -> dict[str, float]:
 
 
 def _start(config: TrainSftConfig, plans: list[PlanRecord], codebook: CodebookSize) -> tuple[SpeaksMotion, Tokenizer]:
+    if config.start is not None:
+        began = load_language_model(config.start)
+        entries, spoken = (_codebook(folder) for folder in (config.vqvae, config.start / MOTION_TOKENIZER))
+        if entries.keys() != spoken.keys() or any(not torch.equal(entries[name], spoken[name]) for name in entries):
+            raise ValueError(
+                f"{config.start} speaks the codes of the motion tokenizer in its folder {MOTION_TOKENIZER}, whose "
+                f"codebook is not that of {config.vqvae}; give --vqvae {config.start / MOTION_TOKENIZER}"
+            )
+        return began.model, began.tokenizer
     if config.backbone is None:
         texts = [text for record in plans for text in (record.caption, record.plan)]
         tokenizer = train_text_tokenizer(texts, config.shape.text_tokens, codebook)
@@ -415,6 +435,12 @@ def _start(config: TrainSftConfig, plans: list[PlanRecord], codebook: CodebookSi
     add_motion_tokens(tokenizer, codebook)
     add_motion_rows(model, tokenizer, codebook)
     return speak_motion(model, token_layout(tokenizer, codebook), config.depth), tokenizer
+
+
+def _codebook(folder: Path) -> dict[str, Tensor]:
+    """What the codes of a motion tokenizer stand for."""
+    weights = load_vqvae(folder)[0].state_dict()
+    return {name: value for name, value in weights.items() if name.endswith(".vectors")}
 
 
 def _backbone_files(config: TrainSftConfig) -> dict[str, Path]:

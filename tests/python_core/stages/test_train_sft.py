@@ -130,6 +130,38 @@ def test_a_backbone_that_is_not_there_leaves_no_run_behind(
     assert not config.out.exists()
 
 
+def test_a_checkpoint_learns_on_with_its_words_and_speaks_no_codes_of_another_codebook(
+    tiny_checkpoint: Path, prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, tmp_path: Path
+):
+    config = replace(
+        PRESETS["tiny"],
+        prepared=prepared_folder,
+        vqvae=tiny_vqvae,
+        plans=tiny_plans,
+        start=tiny_checkpoint,
+        steps=4,
+        vocabulary_steps=0,
+        learning_rate=1e-4,
+        out=tmp_path / "on",
+    )
+    train_sft.run(config)
+    before, after = load_language_model(tiny_checkpoint), load_language_model(config.out)
+    assert after.tokenizer.to_str() == before.tokenizer.to_str()
+    # It knows its clips.
+    assert max(losses(config.out).values()) < 1.5 * min(losses(tiny_checkpoint).values())
+    moved = [bool((a != b).any()) for a, b in zip(after.model.parameters(), before.model.parameters(), strict=True)]
+    assert all(moved)
+    other = shutil.copytree(tiny_vqvae, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    weights["levels.1.vectors"] = weights["levels.1.vectors"].flip(0)
+    save_file(weights, other / "model.safetensors")
+    with pytest.raises(ValueError, match=r"whose codebook is not that of .*other; give --vqvae"):
+        train_sft.run(replace(config, vqvae=other, out=tmp_path / "refused"))
+    assert not (tmp_path / "refused").exists()
+    with pytest.raises(ValueError, match="start has a model of its own"):
+        replace(PRESETS["small"], start=tiny_checkpoint)
+
+
 def test_clips_whose_codes_are_there_need_no_features(
     prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, tmp_path: Path
 ):
