@@ -154,7 +154,7 @@ class VqvaeTraining:
         fixed = self.config.code_steps is not None and step >= self.config.code_steps
         if step == self.config.code_steps:
             # As it is kept.
-            self.model.encoder.load_state_dict(self.averaged.module.encoder.state_dict())
+            self.model.encoder.load_state_dict(self.kept().encoder.state_dict())
         self.model.encoder.requires_grad_(not fixed)
         losses = self._losses(fixed)
         loss = self.loss(losses, step)
