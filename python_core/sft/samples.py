@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch.utils.data import Dataset
 
-from python_core.clips.prepared import PreparedClip
+from python_core.clips.prepared import COMPOSED, PreparedClip
 from python_core.contract.plan import Plan, format_plan, parse_plan
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, TokenLayout
@@ -56,6 +56,11 @@ class SampleShares:
     text_share: float = 0.2
     """Share of the batches that are captions without motion, where there are some."""
 
+    composed_share: float | None = None
+    """Share of the batches with motion that are compositions, which cost more than recorded clips and are made of them;
+    None takes all clips alike.
+    """
+
     history_share: float = 0.2
     """Share of the samples with motion that go on from history."""
 
@@ -73,7 +78,12 @@ class SampleShares:
     """How much a token of a plan counts in the loss; one of a code counts 1."""
 
     opening_weight: float = 1.0
-    """How much a token of a beat's first code counts: nothing but words tells which motion begins."""
+    """How many times as much as another a beat's first code counts: nothing but words tells which motion begins."""
+
+    later_weight: float = 1.0
+    """How much a token of a code's later levels counts, each; the first says what is done, and the others are near to
+    noise.
+    """
 
     max_history: int = 16
     """Codes of history, at most."""
@@ -82,12 +92,12 @@ class SampleShares:
     """Clips of more codes are left out."""
 
     def __post_init__(self) -> None:
-        for name in ("plan_share", "text_share", "history_share", "corruption"):
-            if not 0 <= getattr(self, name) <= 1:
+        for name in ("plan_share", "text_share", "composed_share", "history_share", "corruption"):
+            if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise ValueError(f"{name} goes from 0 to 1, got {getattr(self, name)}")
         if not 0 < self.depth_share <= 1:
             raise ValueError(f"depth_share goes from above 0 to 1, got {self.depth_share}")
-        for name in ("plan_weight", "opening_weight"):
+        for name in ("plan_weight", "opening_weight", "later_weight"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)}")
         for name in ("max_history", "max_codes"):
@@ -201,10 +211,12 @@ class SampleWriter:
         prompt, begun, history = self._prompt(request.caption, random), reply[:first], reply[first:given]
         labels = [IGNORED] * len(prompt) + begun + [IGNORED] * len(history) + ends
         input_ids = [*prompt, *begun, *history, *ends]
-        weights = [self.shares.plan_weight] * (len(prompt) + len(begun)) + [1.0] * (len(history) + len(ends))
-        for code in request.openings:
-            place = len(input_ids) - len(ends) + code * self.layout.num_levels
-            weights[place : place + self.layout.num_levels] = [self.shares.opening_weight] * self.layout.num_levels
+        weights = [self.shares.plan_weight] * (len(prompt) + len(begun)) + [1.0] * len(history)
+        levels = [1.0] + [self.shares.later_weight] * (self.layout.num_levels - 1)
+        for code in range(len(request.codes)):
+            of_code = self.shares.opening_weight if code in request.openings else 1.0
+            weights += [of_code * of_level for of_level in levels]
+        weights += [1.0, 1.0]  # The ends of motion and turn.
         if random is None:
             return Sample(input_ids, labels, weights)
         return Sample(input_ids, self._thinned(labels, random), weights, self._corrupted(input_ids, random))
@@ -296,6 +308,12 @@ class TrainingSamples(Dataset[Sample]):
         self.clips = _usable(writer, clips)
         by_length = np.argsort([clip.num_rows for clip in self.clips], kind="stable")
         self.buckets = np.array_split(by_length, min(LENGTH_BUCKETS, len(self.clips)))
+        if writer.shares.composed_share is not None:
+            composed = np.array([clip.source == COMPOSED for clip in self.clips])[by_length]
+            if composed.all() or not composed.any():
+                raise ValueError("composed_share: expected recorded clips and compositions, got one kind; leave it out")
+            kinds = [by_length[~composed], by_length[composed]]
+            self.recorded, self.composed = (np.array_split(kind, min(LENGTH_BUCKETS, len(kind))) for kind in kinds)
 
     def __len__(self) -> int:
         return self.steps * self.batches * self.batch
@@ -307,7 +325,10 @@ class TrainingSamples(Dataset[Sample]):
         with_plan = batch // self.batches >= self.writer.shares.vocabulary_steps
         if with_plan and self.writer.text and of_batch.random() < self.writer.shares.text_share:
             return self.writer.of_text(random)
-        bucket = self.buckets[of_batch.integers(len(self.buckets))]
+        buckets, share = self.buckets, self.writer.shares.composed_share
+        if share is not None:
+            buckets = self.composed if of_batch.random() < share else self.recorded
+        bucket = buckets[of_batch.integers(len(buckets))]
         return self.writer.of_clip(self.clips[bucket[random.integers(len(bucket))]], random, with_plan)
 
 

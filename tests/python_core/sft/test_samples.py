@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from python_core.clips.prepared import COMPOSED
 from python_core.contract.plan import parse_plan
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyParser, TokenLayout, parse_reply
@@ -78,7 +79,7 @@ def test_later_levels_of_a_share_of_the_codes_are_scored_and_the_first_code_is_w
 
 
 def test_plans_and_the_first_codes_of_beats_count_as_much_as_is_said(writer: SampleWriter):
-    writer = shared(writer, plan_weight=3.0, opening_weight=10.0, plan_share=1.0, history_share=0.5)
+    writer = shared(writer, plan_weight=3.0, opening_weight=10.0, later_weight=0.5, plan_share=1.0, history_share=0.5)
     num_levels, with_history = writer.layout.num_levels, set()
     # Of the 20 codes; only of exact plans more than the first is known.
     begins = {"one": (0,), "exact": (0, 8, 12), "guessed": (0,)}
@@ -94,7 +95,7 @@ def test_plans_and_the_first_codes_of_beats_count_as_much_as_is_said(writer: Sam
         # What goes on from anywhere within a beat begins none.
         known = [begin - first for begin in begins[clip.clip_id] if first == 0 or (clip is EXACT and begin >= first)]
         assert codes[::num_levels] == [10.0 if code in known else 1.0 for code in range(20 - first)]
-        assert codes[1::num_levels] == codes[::num_levels]
+        assert codes[1::num_levels] == [0.5 * weight for weight in codes[::num_levels]]
         assert scored[-2:] == [1.0, 1.0]
         if given:
             with_history.add(clip.clip_id)
@@ -104,7 +105,14 @@ def test_plans_and_the_first_codes_of_beats_count_as_much_as_is_said(writer: Sam
 
 
 @pytest.mark.parametrize(
-    "shares", [{"corruption": 1.1}, {"depth_share": 0.0}, {"plan_weight": 0.0}, {"opening_weight": float("nan")}]
+    "shares",
+    [
+        {"corruption": 1.1},
+        {"depth_share": 0.0},
+        {"plan_weight": 0.0},
+        {"later_weight": -1.0},
+        {"opening_weight": float("nan")},
+    ],
 )
 def test_shares_and_weights_that_cannot_be_are_refused(shares: dict[str, float]):
     with pytest.raises(ValueError, match=next(iter(shares))):
@@ -195,6 +203,23 @@ def test_plans_and_captions_without_motion_come_after_the_first_steps(writer: Sa
     later = len(samples) - 16
     assert len(kinds["text"]) / later == pytest.approx(0.3, abs=0.15)
     assert len(kinds["plan"]) / (later - len(kinds["text"])) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_share_of_the_batches_are_compositions_however_few_there_are(writer: SampleWriter):
+    clips = [ONE_BEAT, GUESSED, replace(EXACT, source=COMPOSED)]
+
+    def composed(share: float | None) -> list[bool]:
+        of_share = shared(writer, composed_share=share, text_share=0.0, vocabulary_steps=0, history_share=0.0)
+        samples = TrainingSamples(of_share, clips, batch=4, batches=1, steps=200, seed=3)
+        return [read(samples[index], of_share)[1].codes == CODES["exact"][0] for index in range(len(samples))]
+
+    for share, expected in ((0.8, 0.8), (0.1, 0.1), (None, 1 / 3)):
+        found = composed(share)
+        assert np.mean(found) == pytest.approx(expected, abs=0.08)
+        # A batch is of one kind.
+        assert all(len(set(found[first : first + 4])) == 1 for first in range(0, 800, 4))
+    with pytest.raises(ValueError, match="composed_share: expected recorded clips and compositions, got one kind"):
+        TrainingSamples(shared(writer, composed_share=0.5), CLIPS, batch=4, batches=1, steps=4, seed=3)
 
 
 def test_a_sample_is_the_same_whenever_it_is_asked_for(writer: SampleWriter):
