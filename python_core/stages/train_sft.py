@@ -258,7 +258,7 @@ def run(config: TrainSftConfig) -> None:
             config.workers,
         )
     if not torch.cuda.is_available():
-        # The backward pass of torch's own attention takes most of a step of short samples there.
+        # The backward pass of torch's own attention takes a third of a step of short samples there.
         model.set_attn_implementation("eager")
     layout = token_layout(tokenizer, codebook)
     words = _fixed_rows(config, model, tokenizer, layout.think_open)
