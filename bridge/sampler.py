@@ -102,16 +102,18 @@ def draw_entries(
         chances: A random number of each row, from 0 to 1.
     """
     greedy = temperatures == 0
-    with np.errstate(invalid="ignore"):  # Of a row that is not finite, which is seen below.
-        above = logits - logits.max(axis=1, keepdims=True)
-    weights = np.exp(above / np.where(greedy, np.float32(1), temperatures)[:, None])
+    # A row that is not finite is seen by its least number; a temperature near 0 leaves nothing of what is less likely.
+    with np.errstate(invalid="ignore", over="ignore"):
+        below = logits - logits.max(axis=1, keepdims=True)
+        finite = np.isfinite(below.min(axis=1))
+        weights = np.exp(below / np.where(greedy, np.float32(1), temperatures)[:, None])
     cumulative = np.cumsum(weights, axis=1, dtype=np.float64)
     whole = cumulative[:, -1]
     aims = np.minimum(chances * whole, np.nextafter(whole, 0))
     drawn = (cumulative <= aims[:, None]).sum(axis=1)
     if greedy.any():
         drawn[greedy] = logits[greedy].argmax(axis=1)
-    drawn[~np.isfinite(whole)] = -1
+    drawn[~finite] = -1
     return drawn
 
 

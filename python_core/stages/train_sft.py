@@ -454,10 +454,11 @@ def _fixed_rows(config: TrainSftConfig, model: SpeaksMotion, tokenizer: Tokenize
     """Rows of words that a text encoder gives, where there is one."""
     if config.text_encoder is None:
         return None
-    encoder = load_token_states(config.text_encoder, torch.device("cpu"))
     weight = model.get_input_embeddings().get_parameter("weight")
-    with torch.no_grad():
-        weight[:num_rows] = word_rows(tokenizer, num_rows, encoder, weight.shape[1], config.seed)
+    if config.start is None:  # Which brings the rows that it has learned with.
+        encoder = load_token_states(config.text_encoder, torch.device("cpu"))
+        with torch.no_grad():
+            weight[:num_rows] = word_rows(tokenizer, num_rows, encoder, weight.shape[1], config.seed)
     return FixedRows(weight, num_rows)
 
 
