@@ -1,6 +1,5 @@
 import pytest
 import torch
-from tokenizers import Tokenizer
 
 from python_core.contract.vocabulary import TokenLayout
 from python_core.depth_head import DepthHeadShape
@@ -28,11 +27,14 @@ def test_positions_begin_anew_with_each_sample_of_a_row():
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0], [0, 1, 0, 1, 0]]
 
 
-@pytest.fixture
-def model(sft_tokenizer: Tokenizer, layout: TokenLayout) -> SpeaksMotion:
+@pytest.fixture(params=["sdpa", "eager"])
+def model(request: pytest.FixtureRequest, layout: TokenLayout) -> SpeaksMotion:
+    """With the attention that a GPU trains with, and with a CPU's."""
     torch.manual_seed(2)
     shape = LanguageModelShape(width=32, layers=2, heads=2, feed_forward=48, max_tokens=256)
-    return new_language_model(shape, DepthHeadShape(width=16, layers=1, feed_forward=16), layout).eval()
+    model = new_language_model(shape, DepthHeadShape(width=16, layers=1, feed_forward=16), layout)
+    model.set_attn_implementation(request.param)
+    return model.eval()
 
 
 @pytest.mark.parametrize("num_rows", [1, 3])

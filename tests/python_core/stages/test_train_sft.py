@@ -131,7 +131,12 @@ def test_a_backbone_that_is_not_there_leaves_no_run_behind(
 
 
 def test_a_checkpoint_learns_on_with_its_words_and_speaks_no_codes_of_another_codebook(
-    tiny_checkpoint: Path, prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, tmp_path: Path
+    tiny_checkpoint: Path,
+    prepared_folder: Path,
+    tiny_vqvae: Path,
+    tiny_plans: Path,
+    text_encoder: Path,
+    tmp_path: Path,
 ):
     config = replace(
         PRESETS["tiny"],
@@ -151,6 +156,13 @@ def test_a_checkpoint_learns_on_with_its_words_and_speaks_no_codes_of_another_co
     assert max(losses(config.out).values()) < 1.5 * min(losses(tiny_checkpoint).values())
     moved = [bool((a != b).any()) for a, b in zip(after.model.parameters(), before.model.parameters(), strict=True)]
     assert all(moved)
+    # With a text encoder words stay as they were learned.
+    train_sft.run(replace(config, text_encoder=text_encoder, out=tmp_path / "fixed"))
+    fixed = load_language_model(tmp_path / "fixed")
+    words = [one.model.get_input_embeddings().get_parameter("weight") for one in (before, fixed)]
+    num_words = token_layout(before.tokenizer, before.model.codebook).think_open
+    assert torch.equal(words[0][:num_words], words[1][:num_words])
+    assert not torch.equal(words[0][num_words:], words[1][num_words:])
     other = shutil.copytree(tiny_vqvae, tmp_path / "other")
     weights = load_file(other / "model.safetensors")
     weights["levels.1.vectors"] = weights["levels.1.vectors"].flip(0)
