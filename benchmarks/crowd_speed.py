@@ -1,7 +1,7 @@
 """What a crowd costs: python benchmarks/crowd_speed.py WORK [--shapes 24m] [--cores 1 2] [--seconds 60]
 
 Goes with engine_speed.py, on its weights in WORK: the engine with its depth head, a code of six tokens at a position,
-and the default bundle's motion decoder.
+and a motion decoder for codes of six levels, width 256, in the form that export writes, with random weights as well.
 
     growth        milliseconds of CPU time that a code of one character takes, among 1 to 256 on one thread
     characters    the most that so many cores keep moving for `--seconds`: every code is there when its 0.2 s begin, and
@@ -23,16 +23,15 @@ from typing import Any
 
 import numpy as np
 from engine_speed import PROMPT_TOKENS, Writer, joined, open_writer, step_all
-from random_weights import MOST_TOKENS, NUM_LEVELS, OURS, SHAPES, build
+from random_weights import MOST_TOKENS, NUM_LEVELS, OURS, SHAPES, build, build_decoder, open_decoder
 
-from bridge.decoder import Decoder
 from bridge.engine import Row
 from bridge.sampler import Sampler
-from bridge.server import DEFAULT_BUNDLE
-from python_core.contract.bundle import open_bundle
 
 STREAMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CODES_A_SECOND = 5
+DECODER = "decoder"
+"""Folder in WORK."""
 LEAD_S = 1.0
 """`max_lead_s` of the bridge, as long as nobody asks for another."""
 STEP = 1.05
@@ -46,15 +45,15 @@ class Crowd:
     """Characters that get their codes together.
 
     Args:
-        folder: The weights of a shape.
-        shape: Its name.
+        work: Where the weights are.
+        shape: Name of the language model's.
         way: Of OURS.
         count: Characters.
     """
 
-    def __init__(self, folder: Path, shape: str, way: str, count: int) -> None:
-        self.writer: Writer = open_writer(folder / way, SHAPES[shape], *OURS[way], max_rows=count)
-        self.decoder = Decoder(DEFAULT_BUNDLE, open_bundle(DEFAULT_BUNDLE).manifest, "cpu", num_threads=1)
+    def __init__(self, work: Path, shape: str, way: str, count: int) -> None:
+        self.writer: Writer = open_writer(work / shape / way, SHAPES[shape], *OURS[way], max_rows=count)
+        self.decoder = open_decoder(work / DECODER)
         prompts = np.random.default_rng(0).integers(3, SHAPES[shape].vocabulary, (count, PROMPT_TOKENS))
         self.rows: dict[Row, Sampler] = joined(self.writer, prompts)
         self.states = [self.decoder.start()] * count
@@ -62,7 +61,7 @@ class Crowd:
     def speak(self) -> None:
         """A code of each, and its frames."""
         step_all(self.writer, self.rows)
-        # Which code it is makes no difference to the time; the default bundle's decoder knows other codes.
+        # Which code it is makes no difference to the time.
         self.states = [state for _, state in self.decoder.run([[1]] * len(self.states), self.states)]
 
 
@@ -84,12 +83,13 @@ def main() -> None:
         way, count = arguments.held
         print(json.dumps(in_time(arguments.work, arguments.shapes[0], way, int(count), arguments.seconds)))
         return
+    build_decoder(arguments.work / DECODER)
     results: dict[str, Any] = {"seconds": arguments.seconds}
     for name in arguments.shapes:
-        folder = build(arguments.work / name, SHAPES[name])
+        build(arguments.work / name, SHAPES[name])
         results[name] = {}
         for way in WAYS:
-            cost = growth(folder, name, way)
+            cost = growth(arguments.work, name, way)
             guess = max(1000 / (CODES_A_SECOND * ms) for ms in cost.values())
             held = {cores: characters(arguments, name, way, cores, guess) for cores in arguments.cores}
             results[name][way] = {"growth_ms": cost, "characters": held}
@@ -97,11 +97,11 @@ def main() -> None:
         (arguments.work / "crowd_speed.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
-def growth(folder: Path, shape: str, way: str) -> dict[int, float]:
+def growth(work: Path, shape: str, way: str) -> dict[int, float]:
     """Milliseconds for a code of one among so many."""
     found = {}
     for count in STREAMS:
-        crowd, taken = Crowd(folder, shape, way, count), []
+        crowd, taken = Crowd(work, shape, way, count), []
         for _ in range(12):
             began = time.process_time()
             crowd.speak()
@@ -131,7 +131,7 @@ def characters(arguments: argparse.Namespace, shape: str, way: str, cores: int, 
 
 def in_time(work: Path, shape: str, way: str, count: int, seconds: int) -> bool:
     """Whether every code was there when its time began."""
-    crowd = Crowd(work / shape, shape, way, count)
+    crowd = Crowd(work, shape, way, count)
     crowd.speak()
     began = time.perf_counter()
     for code in range(CODES_A_SECOND * seconds):

@@ -1,7 +1,7 @@
 """How much streaming costs the motion decoder: python benchmarks/decoder_speed.py [--preset small] [--precision fp16]
 
-Writes a decoder of a preset's shape with random weights, opens it with ONNX Runtime on one thread, and prints JSON.
-Times are of the processor and for a code:
+Writes decoders of a preset's shape with random weights, opens them with ONNX Runtime on one thread, and prints JSON,
+for each precision. Times are of the processor and for a code:
 
     whole_ms          a clip of 49 codes at once, over 49
     one_ms            one code of one stream
@@ -21,6 +21,7 @@ import logging
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import get_args
@@ -38,15 +39,15 @@ from python_core.stages.train_vqvae import PRESETS
 from python_core.steady_twist import MEMORY_FRAMES
 from python_core.vqvae import Vqvae
 
-CLIP_CODES = 49
-STREAMS = 64
 IN_A_ROW = 8
+SIZES = {"whole_ms": (1, 49), "one_ms": (1, 1), "batch_64_ms": (64, 1)}
+"""Streams, and codes of each."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="small")
-    parser.add_argument("--precision", choices=get_args(DecoderPrecision), default="fp16")
+    parser.add_argument("--precision", choices=get_args(DecoderPrecision), nargs="+", default=["fp16", "int8"])
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -56,32 +57,46 @@ def main() -> None:
         level.get_buffer("vectors").normal_()
     width = num_features(BODY_22)
     normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.1, np.float32))
+    decoder = MotionDecoder(model, normalizer).eval()
     with tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-        graph = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), arguments.precision, Path(folder))
-        session = open_session(Path(folder) / FILE, "cpu", 1)
-
-        def run(streams: int, codes: int) -> float:
-            inputs = {
-                "codes": np.random.default_rng(1).integers(shape.codebook.num_codes, size=(streams, codes)),
-                "conv_state": np.zeros((streams, graph.conv_state_size), np.float32),
-                "root_state": np.zeros((streams, 3), np.float32),
-                "past_joints_m": np.zeros((streams, MEMORY_FRAMES, BODY_22.num_joints, 3), np.float32),
-            }
-            started = time.thread_time()
-            session.run(None, inputs)
-            return 1000 * (time.thread_time() - started)
-
-        sizes = {"whole_ms": (1, CLIP_CODES), "one_ms": (1, 1), "batch_64_ms": (STREAMS, 1)}
-        times_ms: dict[str, list[float]] = {name: [] for name in sizes}
+        runs = {precision: run_of(decoder, precision, Path(folder) / precision) for precision in arguments.precision}
+        times_ms: dict[str, dict[str, list[float]]] = {precision: {name: [] for name in SIZES} for precision in runs}
         for _ in range(arguments.rounds):
-            for name, size in sizes.items():
-                times_ms[name] += [run(*size) / (size[0] * size[1]) for _ in range(IN_A_ROW)][1:]
-    times = {name: median(times_ms[name]) for name in sizes}
-    report = {name: round(value, 3) for name, value in times.items()}
-    report |= {f"{name}_ratio": round(times[f"{name}_ms"] / times["whole_ms"], 2) for name in ("one", "batch_64")}
-    report["shared_ratio"] = round(times["batch_64_ms"] / times["one_ms"], 3)
-    print(json.dumps({"width": shape.width, "precision": arguments.precision} | report, indent=2))
+            for precision, run in runs.items():
+                for name, size in SIZES.items():
+                    found = [run(*size) / (size[0] * size[1]) for _ in range(IN_A_ROW)]
+                    times_ms[precision][name] += found[1:]
+    print(json.dumps({"width": shape.width} | {name: report(found) for name, found in times_ms.items()}, indent=2))
+
+
+def run_of(decoder: MotionDecoder, precision: DecoderPrecision, folder: Path) -> Callable[[int, int], float]:
+    """Milliseconds that a decoder of a precision takes for so many streams of so many codes each."""
+    folder.mkdir()
+    graph = write_motion_decoder_graph(decoder, precision, folder)
+    session = open_session(folder / FILE, "cpu", 1)
+
+    def run(streams: int, codes: int) -> float:
+        num_codes = decoder.vqvae.shape.codebook.num_codes
+        inputs = {
+            "codes": np.random.default_rng(1).integers(num_codes, size=(streams, codes)),
+            "conv_state": np.zeros((streams, graph.conv_state_size), np.float32),
+            "root_state": np.zeros((streams, 3), np.float32),
+            "past_joints_m": np.zeros((streams, MEMORY_FRAMES, BODY_22.num_joints, 3), np.float32),
+        }
+        started = time.thread_time()
+        session.run(None, inputs)
+        return 1000 * (time.thread_time() - started)
+
+    return run
+
+
+def report(times_ms: dict[str, list[float]]) -> dict[str, float]:
+    """Medians, and what one is of another."""
+    times = {name: median(found) for name, found in times_ms.items()}
+    rounded = {name: round(value, 3) for name, value in times.items()}
+    rounded |= {f"{name}_ratio": round(times[f"{name}_ms"] / times["whole_ms"], 2) for name in ("one", "batch_64")}
+    return rounded | {"shared_ratio": round(times["batch_64_ms"] / times["one_ms"], 3)}
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from bridge import tensorrt_engines
 from bridge.decoder import Decoder
 from bridge.depth_head import DepthHead, open_depth_head
 from bridge.engine import Engine
-from bridge.providers import PROVIDERS, build_engines, installed_packages, why_missing
+from bridge.providers import PROVIDERS, build_engine, graphs_on_tensorrt, installed_packages, why_missing
 from export.bundle_writer import export_bundle
 from export.config import ExportConfig, Precision, Provider
 from python_core.contract.bundle import Manifest
@@ -96,7 +96,8 @@ def _run(checkpoint: Path, provider: Provider, precision: Precision, step: Step)
         assert manifest.parity is not None
         step.parity = asdict(manifest.parity)
         if provider == "tensorrt":
-            _timed(step, "engines", lambda: build_engines(bundle, manifest, context=False))
+            for graph in graphs_on_tensorrt(manifest):
+                _timed(step, f"engine of {graph.file}", lambda graph=graph: build_engine(bundle, graph, context=False))
         engine = _timed(step, "open_language_model", lambda: Engine(bundle, manifest.language_model, provider))
         head = _timed(step, "open_depth_head", lambda: open_depth_head(bundle, manifest, engine.state_width, provider))
         decoder = _timed(step, "open_motion_decoder", lambda: Decoder(bundle, manifest, provider))

@@ -1,10 +1,14 @@
-"""Language models with random weights, for torch and as graphs: what the benchmarks of speed run."""
+"""Language models and a motion decoder with random weights, as graphs: what the benchmarks of speed run."""
 
+import dataclasses
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.decoder import Decoder
 from bridge.server import DEFAULT_BUNDLE
+from python_core.contract.bundle import MotionDecoderGraph, open_bundle
 from python_core.contract.vocabulary import TokenLayout
 
 NUM_LEVELS, LEVEL_SIZE = 6, 512
@@ -17,6 +21,10 @@ OURS = {
 """Our ways: levels of a position, and precision."""
 MOST_TOKENS = 512
 LANGUAGE_MODEL, DEPTH_HEAD = "language_model.onnx", "depth_head.onnx"
+DECODER_PRESET, DECODER_PRECISION = "nano", "fp16"
+"""Of train-vqvae: what goes with a model of 24 M parameters. Codes have NUM_LEVELS levels."""
+DECODER = "motion_decoder.json"
+"""What a manifest would say of the decoder."""
 
 
 @dataclass(frozen=True)
@@ -116,3 +124,41 @@ def build(folder: Path, shape: Shape) -> Path:
             write_depth_head(DepthHead(shape.hidden, layout.codebook, DepthHeadShape()), precision, folder / way)
             assert (folder / way / DEPTH_HEAD).is_file()
     return folder
+
+
+def build_decoder(folder: Path) -> Path:
+    """A motion decoder of `DECODER_PRESET`, made once."""
+    import numpy as np
+    import torch
+
+    from export.motion_decoder_graph import write_motion_decoder_graph
+    from python_core.contract.skeleton import BODY_22
+    from python_core.features import Normalizer, num_features
+    from python_core.motion_decoder import MotionDecoder
+    from python_core.stages.train_vqvae import PRESETS
+    from python_core.vqvae import Vqvae
+
+    if (folder / DECODER).exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    shape = PRESETS[DECODER_PRESET].shape
+    assert (shape.num_levels, shape.level_size) == (NUM_LEVELS, LEVEL_SIZE), "codes are those of the language models"
+    vqvae = Vqvae(shape).eval()
+    for level in vqvae.levels:
+        level.get_buffer("vectors").normal_()
+    width = num_features(BODY_22)
+    normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.1, np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = write_motion_decoder_graph(MotionDecoder(vqvae, normalizer).eval(), DECODER_PRECISION, folder)
+    (folder / DECODER).write_text(json.dumps(dataclasses.asdict(graph)))
+    return folder
+
+
+def open_decoder(folder: Path) -> Decoder:
+    """What `build_decoder` wrote, on one thread."""
+    fields = json.loads((folder / DECODER).read_text())
+    graph = MotionDecoderGraph(**(fields | {"profiles": ()}))
+    manifest = dataclasses.replace(open_bundle(DEFAULT_BUNDLE).manifest, motion_decoder=graph)
+    return Decoder(folder, manifest, "cpu", num_threads=1)

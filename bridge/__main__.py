@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--reasoning", choices=("on", "off"), default="off", help="plan first (default %(default)s)")
     bench.add_argument("--pacing", choices=("burst", "realtime"), default="burst", help="(default %(default)s)")
     bench.add_argument("--json", type=Path, help="file for the numbers")
+    bench.add_argument(
+        "--compare-threads", action="store_true", help="only this: a code with 1, 2 and all threads, in some seconds"
+    )
     _add_bundle(bench, positional=False)
     bench.set_defaults(run=_bench)
 
@@ -220,6 +223,8 @@ def _bench(options: argparse.Namespace) -> int:
         raise ValueError(f"--streams must be numbers, for example 1,4,8, got {options.streams!r}") from error
     if min(streams) < 1 or options.rounds < 1:
         raise ValueError(f"--streams and --rounds must be 1 or more, got {options.streams} and {options.rounds}")
+    if options.compare_threads:
+        return _compare_threads(options, streams)
     config = BenchConfig(
         streams=streams,
         rounds=options.rounds,
@@ -237,6 +242,17 @@ def _bench(options: argparse.Namespace) -> int:
     if options.json:
         write_json(options.json, config, levels)
         print(f"wrote {options.json}")
+    return 0
+
+
+def _compare_threads(options: argparse.Namespace, streams: tuple[int, ...]) -> int:
+    from rich.console import Console
+
+    from bridge.thread_speed import compare_threads, table
+
+    if options.address is not None:
+        raise ValueError("--compare-threads opens the bundle in this process; leave out --address")
+    Console().print(table(compare_threads(options.bundle or DEFAULT_BUNDLE, options.provider, streams)))
     return 0
 
 

@@ -51,7 +51,9 @@ class ServeConfig:
     """Where ONNX Runtime runs: auto, cpu, cuda or tensorrt."""
 
     num_threads: int = 1
-    """Threads of one step of a graph; 0 is one a core. Streams run side by side, so one each is best for many."""
+    """Threads of one step of a graph; 0 is one a core. What a stream gets does not depend on it, and whether more than
+    one pays depends on the machine: `python -m bridge bench --compare-threads` measures it.
+    """
 
     max_streams: int = 10
     """Streams at once; one more waits in the queue or is refused with RESOURCE_EXHAUSTED."""

@@ -177,8 +177,7 @@ def _open_on_tensorrt(
 ) -> ort.InferenceSession:
     if reason := _why_no_tensorrt():
         raise ProviderError(f"provider tensorrt: {reason}")
-    if graph is None or not graph.profiles:
-        raise BundleError(f"{path}: has no profiles for TensorRT; export it again with --provider tensorrt")
+    graph = _check_profiles(path, graph)
     try:
         key = tensorrt_engines.this_machine(path)
     except OSError as error:
@@ -191,6 +190,14 @@ def _open_on_tensorrt(
         session = _create(kept if kept.is_file() else path, "tensorrt", num_threads, options)
         engines.close()
     return session
+
+
+def _check_profiles(
+    where: Path | str, graph: LanguageModelGraph | MotionDecoderGraph | None
+) -> LanguageModelGraph | MotionDecoderGraph:
+    if graph is None or not graph.profiles:
+        raise BundleError(f"{where}: has no profiles for TensorRT; export it again with --provider tensorrt")
+    return graph
 
 
 def check_names(path: Path, session: ort.InferenceSession, inputs: set[str], outputs: set[str]) -> None:
@@ -211,26 +218,40 @@ def check_names(path: Path, session: ort.InferenceSession, inputs: set[str], out
             )
 
 
-def build_engines(folder: Path, manifest: Manifest, context: bool) -> list[Path]:
-    """Build what TensorRT needs for both graphs of a bundle, so that the first start does not wait for it.
+def graphs_on_tensorrt(manifest: Manifest) -> tuple[LanguageModelGraph, MotionDecoderGraph]:
+    """Graphs that have engines; a depth head runs on CUDA."""
+    return manifest.language_model, manifest.motion_decoder
+
+
+def most_rows(manifest: Manifest) -> int:
+    """Rows of a step that a bundle's engines take; for one more, TensorRT would build them anew for minutes.
+
+    Raises:
+        BundleError: A graph has no profiles.
+    """
+    for graph in graphs_on_tensorrt(manifest):
+        _check_profiles(graph.file, graph)
+    return min(profile.max[0] for graph in graphs_on_tensorrt(manifest) for profile in graph.profiles)
+
+
+def build_engine(folder: Path, graph: LanguageModelGraph | MotionDecoderGraph, context: bool) -> Path:
+    """Build what TensorRT needs for a graph, so that the first start does not wait for it.
 
     Args:
         folder: The bundle, in its place.
-        manifest: Of the bundle.
-        context: Whether to write ONNX files that hold nothing but an engine, which open fastest.
+        graph: One of `graphs_on_tensorrt`.
+        context: Whether to write an ONNX file that holds nothing but the engine, which opens fastest.
 
     Returns:
-        Folders of the engines.
+        Folder of the engine.
 
     Raises:
         ProviderError: TensorRT does not load.
         BundleError: The bundle was not exported for it, or there are engines that this bridge has not built.
     """
-    graphs = (manifest.language_model, manifest.motion_decoder)  # A depth head runs on CUDA.
-    for graph in graphs:
-        _open_on_tensorrt(folder / graph.file, 1, graph, context)
-    paths = [folder / graph.file for graph in graphs]
-    return [tensorrt_engines.EngineFolder(path, tensorrt_engines.this_machine(path)).path for path in paths]
+    path = folder / graph.file
+    _open_on_tensorrt(path, 1, graph, context)
+    return tensorrt_engines.EngineFolder(path, tensorrt_engines.this_machine(path)).path
 
 
 def _remedy(error: str) -> str:

@@ -1,6 +1,8 @@
 """The rpcs over a model in this process."""
 
 import asyncio
+import contextlib
+import ctypes
 import dataclasses
 import logging
 import math
@@ -346,7 +348,14 @@ def open_model(config: ServeConfig) -> MotionModel:
     except BaseException:
         model.close()
         raise
+    _give_back_memory()
     return model
+
+
+def _give_back_memory() -> None:
+    """Return to the system what loading has freed. Only glibc keeps so much, and only it has a call for this."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @asynccontextmanager

@@ -14,13 +14,13 @@ from tokenizers import Tokenizer
 from bridge.decoder import Decoder, RootPlace, join
 from bridge.depth_head import open_depth_head
 from bridge.engine import Engine
-from bridge.providers import check_name
+from bridge.providers import ProviderError, check_name, most_rows
 from bridge.providers import choose as choose_provider
 from bridge.reply import Planned, Reply, Stop
 from bridge.request import History, MotionRequest, RequestError, Violation
 from bridge.sampler import Sampler
 from bridge.step_loop import Decoded, Ended, StepLoop, Stream
-from python_core.contract.bundle import TOKENIZER, Bundle, BundleError, open_bundle
+from python_core.contract.bundle import TOKENIZER, Bundle, BundleError, Manifest, open_bundle
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan, format_plan
 from python_core.contract.prompt import PromptError, prompt_parts
@@ -35,6 +35,9 @@ from python_core.contract.vocabulary import (
     Position,
     TokenLayout,
 )
+
+MAX_ROWS = 64
+"""Replies that are written at once where nobody says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,18 +75,19 @@ class MotionModel:
         folder: The bundle.
         provider: A name of `providers.KNOWN`.
         num_threads: Threads of one step; 0 is one a core.
-        max_rows: Replies that are written at once.
+        max_rows: Replies that are written at once; None is MAX_ROWS, or as many as the engines of TensorRT take.
 
     Raises:
         BundleError: The bundle does not verify or does not open.
-        ProviderError: The provider is unknown or does not load.
+        ProviderError: The provider is unknown, does not load, or takes fewer rows.
     """
 
-    def __init__(self, folder: Path, provider: str, num_threads: int = 1, max_rows: int = 64) -> None:
+    def __init__(self, folder: Path, provider: str, num_threads: int = 1, max_rows: int | None = None) -> None:
         check_name(provider)
         self.bundle: Bundle = open_bundle(folder)
         manifest = self.bundle.manifest
         provider = choose_provider(provider, manifest.provider)
+        max_rows = _rows_at_once(folder, manifest, provider, max_rows)
         self.tokenizer = _open_tokenizer(folder / TOKENIZER)
         _check_tokens(folder / TOKENIZER, self.tokenizer, manifest.tokens)
         self.engine = Engine(folder, manifest.language_model, provider, num_threads, max_rows)
@@ -288,6 +292,19 @@ class MotionModel:
     def _refuse(problems: Sequence[Violation | None]) -> None:
         if violations := [problem for problem in problems if problem is not None]:
             raise RequestError(violations)
+
+
+def _rows_at_once(folder: Path, manifest: Manifest, provider: str, max_rows: int | None) -> int:
+    """Refuse more rows than TensorRT's engines take, before they are built; it would build them anew under load."""
+    if provider != "tensorrt":
+        return max_rows or MAX_ROWS
+    most = most_rows(manifest)
+    if max_rows is not None and max_rows > most:
+        raise ProviderError(
+            f"{folder}: --max-streams (max_rows) must be at most {most} on tensorrt, whose engines are built for so "
+            f"many rows, got {max_rows}; ask for {most} or fewer and start more replicas, or ask for --provider cuda"
+        )
+    return max_rows or min(MAX_ROWS, most)
 
 
 def _open_tokenizer(path: Path) -> Tokenizer:

@@ -35,6 +35,7 @@ class EngineKey:
     """What an engine depends on; with anything else it is built anew."""
 
     graph_sha256: str
+    """Of the ONNX file and of the weights beside it."""
     onnxruntime: str
     tensorrt: str
     gpu: str
@@ -53,8 +54,15 @@ def this_machine(graph: Path) -> EngineKey:
         OSError: TensorRT 10 or the driver of the GPU is not there.
     """
     return EngineKey(
-        graph_sha256=sha256(graph), onnxruntime=ort.__version__, tensorrt=tensorrt_version(), gpu=gpu_name()
+        graph_sha256=_graph_sha256(graph), onnxruntime=ort.__version__, tensorrt=tensorrt_version(), gpu=gpu_name()
     )
+
+
+def _graph_sha256(graph: Path) -> str:
+    """Of all files of a graph: those of large weights hold what the ONNX file names by place and size only."""
+    files = [graph, *sorted(graph.parent.glob(f"{graph.stem}.*.bin"))]
+    listed = json.dumps([(path.name, sha256(path)) for path in files])
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def tensorrt_version() -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bridge.providers import PROVIDERS, build_engines
+from bridge.providers import PROVIDERS, build_engine, graphs_on_tensorrt
 from export import depth_head_graph, language_model_graph, motion_decoder_graph
 from export.config import BITS, ExportConfig, check_config
 from export.depth_head_graph import write_depth_head
@@ -66,9 +66,9 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
         built.mkdir()
         manifest = _build(read_source(checkpoint), built, config, card, progress)
         _put_in_place(built, bundle)
-    if config.build_engines:
-        for path in build_engines(bundle, manifest, config.ep_context):
-            logger.info("engines: %s", path)
+        if config.build_engines:
+            for graph in progress.track(graphs_on_tensorrt(manifest), description="engines, minutes each"):
+                logger.info("engine: %s", build_engine(bundle, graph, config.ep_context))
     return manifest
 
 

@@ -17,8 +17,10 @@ from python_core.language_model import token_layout
 from python_core.motion_decoder import MotionDecoder
 from python_core.motion_model import CONFIG_FIELD, SpeaksMotion
 
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "SmolLM3ForCausalLM")
-"""What both graph builders know and the engine's cache fits: decoders whose layers all attend to everything before."""
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+"""What both graph builders know and the engine's cache fits: decoders whose layers all attend to everything before.
+SmolLM3 is none: onnxruntime-genai 0.15 cannot build its layers without positions.
+"""
 DEPTH_HEAD = "depth_head."
 """What the names of its weights begin with."""
 
@@ -68,7 +70,7 @@ def read_source(checkpoint: Path) -> Source:
         )
     vqvae, normalizer, frame_rate_hz = load_vqvae(checkpoint / MOTION_TOKENIZER)
     tokens = token_layout(loaded.tokenizer, vqvae.shape.codebook)
-    _fit_rows(model, tokens.vocabulary_size, folder)
+    _fit_rows(model, tokens.vocabulary_size)
     decoder = MotionDecoder(vqvae, normalizer).eval()
     _check_finite(model, folder)
     _check_finite(decoder, checkpoint / MOTION_TOKENIZER)
@@ -106,17 +108,11 @@ def write_huggingface(source: Source, folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
 
 
-def _fit_rows(model: PreTrainedModel, num_tokens: int, folder: Path) -> None:
+def _fit_rows(model: PreTrainedModel, num_tokens: int) -> None:
     """Drop the rows with which some models are padded; no token has them."""
     embeddings = model.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding)
-    num_rows = embeddings.num_embeddings
-    if num_rows < num_tokens:
-        raise ValueError(
-            f"{folder}: the tokenizer has {num_tokens} tokens, the model rows for {num_rows}; "
-            "put back the tokenizer.json that the model was trained with"
-        )
-    if num_rows > num_tokens:
+    if embeddings.num_embeddings > num_tokens:
         model.resize_token_embeddings(num_tokens, mean_resizing=False)
 
 

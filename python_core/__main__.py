@@ -16,9 +16,9 @@ STAGES = {
     "compare": "evaluations of several models -> one table, with how sure the differences are",
     "fetch-backbone": "pretrained weights, checked by SHA-256: small's language model, the reward model's text encoder",
 }
-SHOW = "clips, and what a tokenizer makes of them -> a contact sheet or an animation"
+SHOW = "clips, what a tokenizer makes of them, codes -> a contact sheet or an animation"
 USAGE = """usage: python -m python_core STAGE PRESET [--field value]
-       python -m python_core show CLIP|FOLDER --out PICTURE [--field value]"""
+       python -m python_core show CLIP|CODES|FOLDER --out PICTURE [--field value]"""
 
 
 def main(arguments: list[str]) -> int:

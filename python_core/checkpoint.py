@@ -13,7 +13,7 @@ import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,10 +27,13 @@ from python_core.contract.bundle import sha256
 from python_core.contract.skeleton import BODY_22
 from python_core.contract.vocabulary import CodebookSize
 from python_core.features import Normalizer
+from python_core.language_model import read_text_tokenizer, token_layout
 from python_core.motion_model import SpeaksMotion, load_motion_model
 from python_core.vqvae import Vqvae, VqvaeShape
 
 logger = logging.getLogger(__name__)
+
+_Sizes = TypeVar("_Sizes")
 
 # Of several processes on the CPU each has a device of its own, which torch saves to and does not read back.
 torch.serialization.register_package(
@@ -38,6 +41,13 @@ torch.serialization.register_package(
 )
 
 FORMAT_VERSION = 2
+FIELDS = {
+    "vqvae": ("shape", "frame_rate_hz"),
+    "language-model": ("codebook", "model_id", "data_notice"),
+    "judge": ("shape", "frame_rate_hz", "train_words"),
+    "reward": ("shape", "frame_rate_hz"),
+}
+"""What a config holds that is read, by the kind of its checkpoint."""
 CHECKPOINT = "checkpoint.json"
 MOTION_TOKENIZER = "vqvae"
 """Folder of the motion tokenizer in a checkpoint of a language model."""
@@ -81,11 +91,7 @@ def load_vqvae(folder: Path) -> tuple[Vqvae, Normalizer, float]:
         ValueError: The folder holds no tokenizer of this format, or a damaged one.
     """
     config = read_config(folder, "vqvae")
-    # JSON has no tuples.
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in config["shape"].items()
-    }
-    shape = VqvaeShape(**fields)
+    shape = read_sizes(VqvaeShape, config["shape"], folder)
     path = folder / "model.safetensors"
     weights, normalizer = read_weights(path)
     model = Vqvae(shape)
@@ -172,14 +178,14 @@ def load_language_model(folder: Path) -> LanguageModel:
     """Read a language model with its text tokenizer.
 
     Raises:
-        ValueError: The folder holds no language model of this format, or the motion tokenizer beside it has another
-            codebook than the one that the model speaks.
+        ValueError: The folder holds no language model of this format or a damaged one, its text tokenizer is of another
+            model, or the motion tokenizer beside it has another codebook than the one that the model speaks.
     """
     config = read_config(folder, "language-model")
+    spoken = read_sizes(CodebookSize, config["codebook"], folder)
     if (folder / MOTION_TOKENIZER).is_dir():
-        spoken = CodebookSize(**config["codebook"])
         shape = read_config(folder / MOTION_TOKENIZER, "vqvae")["shape"]
-        beside = CodebookSize(shape["level_size"], shape["num_levels"])
+        beside = read_sizes(VqvaeShape, shape, folder / MOTION_TOKENIZER).codebook
         if spoken != beside:
             raise ValueError(
                 f"{folder}: the language model speaks {spoken.num_levels} levels of {spoken.level_size} entries, the "
@@ -187,12 +193,45 @@ def load_language_model(folder: Path) -> LanguageModel:
                 "train-sft put there"
             )
     model = load_motion_model(folder / "language_model")
-    tokenizer = Tokenizer.from_file(str(folder / "language_model" / "tokenizer.json"))
+    if model.codebook != spoken:
+        raise ValueError(
+            f"{folder / CHECKPOINT}: says {spoken.num_levels} levels of {spoken.level_size} entries, the model in "
+            f"language_model speaks {model.codebook.num_levels} of {model.codebook.level_size}; copy the whole "
+            "checkpoint again"
+        )
+    path = folder / "language_model" / "tokenizer.json"
+    tokenizer = read_text_tokenizer(path)
+    _check_tokens(model, tokenizer, path)
     return LanguageModel(model, tokenizer, config["model_id"], config["data_notice"])
 
 
+def _check_tokens(model: SpeaksMotion, tokenizer: Tokenizer, path: Path) -> None:
+    """Refuse the text tokenizer of another model, with which this one would read and write other tokens than it knows.
+
+    Raises:
+        ValueError: Its tokens are not where the model's rows are.
+    """
+    advice = "put back the tokenizer.json that the model was trained with"
+    try:
+        layout = token_layout(tokenizer, model.codebook)
+    except ValueError as error:
+        raise ValueError(f"{path}: not of the model beside it ({error}); {advice}") from error
+    num_rows = model.get_input_embeddings().get_parameter("weight").shape[0]
+    if num_rows < layout.vocabulary_size:
+        raise ValueError(
+            f"{path}: the tokenizer has {layout.vocabulary_size} tokens, the model rows for {num_rows}; {advice}"
+        )
+    first_code = model.config.motion_codes["first_code"]
+    expected = (first_code, first_code + model.codebook.num_tokens)
+    if (found := (layout.first_code, layout.vocabulary_size)) != expected:
+        raise ValueError(
+            f"{path}: the model's tokens of codes are the last ones, from {expected[0]} to {expected[1] - 1}; the "
+            f"tokenizer has its own from {found[0]} on, and {found[1]} tokens in all; {advice}"
+        )
+
+
 def read_config(folder: Path, kind: str) -> dict[str, Any]:
-    """The config of a checkpoint.
+    """The config of a checkpoint, with all of its `FIELDS`.
 
     Raises:
         ValueError: No checkpoint, one of another kind, of another format version, or damaged.
@@ -200,14 +239,40 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     path = folder / CHECKPOINT
     if not path.is_file():
         raise ValueError(f"{folder}: no {CHECKPOINT}, so no checkpoint; train one with python -m python_core")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error}); copy it again") from error
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: damaged (expected fields, got {str(config)[:40]}); copy it again")
     found = (config.get("kind"), config.get("format_version"))
     if found != (kind, FORMAT_VERSION):
         raise ValueError(f"{path}: expected a {kind} of format {FORMAT_VERSION}, got a {found[0]} of format {found[1]}")
+    if missing := [name for name in FIELDS[kind] if name not in config]:
+        raise ValueError(f"{path}: damaged (no {', '.join(missing)}); copy it again")
     return config
+
+
+def read_json(path: Path) -> Any:
+    """What a file of a checkpoint holds.
+
+    Raises:
+        ValueError: The file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: missing or damaged ({error}); copy it again") from error
+
+
+def read_sizes(kind: type[_Sizes], fields: Any, folder: Path) -> _Sizes:
+    """Sizes as a dataclass, from what the config of a checkpoint says of them.
+
+    Raises:
+        ValueError: They are not its fields.
+    """
+    try:
+        # JSON has no tuples.
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / CHECKPOINT}: no sizes of a {kind.__name__} ({error}); copy it again") from error
 
 
 def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_processes: int = 1) -> None:
@@ -220,8 +285,14 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_process
         num_processes: Processes that share it; each has a random state of its own.
 
     Raises:
-        ValueError: The folder holds a run of something else.
+        ValueError: The folder holds a run of something else, or several processes were started for a run of one.
     """
+    num_started = int(os.environ.get("WORLD_SIZE", "1"))
+    if num_processes == 1 < num_started:
+        raise ValueError(
+            f"{folder}: this stage runs in one process, {num_started} were started and would write one folder; start "
+            "it without accelerate launch"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     fields = json.loads(json.dumps(dataclasses.asdict(config), default=_plain))
     paths = {field for field, value in vars(config).items() if isinstance(value, Path)}

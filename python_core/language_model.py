@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
@@ -97,11 +98,23 @@ def add_motion_tokens(tokenizer: Tokenizer, codebook: CodebookSize) -> None:
         raise ValueError(f"expected to add {len(tokens)} motion tokens, {len(tokens) - added} were there already")
 
 
+def read_text_tokenizer(path: Path) -> Tokenizer:
+    """Read a `tokenizer.json`.
+
+    Raises:
+        ValueError: The file is missing or damaged.
+    """
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # The library raises Exception itself.
+        raise ValueError(f"{path}: missing, or no tokenizer ({error}); copy it again") from error
+
+
 def token_layout(tokenizer: Tokenizer, codebook: CodebookSize) -> TokenLayout:
     """Where the tokens of a reply are.
 
     Raises:
-        ValueError: The tokenizer lacks one of them.
+        ValueError: The tokenizer lacks one of them, or those of codes are not in a row.
     """
 
     def token_id(token: str) -> int:
@@ -111,7 +124,11 @@ def token_layout(tokenizer: Tokenizer, codebook: CodebookSize) -> TokenLayout:
         return found
 
     first_code, last_code = (token_id(motion_tokens(codebook)[index]) for index in (-codebook.num_tokens, -1))
-    assert last_code - first_code == codebook.num_tokens - 1
+    if last_code - first_code != codebook.num_tokens - 1:
+        raise ValueError(
+            f"expected {codebook.num_tokens} tokens of codes in a row, the tokenizer has them from {first_code} to "
+            f"{last_code}; add motion tokens to a tokenizer that has none"
+        )
     return TokenLayout(
         think_open=token_id(THINK_OPEN),
         think_close=token_id(THINK_CLOSE),
@@ -151,14 +168,21 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, Tokenizer]:
     """A pretrained causal language model and its tokenizer, from a folder in Hugging Face's layout or from its hub.
 
     Raises:
-        ValueError: A folder without tokenizer.json, or a tokenizer without the markers of turns.
+        ValueError: A folder without tokenizer.json, a damaged one, damaged weights, or a tokenizer without the markers
+            of turns.
         OSError: Neither a folder nor a name that the hub knows.
     """
     file = Path(name) / "tokenizer.json"
     if Path(name).is_dir() and not file.is_file():
         raise ValueError(f"{name}: no tokenizer.json; get a backbone with python -m python_core fetch-backbone")
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    tokenizer = Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(name)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{name}: weights are damaged, or of another model than config.json says ({error}); get it again with "
+            "python -m python_core fetch-backbone, or from where it came"
+        ) from error
+    tokenizer = read_text_tokenizer(file) if file.is_file() else Tokenizer.from_pretrained(name)
     for token in (TURN_START, TURN_END):
         if tokenizer.token_to_id(token) is None:
             raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
@@ -211,7 +211,7 @@ def _steps_together(model: torch.nn.Module) -> bool:
     """Whether each step of one process needs the others, since each holds a part of the weights."""
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return False
-    in_parts = any(isinstance(module, FullyShardedDataParallel) for module in model.modules())
+    in_parts = any(isinstance(module, FullyShardedDataParallel | FSDPModule) for module in model.modules())
     return in_parts or is_deepspeed_zero3_enabled()
 
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from python_core.contract.motion import Motion
+from python_core.contract.quality import contact_foot_speed, jerk
 from python_core.contract.skeleton import BODY_22
 from python_core.contract.vocabulary import CodebookSize
 from python_core.motion_tokenizer import Reading
@@ -61,16 +62,16 @@ class _Row:
 
 
 def _row(reading: Reading) -> _Row:
-    got, wanted = reading.decoded.joint_positions_m(), reading.source.joint_positions_m()
     long = reading.source.duration_s >= LONG_CLIP_S
-    standing = reading.source.contacts[:-1]
+    contact_speed, jerk_sum = _sums(reading.decoded, reading.source)
+    source_contact_speed, source_jerk_sum = _sums(reading.source, reading.source)
     return _Row(
         error_m=reading.joint_error_m,
         global_error_m=reading.global_error_m if long else None,
-        contact_speed=_contact_speed(got, standing),
-        source_contact_speed=_contact_speed(wanted, standing),
-        jerk=_jerk(got),
-        source_jerk=_jerk(wanted),
+        contact_speed=contact_speed,
+        source_contact_speed=source_contact_speed,
+        jerk=jerk_sum,
+        source_jerk=source_jerk_sum,
     )
 
 
@@ -90,12 +91,10 @@ def _ratio(rows: Sequence[_Row], name: str) -> float:
     return round(sum(getattr(row, name) for row in rows) / max(source, 1e-9), 3)
 
 
-def _contact_speed(joints_m: NDArray[np.float32], standing: NDArray[np.bool_]) -> float:
-    """Sum of the steps of feet that stand, metres."""
-    steps = np.diff(joints_m[:, BODY_22.foot_joints], axis=0)[..., [0, 2]]
-    return float((np.linalg.norm(steps, axis=-1) * standing).sum())
-
-
-def _jerk(joints_m: NDArray[np.float32]) -> float:
-    """Sum of the third differences, metres."""
-    return float(np.linalg.norm(np.diff(joints_m, n=3, axis=0), axis=-1).sum())
+def _sums(motion: Motion, source: Motion) -> tuple[float, float]:
+    """`contact_foot_speed` where the source has contact, and `jerk`: the means of `quality.py` times the number of steps
+    that they are of, so that a clip counts by its length.
+    """
+    joints_m = motion.joint_positions_m().astype(np.float64)
+    speed_m_s = contact_foot_speed(joints_m[:, BODY_22.foot_joints], source.contacts, motion.frame_rate_hz)
+    return speed_m_s * float(source.contacts[:-1].sum()), jerk(joints_m, motion.frame_rate_hz) * (motion.num_frames - 3)

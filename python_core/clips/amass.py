@@ -23,18 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from python_core.clips.arrays import npz_members, read_npy, read_npz_numbers, read_npz_word, to_float32
-from python_core.clips.clip import FARTHEST_M, Caption, Clip, ClipError
-from python_core.clips.humanml3d import FRAME_RATE_HZ, read_captions, read_split
+from python_core.clips.clip import FARTHEST_M, Caption, Clip, ClipError, naming
+from python_core.clips.humanml3d import FRAME_RATE_HZ, HUMANACT12, read_captions, read_split
 from python_core.clips.humanml3d_cuts import read_cuts
 from python_core.clips.layouts import list_files
+from python_core.clips.licences import AMASS_LICENCE, HUMANACT12_LICENCE
 from python_core.clips.smpl import NUM_SHAPES, mean_rest_joints, own_rest_joints, pose_body
 from python_core.contract.skeleton import BODY_22
 from python_core.features import mirror_joints
 
 logger = logging.getLogger(__name__)
 
-LICENCE = "AMASS: non-commercial research, no redistribution"
-HUMANACT12_LICENCE = "HumanAct12: research only"
 
 WIDTHS = (156, 165, 72)
 """Numbers a frame of SMPL+H, SMPL-X and SMPL. The first 22 joints are the same in all."""
@@ -68,7 +67,6 @@ _NAMES_SINCE = {
 """Datasets that AMASS has renamed: HumanML3D and BABEL know the old names."""
 _NAMES_BEFORE = {new: old for old, new in _NAMES_SINCE.items()}
 
-_HUMANACT12 = "humanact12"
 _HIGHEST_RATE_HZ = 1000.0
 _LARGEST = 1000.0
 """No turn in radians and no number of a shape is beyond this, unless the file is damaged."""
@@ -90,7 +88,12 @@ class AmassFolder:
 
     def __post_init__(self) -> None:
         if self.body_model is None:
-            logger.info("%s: joints of a mean body for everybody; give --body-model for each person's own", self.folder)
+            logger.info("%s: %s; give --body-model for each person's own", self.folder, self.assumed)
+
+    @property
+    def assumed(self) -> str:
+        """What is taken for granted about the joints of recordings."""
+        return "joints of a mean body for everybody" if self.body_model is None else ""
 
     def names(self, split: str) -> list[str]:
         """Ids of a split if there are annotations, else recordings by AMASS's own split: train, val or test.
@@ -127,9 +130,17 @@ class AmassFolder:
         joints_m, rate_hz = _read_recording(found, self.body_model, most_hz=None)
         name = found.relative_to(self.folder)
         # The id begins with a letter of its own: an `M` would say that the clip is mirrored.
-        return Clip(
-            f"amass/{name.with_suffix('').as_posix()}", joints_m, (), name.parts[0], LICENCE, rate_hz, str(name)
-        )
+        with naming(found):
+            return Clip(
+                f"amass/{name.with_suffix('').as_posix()}",
+                joints_m,
+                (),
+                name.parts[0],
+                AMASS_LICENCE,
+                rate_hz,
+                str(name),
+                assumed=self.assumed,
+            )
 
 
 def _read_cut(reader: AmassFolder, annotations: Path, clip_id: str) -> Clip:
@@ -137,28 +148,28 @@ def _read_cut(reader: AmassFolder, annotations: Path, clip_id: str) -> Clip:
     if cut is None:
         raise ClipError(f"{annotations}: index.csv has no line for {clip_id}")
     captions = read_captions(annotations / "texts" / f"{clip_id}.txt")
-    if _HUMANACT12 in cut.source_path:
+    if HUMANACT12 in cut.source_path:
         # These are joints already, in our space, uncut.
         joints_m, rate_hz, take = _read_humanact12(reader.folder, cut.source_path), FRAME_RATE_HZ, cut.source_path
-        source, licence = "HumanAct12", HUMANACT12_LICENCE
+        source, licence, assumed = "HumanAct12", HUMANACT12_LICENCE, ""
     else:
         if not 0 <= cut.first < cut.end:
-            raise ClipError(f"clip {clip_id}: index.csv ends it before it starts, from {cut.first} to {cut.end}")
+            raise ClipError(
+                f"{annotations}: clip {clip_id}: index.csv ends it before it starts, from {cut.first} to {cut.end}"
+            )
         found = _find(reader.folder, cut.source_path)
         joints_m, rate_hz = _read_recording(found, reader.body_model, most_hz=FRAME_RATE_HZ)
         lead_in = int(_lead_in_s(found.relative_to(reader.folder)) * FRAME_RATE_HZ)
         joints_m = joints_m[lead_in:][cut.first : cut.end]
-        source, licence, take = (
-            found.relative_to(reader.folder).parts[0],
-            LICENCE,
-            str(found.relative_to(reader.folder)),
-        )
+        take = str(found.relative_to(reader.folder))
+        source, licence, assumed = found.relative_to(reader.folder).parts[0], AMASS_LICENCE, reader.assumed
     # HumanML3D counts captions' seconds in frames of 20 a second, also where the stride gives another rate.
     slower = FRAME_RATE_HZ / rate_hz
     captions = tuple(Caption(words.text, words.start_s * slower, words.end_s * slower) for words in captions)
-    if clip_id.startswith("M"):
+    if mirrored := clip_id.startswith("M"):
         joints_m = mirror_joints(joints_m)
-    return Clip(clip_id, joints_m, captions, source, licence, rate_hz, take, mirrored=clip_id.startswith("M"))
+    with naming(reader.folder / take):
+        return Clip(clip_id, joints_m, captions, source, licence, rate_hz, take, mirrored=mirrored, assumed=assumed)
 
 
 def _read_humanact12(folder: Path, path: str) -> NDArray[np.float32]:

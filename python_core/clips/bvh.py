@@ -3,7 +3,7 @@
     walk/a 01.bvh            a file is a clip; its name is `walk/a 01`
     texts/walk/a 01.txt      its captions as HumanML3D writes them, or beside it in walk/a 01.txt
     train.txt, val.txt, ...  a name a line; without any such file all clips are in `train`
-    licences.csv             optional: id, source, licence; an id is a name
+    licences.csv             optional: id, source, licence; an id is a name, or `*` for all without a line of their own
 
 BVH: a skeleton with channels for each joint, then a row of numbers for each frame. Degrees; rotations turn about the
 axes of the joint in the order of the channels; a position channel replaces that number of the joint's OFFSET. Files
@@ -12,6 +12,7 @@ have no unit: `rig.py` finds it, and the upward axis.
 Source: Meredith and Maddock 2001, Motion Capture File Formats Explained.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,11 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from python_core.clips.clip import Clip, ClipError
-from python_core.clips.humanml3d import read_captions, read_licences
-from python_core.clips.joint_names import END_SITE, Mapping, guess_mapping, read_mapping
+from python_core.clips.humanml3d import find_licence, read_captions
+from python_core.clips.joint_names import END_SITE, Mapping, format_mapping, guess_mapping, read_mapping
 from python_core.clips.layouts import list_files
+from python_core.clips.licences import UNKNOWN
 from python_core.clips.rig import body_joints, find_joints, first_frame_is_apart
 from python_core.contract.motion import multiply, rotate
+
+logger = logging.getLogger(__name__)
 
 MOST_BYTES = 256 * 2**20
 LONGEST_LINE = 2**20
@@ -51,15 +55,27 @@ class BvhFolder:
     """A mapping file as `joint_names.py` describes it; without its joints they are guessed from the file's names."""
 
     def names(self, split: str) -> list[str]:
+        """Names of a split; without split files all are in train, and val and test are empty.
+
+        Raises:
+            ClipError: There is no such split, no file, or two names that would be one clip.
+        """
         if (listing := self.folder / f"{split}.txt").is_file():
             names = _read_listing(listing)
         elif others := [name for name in SPLITS if (self.folder / f"{name}.txt").is_file()]:
             raise ClipError(f"{listing}: missing; the folder has the splits {', '.join(others)}")
+        elif split not in SPLITS:
+            raise ClipError(f"{listing}: missing; without such files all clips are in train")
         elif split != "train":
-            raise ClipError(f"{listing}: missing; without such files all clips are in train and no other split")
+            return []
         else:
             files = [path for path in list_files(self.folder) if path.suffix.lower() == ".bvh" and path.is_file()]
             names = sorted(path.relative_to(self.folder).with_suffix("").as_posix() for path in files)
+            logger.info(
+                "%s: no train.txt or val.txt, so all %d clips are in train; list names in both to hold some out",
+                self.folder,
+                len(names),
+            )
         if not names:
             raise ClipError(f"{self.folder}: no .bvh file in split {split}")
         clip_ids: dict[str, str] = {}
@@ -71,19 +87,9 @@ class BvhFolder:
     def read(self, name: str) -> list[Clip]:
         path = self._file(name)
         captions = read_captions(self._caption_file(name))
-        source, licence = read_licences(self.folder).get(name, ("unknown", "unknown"))
-        mapping = read_mapping(self.mapping) if self.mapping else Mapping({})
-        bvh = read_bvh(path)
-        try:
-            if not mapping.joints:
-                mapping = replace(mapping, joints=guess_mapping(bvh.names).joints)
-            found = find_joints(bvh.names, bvh.parents, mapping)
-            joints_m = body_joints(found, bvh.positions(found.needed), bvh.rest_positions, mapping)
-            if first_frame_is_apart(joints_m, bvh.frame_rate_hz):
-                joints_m = joints_m[1:]
-            return [Clip(_clip_id(name), joints_m, captions, source, licence, bvh.frame_rate_hz, take=path.stem)]
-        except ClipError as error:
-            raise ClipError(f"{path}: {error}") from error
+        source, licence = find_licence(self.folder, name) or (UNKNOWN, UNKNOWN)
+        clip = read_bvh_clip(path, self.mapping)
+        return [replace(clip, clip_id=_clip_id(name), captions=captions, source=source, licence=licence)]
 
     def _file(self, name: str) -> Path:
         for suffix in (".bvh", ".BVH"):
@@ -147,6 +153,32 @@ class BvhFile:
                 turn = multiply(turns[parent], turn)
             places[joint], turns[joint] = place, turn
         return np.stack([places[joint] for joint in wanted], axis=1)
+
+
+def read_bvh_clip(path: Path, mapping_file: Path | None = None) -> Clip:
+    """One file as a clip without captions, called as the file is.
+
+    Args:
+        path: The file.
+        mapping_file: As `BvhFolder` has it.
+
+    Raises:
+        ClipError: Missing, damaged, or joints that are not found in it.
+    """
+    mapping = Mapping({}) if mapping_file is None else read_mapping(mapping_file)
+    bvh = read_bvh(path)
+    guessed = ""
+    try:
+        if not mapping.joints:
+            mapping = replace(mapping, joints=guess_mapping(bvh.names).joints)
+            guessed = format_mapping(mapping, bvh.names)
+        found = find_joints(bvh.names, bvh.parents, mapping)
+        joints_m = body_joints(found, bvh.positions(found.needed), bvh.rest_positions, mapping)
+        if first_frame_is_apart(joints_m, bvh.frame_rate_hz):
+            joints_m = joints_m[1:]
+        return Clip(path.name, joints_m, (), frame_rate_hz=bvh.frame_rate_hz, take=path.stem, guessed_mapping=guessed)
+    except ClipError as error:
+        raise ClipError(f"{path}: {error}") from error
 
 
 def read_bvh(path: Path) -> BvhFile:

@@ -1,7 +1,10 @@
 """A clip: a motion as joint positions with what people said about it, and the form that readers of clip files share."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,11 +18,25 @@ FARTHEST_M = 1000.0
 """No joint of a clip is farther from the origin: a file in other units, or damaged."""
 
 _SIDES = re.compile(r"\b(?:left|right|clockwise|(?:counter|anti)[ -]?clockwise)(?=\b|ward)", re.IGNORECASE)
+_PART = re.compile(r"(.+)@(\d+)-\d+", re.ASCII | re.DOTALL)
 _SWAPS = {"left": "right", "right": "left", "clockwise": "counterclockwise"}
 
 
 class ClipError(ValueError):
     """A clip that cannot be read; names the file, what it holds and what it should hold."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file or folder that is read before a `ClipError` that does not name it: a clip that checks itself knows
+    none.
+    """
+    try:
+        yield
+    except ClipError as error:
+        if str(path) in str(error):
+            raise
+        raise ClipError(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,10 @@ class Clip:
     """What happens when, where that is known exactly."""
     mirrored: bool = False
     """Whether left and right are exchanged against the recording."""
+    assumed: str = ""
+    """What the reader took for granted about the joints, in a few words: `joints of a mean body`."""
+    guessed_mapping: str = ""
+    """The text of a mapping file, where the reader guessed from names which joints of a skeleton are ours."""
 
     def __post_init__(self) -> None:
         shape = self.joints_m.shape
@@ -108,6 +129,12 @@ def split_captions(clip: Clip) -> list[Clip]:
             part = f"{clip.clip_id}@{first}-{last}"
             clips.append(replace(clip, clip_id=part, joints_m=joints_m, captions=(Caption(caption.text),), plan=None))
     return clips
+
+
+def part_of(clip_id: str) -> tuple[str, int] | None:
+    """The clip that a part of `split_captions` was cut from, and its first frame; None for what is no such part."""
+    match = _PART.fullmatch(clip_id)
+    return None if match is None else (match[1], int(match[2]))
 
 
 def mirror_clip(clip: Clip) -> Clip:

@@ -7,8 +7,8 @@
                              repository holds it beside the folder of the texts, and there it is found too
 
 Neither needs a registration, and both are free for commercial use, unlike AMASS, which holds the same takes fitted to
-another body. `index.csv` names AMASS's files and counts frames at 20 a second. Mirrored copies, whose ids begin with
-M, are left out: `prepare` makes them.
+another body. `index.csv` names AMASS's files and counts frames at 20 a second. Its split files list the ids of all data
+sets of HumanML3D, and mirrored copies, whose ids begin with M; `left_out` says which are not read.
 
 CMU's skeleton in the pose with all angles 0 faces +Z, +Y up, its left (lfemur, lhumerus, ...) at +X, as in our space;
 only inches become metres. Joints of limbs are ends of bones. The trunk needs more care, as our spine bends elsewhere:
@@ -24,6 +24,7 @@ Source: Carnegie Mellon University Graphics Lab, mocap.cs.cmu.edu; Guo et al. 20
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from python_core.clips.asf_amc import AcclaimSkeleton, bone_turns_and_ends, read_amc, read_asf
-from python_core.clips.clip import Clip, ClipError
-from python_core.clips.humanml3d import FRAME_RATE_HZ, read_captions, read_split
+from python_core.clips.clip import Clip, ClipError, naming
+from python_core.clips.humanml3d import FRAME_RATE_HZ, dataset_of, read_captions, read_split
 from python_core.clips.humanml3d_cuts import Cut, read_cuts
 from python_core.contract.skeleton import BODY_22
 
@@ -100,15 +101,23 @@ class CmuArchive:
     def names(self, split: str) -> list[str]:
         if not self.subjects.is_dir():
             raise ClipError(f"{self.subjects}: missing; unpack CMU's archive so that this folder holds 01/01.asf")
-        cuts = read_cuts(self.annotations)
-        return [clip_id for clip_id in self._originals(split) if _dataset(cuts.get(clip_id)) == "CMU"]
+        return [clip_id for clip_id, reason in self._listed(split) if not reason]
+
+    def left_out(self, split: str) -> list[tuple[str, str]]:
+        """Ids of a split that `names` leaves out, each with the reason.
+
+        Raises:
+            ClipError: There is no such split, or no index.csv.
+        """
+        return [(clip_id, reason) for clip_id, reason in self._listed(split) if reason]
 
     def read(self, name: str) -> list[Clip]:
         cuts = read_cuts(self.annotations)
         if name not in cuts:
             raise ClipError(f"clip {name}: not in {self.annotations}'s index.csv")
         cut = cuts[name]
-        subject, take = _take(name, cut.source_path)
+        with naming(self.annotations):
+            subject, take = _take(name, cut.source_path)
         texts = self.annotations / "texts"
         if not texts.is_dir() and (self.annotations / "texts.zip").is_file():
             raise ClipError(f"{texts}: missing; unpack texts.zip beside it")
@@ -124,10 +133,13 @@ class CmuArchive:
                 f"{cut.first} to {cut.end} in it; is the file whole?"
             )
         joints_m = body_joints(skeleton_path, skeleton, channels[cut.first : cut.end])
-        return [Clip(name, joints_m, captions, SOURCE, LICENCE, FRAME_RATE_HZ, take)]
+        with naming(take_path):
+            return [Clip(name, joints_m, captions, SOURCE, LICENCE, FRAME_RATE_HZ, take)]
 
-    def _originals(self, split: str) -> list[str]:
-        return [clip_id for clip_id in read_split(self.annotations, split) if not clip_id.startswith("M")]
+    def _listed(self, split: str) -> list[tuple[str, str]]:
+        """All ids of a split, each with the reason to leave it out, which is empty for those that are read."""
+        cuts = read_cuts(self.annotations)
+        return [(clip_id, _reason_against(clip_id, cuts)) for clip_id in read_split(self.annotations, split)]
 
 
 def body_joints(path: Path, skeleton: AcclaimSkeleton, channels: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -178,8 +190,11 @@ def _take(clip_id: str, source_path: str) -> tuple[str, str]:
     return subject, f"{subject}_{trial}"
 
 
-def _dataset(cut: Cut | None) -> str:
-    """AMASS's data set that a clip was cut from: the folder after pose_data."""
+def _reason_against(clip_id: str, cuts: Mapping[str, Cut]) -> str:
+    """Why an id of HumanML3D is no clip of CMU, or empty."""
+    cut = cuts.get(clip_id.removeprefix("M"))
     if cut is None:
         return "not in index.csv"
-    return cut.source_path.removeprefix("./").removeprefix("pose_data/").split("/")[0]
+    if (dataset := dataset_of(cut.source_path)) != "CMU":
+        return f"of another data set: {dataset}"
+    return "mirrored copy; prepare --mirror makes those of the train split" if clip_id.startswith("M") else ""

@@ -4,15 +4,20 @@
     new_joint_vecs/ID.npy    [F - 1, 263] features
     texts/ID.txt             a caption a line: words#tokens#start#end; 0 and 0 mean the whole clip, else seconds
     train.txt, val.txt, ...  an id a line; an id that begins with M is a mirrored copy
-    licences.csv             optional: id, source, licence
+    licences.csv             optional: id, source, licence; the id `*` stands for all clips without a line of their own
     takes.csv                optional: id, take, the recording that the clip was cut from; without it HumanML3D's own
                              index.csv says so, in the folder or beside it
+
+A clip that licences.csv does not name has source and terms of the data set that index.csv has it from, if HumanML3D is
+made of that; where index.csv does not name it, those of HumanML3D, if one of the split files is as long as
+HumanML3D's; else they are unknown.
 
 Source: Guo et al. 2022, HumanML3D.
 """
 
 import csv
 import math
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +27,8 @@ import torch
 from numpy.typing import NDArray
 
 from python_core.clips.arrays import read_npy
-from python_core.clips.clip import Caption, Clip, ClipError
+from python_core.clips.clip import Caption, Clip, ClipError, naming
+from python_core.clips.licences import AMASS_DATASETS, AMASS_LICENCE, HUMANACT12_LICENCE, UNKNOWN
 from python_core.contract.skeleton import BODY_22
 from python_core.features import features_to_joints, num_features, origin
 
@@ -33,6 +39,14 @@ LONGEST_S = 86_400.0
 CUT_COLUMNS = ("source_path", "start_frame", "end_frame", "new_name")
 """Of HumanML3D's index.csv."""
 
+ALL_OTHERS = "*"
+"""The id in licences.csv that stands for all clips without a line of their own."""
+HUMANACT12 = "humanact12"
+"""HumanML3D's folder of the clips that are not from AMASS."""
+
+_NUM_IDS = {"train": 23_384, "val": 1_460, "test": 4_384}
+"""Ids in HumanML3D's split files, mirrored copies included."""
+_ID = re.compile(r"M?\d{6}", re.ASCII)
 _LONGEST_ID = 200
 
 
@@ -49,9 +63,10 @@ class HumanML3DFolder:
         joints_m = _read_joints(self.folder, name)
         captions = read_captions(self.folder / "texts" / f"{name}.txt")
         clip_id = name.removeprefix("M")
-        source, licence = read_licences(self.folder).get(clip_id, ("unknown", "unknown"))
+        source, licence = find_licence(self.folder, clip_id) or _origin(self.folder, clip_id)
         take = read_takes(self.folder).get(clip_id, "")
-        return [Clip(name, joints_m, captions, source, licence, FRAME_RATE_HZ, take, mirrored=name != clip_id)]
+        with naming(self.folder):
+            return [Clip(name, joints_m, captions, source, licence, FRAME_RATE_HZ, take, mirrored=name != clip_id)]
 
 
 def read_split(folder: Path, split: str) -> list[str]:
@@ -128,17 +143,19 @@ def read_text(path: Path) -> str:
         raise ClipError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
 
 
-@cache
-def read_licences(folder: Path) -> dict[str, tuple[str, str]]:
-    """Source and licence by id, from a folder's licences.csv if it has one.
+def find_licence(folder: Path, clip_id: str) -> tuple[str, str] | None:
+    """Source and licence of a clip: from its own line of licences.csv, else from the line of all others, `*`.
 
     Raises:
         ClipError: A line is not `id,source,licence`.
     """
-    path = folder / "licences.csv"
-    if not path.is_file():
-        return {}
-    return {row[0]: (row[1], row[2]) for row in read_table(path, ("id", "source", "licence"))}
+    listed = _read_licences(folder)
+    return listed.get(clip_id, listed.get(ALL_OTHERS))
+
+
+def dataset_of(source_path: str) -> str:
+    """The data set that a recording of index.csv is from: the folder after pose_data."""
+    return source_path.removeprefix("./").removeprefix("pose_data/").split("/")[0]
 
 
 @cache
@@ -149,13 +166,7 @@ def read_takes(folder: Path) -> dict[str, str]:
         ClipError: A line is not `id,take`, or not one of index.csv.
     """
     path = folder / "takes.csv"
-    if path.is_file():
-        return dict(read_table(path, ("id", "take")))
-    for path in (folder / "index.csv", folder.parent / "index.csv"):
-        if path.is_file():
-            rows = read_table(path, CUT_COLUMNS)
-            return {row[3].removesuffix(".npy"): row[0] for row in rows}
-    return {}
+    return dict(read_table(path, ("id", "take"))) if path.is_file() else _read_source_paths(folder)
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
@@ -177,3 +188,43 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
     except csv.Error as error:
         raise ClipError(f"{path}:{rows.line_num}: not a line of a .csv file ({error})") from error
     return table
+
+
+@cache
+def _read_licences(folder: Path) -> dict[str, tuple[str, str]]:
+    path = folder / "licences.csv"
+    if not path.is_file():
+        return {}
+    return {row[0]: (row[1], row[2]) for row in read_table(path, ("id", "source", "licence"))}
+
+
+def _origin(folder: Path, clip_id: str) -> tuple[str, str]:
+    """Source and licence that follow from what a folder is, not from what it says."""
+    dataset = dataset_of(_read_source_paths(folder).get(clip_id, ""))
+    if dataset in AMASS_DATASETS:
+        return dataset, AMASS_LICENCE
+    if dataset == HUMANACT12:
+        return "HumanAct12", HUMANACT12_LICENCE
+    if not dataset and _is_humanml3d(folder):
+        return "HumanML3D", f"{AMASS_LICENCE}; {HUMANACT12_LICENCE}"
+    return UNKNOWN, UNKNOWN
+
+
+@cache
+def _read_source_paths(folder: Path) -> dict[str, str]:
+    """Recordings of AMASS by id, from HumanML3D's index.csv in the folder or beside it."""
+    for path in (folder / "index.csv", folder.parent / "index.csv"):
+        if path.is_file():
+            return {row[3].removesuffix(".npy"): row[0] for row in read_table(path, CUT_COLUMNS)}
+    return {}
+
+
+@cache
+def _is_humanml3d(folder: Path) -> bool:
+    for split, num_ids in _NUM_IDS.items():
+        path = folder / f"{split}.txt"
+        if path.is_file():
+            ids = read_text(path).split()
+            if len(ids) == num_ids and all(_ID.fullmatch(clip_id) for clip_id in ids):
+                return True
+    return False

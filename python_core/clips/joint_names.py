@@ -14,13 +14,15 @@ import math
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from python_core.clips.clip import ClipError
 from python_core.contract.skeleton import BODY_22
 
+MAPPING_FILE = "mapping.toml"
+"""What it is called in a folder of clips."""
 END_SITE = ".end"
 PLACED = ("spine1", "spine2", "spine3", "l_collar", "r_collar")
 """Our joints that a file may lack."""
@@ -103,7 +105,7 @@ def check_names(mapping: Mapping, names: Sequence[str]) -> None:
     if doubled := [theirs for theirs in mapping.joints.values() if counts[theirs] > 1]:
         problems.append(f"more than once in the file: {_listed(doubled)}")
     if problems:
-        unused = [name for name in counts if name not in mapping.joints.values() and not name.endswith(END_SITE)]
+        unused = _unused(mapping, names)
         raise ClipError(
             f"{'; '.join(problems)}; unused joints of the file: {_listed(unused) if unused else 'none'}; name the "
             "right ones in a mapping file"
@@ -174,8 +176,13 @@ def read_mapping(path: Path) -> Mapping:
         raise ClipError(f"{path}: {error}") from error
 
 
-def format_mapping(mapping: Mapping) -> str:
-    """The mapping as text that `read_mapping` reads, for the user to look at and correct."""
+def format_mapping(mapping: Mapping, names: Iterable[str] = ()) -> str:
+    """The mapping as text that `read_mapping` reads, for the user to look at and correct.
+
+    Args:
+        mapping: The mapping.
+        names: Joints and End Sites of a file; joints that are not mapped are listed in a comment.
+    """
     lines = ["# Our joint = the joint of the file; NAME.end is the End Site below NAME."]
     if mapping.scale is None:
         lines.append("# scale = 0.01  (metres of one unit of the file; without it, guessed from the legs)")
@@ -191,7 +198,15 @@ def format_mapping(mapping: Mapping) -> str:
             lines.append(f"{ours} = {_quoted(mapping.joints[ours])}")
         elif ours in PLACED:
             lines.append(f'# {ours} = ""  (without it, placed between its neighbours)')
+    if unused := sorted(_unused(mapping, names)):
+        lines += ["", f"# Unused joints of the file: {_listed(unused)}"]
     return "\n".join(lines) + "\n"
+
+
+def _unused(mapping: Mapping, names: Iterable[str]) -> list[str]:
+    """Joints of a file that are none of ours, in its order."""
+    used = set(mapping.joints.values())
+    return [name for name in dict.fromkeys(names) if name not in used and not name.endswith(END_SITE)]
 
 
 def _without_prefix(names: Sequence[str]) -> list[str]:

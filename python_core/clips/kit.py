@@ -26,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 
 from python_core.clips.arrays import read_npy, to_float32
-from python_core.clips.clip import Clip, ClipError
-from python_core.clips.humanml3d import read_captions, read_licences, read_split
+from python_core.clips.clip import Clip, ClipError, naming
+from python_core.clips.humanml3d import find_licence, read_captions, read_split
 from python_core.contract.skeleton import BODY_22, Skeleton
 from python_core.features import features_to_joints, num_features, origin
 from python_core.rotations import frame
@@ -100,8 +100,9 @@ class KitFolder:
         except ClipError as error:
             raise ClipError(f"{self.folder}: clip {name}: {error}") from error
         captions = read_captions(self.folder / "texts" / f"{name}.txt")
-        source, licence = read_licences(self.folder).get(name.removeprefix("M"), ("kit", LICENCE))
-        return [Clip(name, joints_m, captions, source, licence, FRAME_RATE_HZ, mirrored=name.startswith("M"))]
+        source, licence = find_licence(self.folder, name.removeprefix("M")) or ("kit", LICENCE)
+        with naming(self.folder):
+            return [Clip(name, joints_m, captions, source, licence, FRAME_RATE_HZ, mirrored=name.startswith("M"))]
 
 
 def to_body_22(joints: NDArray[np.floating]) -> NDArray[np.float32]:

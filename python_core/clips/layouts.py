@@ -72,8 +72,9 @@ def open_folder(path: Path, body_model: Path | None = None) -> ClipReader:
         return AmassFolder(path, body_model, _annotations(path))
     if _has_file(path, ".bvh"):
         from python_core.clips.bvh import BvhFolder
+        from python_core.clips.joint_names import MAPPING_FILE
 
-        mapping = path / "mapping.toml"
+        mapping = path / MAPPING_FILE
         return BvhFolder(path, mapping if mapping.is_file() else None)
     raise ClipError(f"{path}: no clips in a layout that we read; looked for {_LOOKED_FOR}")
 

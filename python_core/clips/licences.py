@@ -1,6 +1,16 @@
-"""Which recorded licences allow weights trained on a clip to be shipped."""
+"""Licences of data sets that several readers know, and which licences allow weights trained on a clip to be shipped."""
 
 import re
+
+UNKNOWN = "unknown"
+AMASS_LICENCE = "AMASS: non-commercial research, no redistribution"
+AMASS_DATASETS = (
+    "ACCAD", "BMLhandball", "BMLmovi", "BioMotionLab_NTroje", "CMU", "DFaust_67", "EKUT", "Eyes_Japan_Dataset",
+    "HumanEva", "KIT", "MPI_HDM05", "MPI_Limits", "MPI_mosh", "SFU", "SSM_synced", "TCD_handMocap", "TotalCapture",
+    "Transitions_mocap",
+)  # fmt: skip
+"""Those that HumanML3D is made of, as its index.csv calls them."""
+HUMANACT12_LICENCE = "HumanAct12: research only"
 
 _PERMISSIVE = re.compile(
     r"\bCC[ -]?0\b|\bCC[ -]BY\b|\bCreative Commons (?:Zero|Attribution)\b|\bMIT\b|\bApache\b|\b[Pp]ublic [Dd]omain\b"

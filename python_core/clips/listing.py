@@ -7,7 +7,9 @@ from pathlib import Path
 from python_core.clips.amass import AmassFolder
 from python_core.clips.babel import BabelFolder
 from python_core.clips.clip import ClipError, ClipReader
+from python_core.clips.cmu import CmuArchive
 from python_core.clips.layouts import list_files, open_folder
+from python_core.clips.licences import UNKNOWN
 from python_core.clips.preparation import Shard, Skipped
 
 SHARD_NAMES = 16
@@ -20,8 +22,10 @@ class Listing:
 
     shards: tuple[Shard, ...]
     listed_twice: tuple[Skipped, ...]
+    left_out: tuple[Skipped, ...]
+    """Names that are no business of their folder's reader, such as those of other data sets in the same lists."""
     missing_splits: tuple[str, ...]
-    """Splits that a folder lacks, as `FOLDER: SPLIT`."""
+    """Splits that a folder lacks or that are empty there, as `FOLDER: SPLIT`."""
 
 
 def list_names(folders: tuple[Path, ...], splits: tuple[str, ...], body_model: Path | None = None) -> Listing:
@@ -53,18 +57,22 @@ def list_names(folders: tuple[Path, ...], splits: tuple[str, ...], body_model: P
         _raise_if_none([found[split, number] for number in range(len(readers))])
     shards: list[Shard] = []
     listed_twice: list[Skipped] = []
+    left_out: list[Skipped] = []
     missing_splits: list[str] = []
     listed: set[tuple[int, str]] = set()
     for (split, number), names in found.items():
-        if isinstance(names, ClipError):
+        if isinstance(names, ClipError) or not names:
             missing_splits.append(f"{folders[number]}: {split}")
+        if isinstance(names, ClipError):
             continue
         prefix = f"{folder_names[number]}-" if len(folders) > 1 else ""
+        if isinstance(reader := readers[number], CmuArchive):
+            left_out += [_skip(f"{prefix}{name}", split, reason) for name, reason in reader.left_out(split)]
         there = set(names)
         fresh: list[str] = []
         for name in names:
             if (number, name) in listed:
-                listed_twice.append(_skip_listed(f"{prefix}{name}", split))
+                listed_twice.append(_skip(f"{prefix}{name}", split, "listed more than once"))
                 continue
             listed.add((number, name))
             fresh.append(name)
@@ -82,7 +90,12 @@ def list_names(folders: tuple[Path, ...], splits: tuple[str, ...], body_model: P
                 ),
             )
             shards.append(shard)
-    return Listing(shards=tuple(shards), listed_twice=tuple(listed_twice), missing_splits=tuple(missing_splits))
+    return Listing(
+        shards=tuple(shards),
+        listed_twice=tuple(listed_twice),
+        left_out=tuple(left_out),
+        missing_splits=tuple(missing_splits),
+    )
 
 
 def hash_files(folders: tuple[Path, ...]) -> str:
@@ -110,6 +123,5 @@ def _raise_if_none(found: list[list[str] | ClipError]) -> None:
         raise errors[0]
 
 
-def _skip_listed(name: str, split: str) -> Skipped:
-    reason = "listed more than once"
-    return Skipped(split=split, name=name, source="unknown", licence="unknown", reason=reason, kind=reason)
+def _skip(name: str, split: str, reason: str) -> Skipped:
+    return Skipped(split=split, name=name, source=UNKNOWN, licence=UNKNOWN, reason=reason, kind=reason)

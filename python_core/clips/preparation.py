@@ -98,6 +98,10 @@ class Prepared:
     """Of all clips that could be read."""
     resampled: Counter[tuple[str, float]] = field(default_factory=Counter)
     """Clips by source and by the frame rate that they came with, in hertz."""
+    assumed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Clips by source and by what their reader took for granted."""
+    guessed_mappings: Counter[str] = field(default_factory=Counter)
+    """Clips by the mapping that was guessed for their skeleton, as the text of a mapping file."""
 
     rejected: Counter[str] = field(default_factory=Counter)
     """Compositions that were not good enough, and captions that cannot be composed, by reason."""
@@ -133,6 +137,8 @@ def write_shard(path: Path, prepared: Prepared, rows: list[NDArray[np.float32]])
         "skipped": [asdict(skipped) for skipped in prepared.skipped],
         "sources": sorted(prepared.sources),
         "resampled": [[source, rate_hz, count] for (source, rate_hz), count in prepared.resampled.items()],
+        "assumed": [[source, assumed, count] for (source, assumed), count in prepared.assumed.items()],
+        "guessed_mappings": prepared.guessed_mappings,
         "rejected": prepared.rejected,
     }
     # A worker whose parent was killed may still be at the same shard.
@@ -153,6 +159,8 @@ def read_shard(path: Path) -> Prepared:
         skipped=[Skipped(**skipped) for skipped in note["skipped"]],
         sources=set(note["sources"]),
         resampled=Counter({(source, rate_hz): count for source, rate_hz, count in note["resampled"]}),
+        assumed=Counter({(source, assumed): count for source, assumed, count in note["assumed"]}),
+        guessed_mappings=Counter(note["guessed_mappings"]),
         rejected=Counter(note["rejected"]),
     )
 
@@ -258,6 +266,10 @@ def _choose(clip: Clip, shard: Shard, rules: Rules, prepared: Prepared) -> Itera
         except ClipError as error:
             return _skip(prepared, shard, clip, str(error), _kind(str(error), shard.folder, clip.clip_id))
         prepared.resampled[clip.source, round(came_with_hz, 2)] += 1
+    if clip.assumed:
+        prepared.assumed[clip.source, clip.assumed] += 1
+    if clip.guessed_mapping:
+        prepared.guessed_mappings[clip.guessed_mapping] += 1
     parts = _parts(clip)
     if (num_lost := len(clip.captions) - sum(len(part.captions) for part in parts)) > 0:
         for _ in range(num_lost):

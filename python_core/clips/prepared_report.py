@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -45,6 +46,18 @@ class Amount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuessedMapping:
+    """A mapping that was guessed for the skeleton of some clips."""
+
+    folder: Path
+    """The folder of the clips, where a corrected mapping belongs."""
+    file: str
+    """Name of the file, beside the report, that holds it."""
+    text: str
+    num_clips: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreparedReport:
     """All that was prepared and all that was not."""
 
@@ -52,19 +65,23 @@ class PreparedReport:
     num_mirrored: int
     """Mirrored copies that were made here, without those of compositions."""
     skipped: tuple[Skipped, ...]
+    left_out: tuple[Skipped, ...]
+    """Names in the folders' lists that were none of their reader's business; they are counted apart."""
     resampled: Counter[tuple[str, float]]
     """Clips by source and by the frame rate that they came with, in hertz."""
+    assumed: Counter[tuple[str, str]]
+    """Clips by source and by what their reader took for granted."""
+    guessed_mappings: tuple[GuessedMapping, ...]
     rejected: Counter[str]
     """Compositions that were not good enough, by reason."""
     missing_splits: tuple[str, ...]
-    """Splits that a folder lacks, as `FOLDER: SPLIT`."""
+    """Splits that a folder lacks or that are empty there, as `FOLDER: SPLIT`."""
     frame_rate_hz: float
 
     @property
     def skipped_kinds(self) -> list[tuple[str, int]]:
         """Kinds of reasons with their counts, the most frequent first."""
-        counts = Counter(skipped.kind for skipped in self.skipped)
-        return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return _kinds(self.skipped)
 
     @property
     def num_composed(self) -> int:
@@ -94,9 +111,18 @@ class PreparedReport:
                 for (split, source, licence), amount in self._rows()
             ],
             "skipped": dict(self.skipped_kinds),
+            "left_out": dict(_kinds(self.left_out)),
             "resampled": [
                 {"source": source, "frame_rate_hz": rate_hz, "num_clips": count}
                 for (source, rate_hz), count in sorted(self.resampled.items())
+            ],
+            "assumed": [
+                {"source": source, "assumed": assumed, "num_clips": count}
+                for (source, assumed), count in sorted(self.assumed.items())
+            ],
+            "guessed_mappings": [
+                {"folder": str(guess.folder), "file": guess.file, "num_clips": guess.num_clips}
+                for guess in self.guessed_mappings
             ],
             "num_mirrored": self.num_mirrored,
             "composed": {
@@ -119,17 +145,21 @@ class PreparedReport:
             amounts.add_row(*(escape(name) for name in names), *numbers.split(), str(amount.num_skipped))
         console.print(amounts)
         notes = Table("what else", "clips", show_header=False)
-        kinds = self.skipped_kinds
-        for kind, count in kinds[:KINDS_SHOWN]:
-            notes.add_row(escape(f"skipped: {kind}"), str(count))
-        if rest := kinds[KINDS_SHOWN:]:
-            notes.add_row(f"skipped: {len(rest)} other reasons", str(sum(count for _, count in rest)))
+        for what, kinds in (("skipped", self.skipped_kinds), ("left out", _kinds(self.left_out))):
+            for kind, count in kinds[:KINDS_SHOWN]:
+                notes.add_row(escape(f"{what}: {kind}"), str(count))
+            if rest := kinds[KINDS_SHOWN:]:
+                notes.add_row(f"{what}: {len(rest)} other reasons", str(sum(count for _, count in rest)))
         for (source, rate_hz), count in sorted(self.resampled.items()):
             notes.add_row(escape(f"resampled: {source}, from {rate_hz:g} Hz to {self.frame_rate_hz:g} Hz"), str(count))
+        for (source, assumed), count in sorted(self.assumed.items()):
+            notes.add_row(escape(f"assumed: {source}, {assumed}"), str(count))
+        for guess in self.guessed_mappings:
+            notes.add_row(escape(f"joints guessed by their names: {guess.folder}, {guess.file}"), str(guess.num_clips))
         for reason, count in sorted(self.rejected.items()):
             notes.add_row(escape(f"composition rejected: {reason}"), str(count))
         for missing in self.missing_splits:
-            notes.add_row(escape(f"no such split: {missing}"), "")
+            notes.add_row(escape(f"no such split, or empty: {missing}"), "")
         if notes.row_count:
             console.print(notes)
         assert isinstance(console.file, StringIO)
@@ -149,6 +179,11 @@ class PreparedReport:
 
         groups = _grouped(self.clips, self.skipped, key)
         return [(names, Amount.of(*group, self.frame_rate_hz)) for names, group in groups.items()]
+
+
+def _kinds(skipped: Iterable[Skipped]) -> list[tuple[str, int]]:
+    counts = Counter(item.kind for item in skipped)
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _grouped(

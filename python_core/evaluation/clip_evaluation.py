@@ -115,6 +115,7 @@ class ClipEvaluation:
                     well_formed=shares and shares.well_formed,
                     planned=shares and shares.planned,
                     planned_error_s=shares and shares.planned_error_s,
+                    as_long_as_planned=shares and shares.as_long_as_planned,
                     multimodality=self._vary(repeats[0]) if name == OURS else None,
                     quality=self._quality(name, features, first),
                     plans=self._plans(features),

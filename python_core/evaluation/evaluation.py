@@ -169,12 +169,15 @@ class ReplyShares:
     planned: float | None
     """Share of well-formed replies whose reasoning is a plan; None where none is well-formed, or none has reasoning."""
     planned_error_s: float | None
-    """Mean difference between how long those plans are and their motions."""
+    """Mean difference between how long those plans are and their motions; None without plans."""
+    as_long_as_planned: float | None
+    """Share of those motions that differ from their plans by at most a code; None without plans."""
 
 
 def measure_replies(replies: Sequence[Reply], speaker: Speaker, frame_rate_hz: float) -> ReplyShares:
     """Count what is well-formed, and hold plans against the motions that follow them."""
     well_formed = [reply for reply in replies if reply.parsed is not None]
+    code_s = FRAMES_PER_CODE / frame_rate_hz
     errors_s, num_reasoned = [], 0
     for reply in well_formed:
         text = speaker.reasoning(reply)
@@ -185,9 +188,11 @@ def measure_replies(replies: Sequence[Reply], speaker: Speaker, frame_rate_hz: f
             plan = parse_plan(text)
         except PlanError:
             continue
-        errors_s.append(abs(plan.duration_s - FRAMES_PER_CODE * len(reply.codes) / frame_rate_hz))
+        errors_s.append(abs(plan.duration_s - code_s * len(reply.codes)))
     return ReplyShares(
         well_formed=len(well_formed) / len(replies),
         planned=len(errors_s) / len(well_formed) if num_reasoned else None,
         planned_error_s=float(np.mean(errors_s)) if errors_s else None,
+        # Durations of plans are whole tenths of a second.
+        as_long_as_planned=float(np.mean([error_s <= code_s + 1e-6 for error_s in errors_s])) if errors_s else None,
     )

@@ -45,6 +45,8 @@ class ModelRow:
     """Share of well-formed replies whose reasoning is a plan."""
     planned_error_s: float | None = None
     """Mean difference between how long those plans are and their motions."""
+    as_long_as_planned: float | None = None
+    """Share of those motions that are as long as their plans, to a code."""
     multimodality: Estimate | None = None
     quality: QualityMeans | None = None
     plans: PlanMeasures | None = None
@@ -97,13 +99,14 @@ def write_judgement(folder: Path, judgement: Judgement) -> None:
 def as_markdown(judgement: Judgement) -> str:
     """The tables that have something to say."""
     rows = judgement.rows
-    header = (
-        f"# {judgement.protocol}, judged by {judgement.judge}\n\n{judgement.num_texts} texts, "
-        f"{judgement.num_repeats} repeats; ± is 1.96 standard deviations / √repeats.\n"
+    # One repeat does not tell how sure it is.
+    sure = judgement.num_repeats > 1
+    header = f"# {judgement.protocol}, judged by {judgement.judge}\n\n{judgement.num_texts} texts, " + (
+        f"{judgement.num_repeats} repeats; ± is 1.96 standard deviations / √repeats.\n" if sure else "1 repeat.\n"
     )
     parts = [header, *(f"{note}\n" for note in judgement.notes)]
     table = [
-        [row.name, *(_estimate(row.scores.get(name)) for name in COLUMNS), _estimate(row.multimodality),
+        [row.name, *(_estimate(row.scores.get(name), sure) for name in COLUMNS), _estimate(row.multimodality, sure),
          _share(row.well_formed)]
         for row in rows
     ]  # fmt: skip
@@ -146,9 +149,11 @@ def _plan_tables(rows: Sequence[ModelRow], by_chance: PlanMeasures | None) -> li
         parts += ["What the exact plans of the prompts say, in the motions:\n", as_table(header, table)]
     if any(row.planned is not None for row in rows):
         table = [
-            [row.name, _share(row.planned), _number(row.planned_error_s, 2)] for row in rows if row.planned is not None
-        ]
-        parts.append(as_table(["", "reasoning is a plan ↑", "planned and spoken seconds differ ↓"], table))
+            [row.name, _share(row.planned), _number(row.planned_error_s, 2), _share(row.as_long_as_planned)]
+            for row in rows if row.planned is not None
+        ]  # fmt: skip
+        header = ["", "reasoning is a plan ↑", "planned and spoken seconds differ ↓", "by at most a code ↑"]
+        parts.append(as_table(header, table))
     return parts
 
 
@@ -197,10 +202,10 @@ def as_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
 
 
-def _estimate(estimate: Estimate | None) -> str:
+def _estimate(estimate: Estimate | None, sure: bool) -> str:
     if estimate is None or not math.isfinite(estimate.value):
         return NOTHING
-    return f"{_number(estimate.value)} ± {_number(estimate.half_width)}"
+    return _number(estimate.value) + (f" ± {_number(estimate.half_width)}" if sure else "")
 
 
 def _interval(estimate: Estimate | None) -> str:

@@ -1,5 +1,6 @@
 """Sequences of actions: segments are judged as clips are, transitions apart from them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from python_core.evaluation.evaluation import (
     Repeat,
     Spoken,
     measure_replies,
+    motions_of,
     say_how_drawn,
 )
 from python_core.evaluation.generation import Reply
@@ -76,7 +78,12 @@ def evaluate_sequences(
     transitions: dict[str, TransitionScores | None] = {}
     real = [_real_windows(prepared, repeats[0], config.seed, draw) for draw in (0, 1)]
     transitions[REAL] = _score(bench, real[1], real[0], config.seed)
-    quality: QualityMeans | None = None
+    quality = {
+        REAL: _quality(config, [sample.features(prepared) for sample in repeats[0].samples], prepared.frame_rate_hz),
+        NEAREST: _quality(
+            config, nearest.find([sample.caption for sample in repeats[0].samples]), prepared.frame_rate_hz
+        ),
+    }
     replies: list[Reply] = []
     if spoken is not None:
         judged[OURS] = []
@@ -86,11 +93,12 @@ def evaluate_sequences(
             folder = config.out / "replies" / f"repeat-{repeat.number:02}"
             said = speak_sequences(spoken.speaker, folder, sequences, config.history, [config.seed, 3, repeat.number])
             replies += [reply for sequence in said for reply in sequence.replies]
-            segments, windows, motions = _decode(said, spoken)
+            segments, windows = _decode(said, spoken)
             judged[OURS].append(_judged(bench, repeat, sequences, segments))
             if repeat.number == 0:
                 transitions[OURS] = _score(bench, windows, real[0], config.seed)
-                quality = measure_motions(motions[: config.quality_motions])
+                of_segments = [rows for sequence in segments for rows in sequence if rows is not None]
+                quality[OURS] = _quality(config, of_segments, prepared.frame_rate_hz)
     shares = measure_replies(replies, spoken.speaker, prepared.frame_rate_hz) if spoken is not None else None
     rows = []
     for name, of_name in judged.items():
@@ -104,7 +112,8 @@ def evaluate_sequences(
                 well_formed=ours and ours.well_formed,
                 planned=ours and ours.planned,
                 planned_error_s=ours and ours.planned_error_s,
-                quality=quality if name == OURS else None,
+                as_long_as_planned=ours and ours.as_long_as_planned,
+                quality=quality.get(name),
                 transitions=transitions.get(name),
             )
         )
@@ -117,17 +126,24 @@ def evaluate_sequences(
         rows=tuple(rows),
         notes=(
             NOTE,
-            f"Sequences of {config.segments} actions, each begun with {config.history} codes of the last.",
+            f"Sequences of {config.segments} actions, those of one recording in its order, each begun with "
+            f"{config.history} codes of the last.",
             *([say_how_drawn(config.sampling)] if spoken is not None else []),
         ),
     )
 
 
-def _decode(
-    said: list[SpokenSequence], spoken: Spoken
-) -> tuple[list[list[NDArray[np.float32] | None]], _Windows, list[Motion]]:
-    """Features of each segment of each sequence, windows around the boundaries, and the whole motions."""
-    segments, windows, motions = [], _Windows(), []
+def _quality(
+    config: "EvaluateConfig", segments: Sequence[NDArray[np.float32]], frame_rate_hz: float
+) -> QualityMeans | None:
+    """Of as many segments as are asked for, drawn by the seed."""
+    drawn = np.random.default_rng([config.seed, 9]).permutation(len(segments))[: config.quality_motions]
+    return measure_motions(motions_of([segments[place] for place in sorted(drawn.tolist())], frame_rate_hz))
+
+
+def _decode(said: list[SpokenSequence], spoken: Spoken) -> tuple[list[list[NDArray[np.float32] | None]], _Windows]:
+    """Features of each segment of each sequence, and windows around the boundaries."""
+    segments, windows = [], _Windows()
     for sequence in said:
         if not sequence.codes:
             segments.append([None] * len(sequence.replies))
@@ -136,8 +152,7 @@ def _decode(
         rows = judged_features(motion)
         segments.append([rows[first:end] if end > first else None for first, end in sequence.frames])
         windows.add(motion, rows, windows_at(motion.num_frames, boundaries(sequence), motion.frame_rate_hz))
-        motions.append(motion)
-    return segments, windows, motions
+    return segments, windows
 
 
 def _judged(

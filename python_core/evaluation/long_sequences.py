@@ -1,8 +1,10 @@
 """Several actions one after the other, each asked for while the last one moves: segments and the transitions between.
 
-The model is given the last codes of what it said, as a game gives them when it steers. Segments are judged as clips
-are; transitions, one second around each boundary, apart from them: Frechet distance and diversity against windows of
-real motion, and how the jerk at the boundary stands out from that of real motion.
+The model is given the last codes of what it said, as a game gives them when it steers. Segments of one recording come
+in the order in which they were recorded, as BABEL's labels have it; recordings are shuffled and follow each other, so
+that sequences are as long as is asked for. Segments are judged as clips are; transitions, one second around each
+boundary, apart from them: Frechet distance and diversity against windows of real motion, and how the jerk at the
+boundary stands out from that of real motion.
 
 Source: Barquero et al. 2024, Seamless Human Motion Composition with Blended Positional Encodings, and its code; it has
 30 frames a second and asks for lengths, so its numbers do not compare.
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from python_core.clips.clip import part_of
 from python_core.contract.motion import Motion
 from python_core.evaluation.generation import Prompt, Reply
 from python_core.evaluation.metrics import Embeddings, Gaussian, diversity, frechet_distance
@@ -58,18 +61,24 @@ class TransitionScores:
 
 
 def draw_sequences(samples: Sequence[Sample], length: int, random: np.random.Generator) -> list[list[Sample]]:
-    """Shuffle and cut into sequences; what fills none is left out.
+    """Shuffle recordings, keep the parts of each in their order, and cut into sequences; what fills none is left out.
 
     Raises:
         ValueError: Fewer samples than one sequence takes, or a sequence of one.
     """
     if length < 2 or len(samples) < length:
         raise ValueError(f"a sequence takes 2 segments or more, and all of {length} from {len(samples)} clips")
-    order = random.permutation(len(samples))
-    return [
-        [samples[place] for place in order[first : first + length]]
-        for first in range(0, len(order) - length + 1, length)
+    recordings: dict[str, list[tuple[int, Sample]]] = {}
+    for sample in samples:
+        name, first_frame = part_of(sample.clip.clip_id) or (sample.clip.clip_id, 0)
+        recordings.setdefault(name, []).append((first_frame, sample))
+    shuffled = list(recordings.values())
+    chain = [
+        sample
+        for place in random.permutation(len(shuffled))
+        for _, sample in sorted(shuffled[place], key=lambda part: part[0])
     ]
+    return [chain[first : first + length] for first in range(0, len(chain) - length + 1, length)]
 
 
 def speak_sequences(

@@ -3,7 +3,8 @@
     val_composed    compositions of val clips; no pool holds two texts that say the same
     humanml3d       the published protocol: 40 to 199 rows at 20 Hz
     kit             the published protocol: 24 to 199 rows at 12.5 Hz, whatever rate the clips have here
-    babel           segments of 30 to 200 frames at 30 Hz, spoken one after the other (`long_sequences.py`)
+    babel           segments of 30 to 200 frames at 30 Hz, each of one action, spoken one after the other
+                    (`long_sequences.py`)
 
 The published ones shuffle, cut into pools of 32 and drop the last. Language models choose how long a motion is;
 diffusion models are usually told, so their numbers are for an easier task.
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from python_core.clips.clip import part_of
 from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips
 from python_core.contract.plan import parse_plan
 from python_core.vqvae import FRAMES_PER_CODE
@@ -44,19 +46,24 @@ class Protocol:
     """A piece is cut to this."""
     apart: bool
     """Whether texts that say the same are kept out of one pool."""
+    single: bool = False
+    """Whether clips of several actions are left out: a plan says so, or captions of their parts do, which are clips of
+    their own.
+    """
 
     def takes(self, clip: PreparedClip, frame_rate_hz: float) -> bool:
-        """Whether a clip is evaluated."""
+        """Whether a clip is evaluated, whatever others there are."""
         # Half a row is added, since a length in seconds rarely is a whole number of them.
         length_s = (clip.num_rows + 0.5) / frame_rate_hz
-        return bool(clip.captions) and self.shortest_s <= length_s < self.end_s
+        several = self.single and clip.plan is not None and len(parse_plan(clip.plan).beats) > 1
+        return bool(clip.captions) and not several and self.shortest_s <= length_s < self.end_s
 
 
 PROTOCOLS: dict[ProtocolName, Protocol] = {
     "val_composed": Protocol(split="val_composed", shortest_s=0.4, end_s=math.inf, longest_s=9.8, apart=True),
     "humanml3d": Protocol(split="test", shortest_s=40 / 20, end_s=200 / 20, longest_s=196 / 20, apart=False),
     "kit": Protocol(split="test", shortest_s=24 / 12.5, end_s=200 / 12.5, longest_s=196 / 12.5, apart=False),
-    "babel": Protocol(split="val", shortest_s=30 / 30, end_s=201 / 30, longest_s=200 / 30, apart=True),
+    "babel": Protocol(split="val", shortest_s=30 / 30, end_s=201 / 30, longest_s=200 / 30, apart=True, single=True),
 }
 
 
@@ -82,7 +89,9 @@ def choose_clips(prepared: PreparedClips, protocol: Protocol, split: str = "") -
         ValueError: There is no such split, or no clip of it fits.
     """
     split = split or protocol.split
-    found = [clip for clip in prepared.split(split) if protocol.takes(clip, prepared.frame_rate_hz)]
+    clips = prepared.split(split)
+    in_parts = {part[0] for clip in clips if protocol.single and (part := part_of(clip.clip_id))}
+    found = [clip for clip in clips if protocol.takes(clip, prepared.frame_rate_hz) and clip.clip_id not in in_parts]
     if not found:
         raise ValueError(
             f"split {split!r}: no clip has captions and lasts {protocol.shortest_s:g} s or more and less than "

@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
-from python_core.checkpoint import CHECKPOINT, FORMAT_VERSION, put_weights, read_config, read_weights, write_json
+from python_core.checkpoint import (
+    CHECKPOINT,
+    FORMAT_VERSION,
+    put_weights,
+    read_config,
+    read_json,
+    read_sizes,
+    read_weights,
+    write_json,
+)
 from python_core.contract.skeleton import BODY_22
 from python_core.evaluation.metrics import distances
 from python_core.evaluators.evaluator import Evaluator, Judge, JudgeShape
@@ -71,8 +80,8 @@ def load_judge(folder: Path) -> Judge:
     """
     config = read_config(folder, "judge")
     weights, normalizer = read_weights(folder / WEIGHTS)
-    words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-    judge = Judge(JudgeShape(**config["shape"]), words, normalizer, config["train_words"])
+    words = read_json(folder / WORDS)
+    judge = Judge(read_sizes(JudgeShape, config["shape"], folder), words, normalizer, config["train_words"])
     put_weights(judge, weights, folder / WEIGHTS)
     return judge.eval()
 
@@ -98,7 +107,7 @@ def load_reward_model(folder: Path) -> RewardModel:
     config = read_config(folder, "reward")
     weights, normalizer = read_weights(folder / WEIGHTS)
     token_states = load_token_states(folder / TEXT_ENCODER, torch.device("cpu"))
-    model = RewardModel(RewardShape(**config["shape"]), token_states, normalizer)
+    model = RewardModel(read_sizes(RewardShape, config["shape"], folder), token_states, normalizer)
     put_weights(model, weights, folder / WEIGHTS)
     return model.eval()
 
@@ -110,15 +119,15 @@ def load_evaluator(folder: Path) -> LoadedEvaluator:
         ValueError: The folder holds no evaluator of this format, or a damaged one.
     """
     path = folder / CHECKPOINT
-    kind = json.loads(path.read_text(encoding="utf-8")).get("kind") if path.is_file() else "judge"
-    if kind == "reward":
+    config = read_json(path) if path.is_file() else {}
+    if isinstance(config, dict) and config.get("kind") == "reward":
         return LoadedEvaluator(load_reward_model(folder), "cosine")
     return LoadedEvaluator(load_judge(folder), "euclidean")
 
 
 def evaluator_rate_hz(folder: Path) -> float:
     """Frames a second of the clips that an evaluator learned from, which is one that can be read."""
-    return float(json.loads((folder / CHECKPOINT).read_text(encoding="utf-8"))["frame_rate_hz"])
+    return float(read_json(folder / CHECKPOINT)["frame_rate_hz"])
 
 
 def _origin(kind: str, frame_rate_hz: float) -> dict[str, Any]:

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
+
+from python_core.language_model import read_text_tokenizer
 
 MAX_TOKENS = 96
 """Of a caption; later ones are not read."""
@@ -84,11 +87,17 @@ def load_token_states(folder: Path, device: torch.device) -> TokenStates:
     """Read a text encoder, such as `fetch-backbone text-encoder` writes.
 
     Raises:
-        ValueError: The folder lacks one of its files.
+        ValueError: The folder lacks one of its files, or one is damaged.
     """
     for name in FILES:
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name}: missing; run python -m python_core fetch-backbone text-encoder first")
-    encoder: nn.Module = AutoModel.from_pretrained(folder, dtype=torch.float32).to(device)
+    try:
+        encoder: nn.Module = AutoModel.from_pretrained(folder, dtype=torch.float32).to(device)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder / 'model.safetensors'}: damaged, or of another encoder than config.json says ({error}); copy the "
+            "folder again"
+        ) from error
     assert isinstance(encoder, PreTrainedModel), "transformers loads its own models"
-    return TokenStates(encoder, Tokenizer.from_file(str(folder / "tokenizer.json")))
+    return TokenStates(encoder, read_text_tokenizer(folder / "tokenizer.json"))

@@ -8,13 +8,13 @@ praised nor blamed for them.
 """
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Tokenizer
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 
 from python_core.contract.prompt import prompt_ids
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyParser, TokenLayout
@@ -110,16 +110,13 @@ class Rollouts:
 
         rows = [self._row(form) for form in forms]
         wrapped = trainer.model_wrapped
-        whole = nullcontext()
-        if isinstance(wrapped, FullyShardedDataParallel):
-            whole = FullyShardedDataParallel.summon_full_params(wrapped, recurse=False)
         unwrapped = unwrap_model_for_generation(
             wrapped,
             trainer.accelerator,
             gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
             gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         )
-        with unwrapped as model, whole:
+        with unwrapped as model, _whole_root(wrapped):
             sample_replies(model, prompts, rows, longest_reply(self.max_codes), trainer.temperature)
         return [row.token_ids for row in rows], [[int(not forced) for forced in row.forced] for row in rows]
 
@@ -142,3 +139,23 @@ class Rollouts:
 
     def _row(self, form: ReplyForm) -> ReplyRow:
         return ReplyRow(ReplyParser(self.layout), self.max_codes, form.constrained, given=[self._opening(form)])
+
+
+@contextmanager
+def _whole_root(model: Any) -> Iterator[None]:
+    """Where FSDP, of either version, holds a model in parts: put together what its layers do not hold. The depth head
+    is among that, and speaks between two steps of the model.
+    """
+    if isinstance(model, FullyShardedDataParallel):
+        with FullyShardedDataParallel.summon_full_params(model, recurse=False):
+            yield
+    elif isinstance(model, FSDPModule):
+        # Or the first step would take it apart again.
+        model.set_reshard_after_forward(False, recurse=False)
+        model.unshard()
+        try:
+            yield
+        finally:
+            model.reshard()
+    else:
+        yield

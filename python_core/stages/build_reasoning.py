@@ -46,7 +46,7 @@ NEAR, ALIKE = 0.5, 0.75
 """How similar a beat has to be to stand for another, and for the other's caption to be a caption of its clips."""
 MOST_ALIKE = 8
 """Captions without motion that a caption of a clip gets, at most."""
-NUM_SAMPLED, NUM_SHOWN = 50, 6
+NUM_SAMPLED = 50
 """Records written for reading, and shown in the terminal."""
 
 
@@ -184,8 +184,9 @@ def run(config: BuildReasoningConfig) -> None:
         records = _in_known_beats(records, encoder, config.seed)
         num_left_out = num_written - _num_without_motion(records)
     write_text(config.out, "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records))
-    _write_report(config, sentences, entries, records, num_left_out)
     _write_sample(config, records)
+    # What it says in a line comes last, or the sample would push it off the screen.
+    _write_report(config, sentences, entries, records, num_left_out)
     if config.writer == "planner":
         journal.unlink(missing_ok=True)
     logger.info("%d plans written to %s", len(records), config.out)
@@ -195,20 +196,35 @@ def read_plans(path: Path) -> list[PlanRecord]:
     """Read what the stage wrote.
 
     Raises:
-        ValueError: The file is missing, or a line is not a record.
+        ValueError: The file is missing, a line is not a record, or its plan is none.
     """
     if not path.is_file():
         raise ValueError(f"{path}: missing; run python -m python_core build-reasoning first")
-    records = []
+    records, plans = [], set()
     # Not by splitlines: a caption may hold a separator that ends a line for it, but not for JSON.
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line:
             continue
         try:
-            records.append(PlanRecord(**json.loads(line)))
+            record = _read_record(line)
+            if record.plan not in plans:
+                parse_plan(record.plan)
+                plans.add(record.plan)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}:{number}: not a plan record ({error}); build the plans again") from error
+        records.append(record)
     return records
+
+
+def _read_record(line: str) -> PlanRecord:
+    record = PlanRecord(**json.loads(line))
+    for name in ("clip_id", "caption", "plan", "writer", "prompt_version", "paraphrase_of"):
+        value = getattr(record, name)
+        if not isinstance(value, str) and not (value is None and name in ("clip_id", "paraphrase_of")):
+            raise ValueError(f"{name}: expected text, got {value!r}")
+    if not isinstance(record.duration_s, int | float):
+        raise ValueError(f"duration_s: expected seconds, got {record.duration_s!r}")
+    return record
 
 
 def _of_clips(prepared: PreparedClips) -> list[_Line]:
@@ -402,4 +418,4 @@ def _write_sample(config: BuildReasoningConfig, records: Sequence[PlanRecord]) -
     chosen = sorted(random.permutation(len(records))[:NUM_SAMPLED].tolist())
     sample = [records[index] for index in chosen]
     write_text(config.out.with_suffix(".sample.txt"), sample_text(sample))
-    Console().print(sample_table(sample[:NUM_SHOWN]))
+    Console().print(sample_table(sample))

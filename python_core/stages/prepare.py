@@ -4,6 +4,7 @@
     parts/          shards that are done, until all are
     skipped.jsonl   what was not prepared, and why, a line each
     report.json     how much there is of what
+    guessed_mapping_1.toml, ...     of BVH: which joints were taken for ours by their names, one for each skeleton
     sheet.png       a few clips, drawn by `seed`
     and what `clips/prepared.py` lists
 
@@ -29,6 +30,7 @@ from rich.progress import Progress
 
 from python_core.checkpoint import start_run, write_json
 from python_core.clips.humanml3d import FRAME_RATE_HZ
+from python_core.clips.joint_names import MAPPING_FILE
 from python_core.clips.listing import Listing, hash_files, list_names
 from python_core.clips.preparation import (
     Licence,
@@ -42,7 +44,7 @@ from python_core.clips.preparation import (
     shard_path,
 )
 from python_core.clips.prepared import COMPOSED, FORMAT_VERSION, SUMMARY, PreparedClip, write_prepared, write_text
-from python_core.clips.prepared_report import PreparedReport
+from python_core.clips.prepared_report import GuessedMapping, PreparedReport
 from python_core.contract.bundle import sha256
 from python_core.contract.plan import parse_plan
 from python_core.features import features_to_motion
@@ -169,6 +171,15 @@ def run(config: PrepareConfig) -> None:
             shutil.rmtree(parts)
             (config.out / "run.json").unlink()
             raise
+        for guess in report.guessed_mappings:
+            logger.info(
+                "%s: joints of %d clips were guessed by their names; if wrong, correct %s and save it as %s:\n%s",
+                guess.folder,
+                guess.num_clips,
+                config.out / guess.file,
+                guess.folder / MAPPING_FILE,
+                guess.text.rstrip(),
+            )
         logger.info("%s\n%s", config.out, report.as_text())
     shutil.rmtree(parts, ignore_errors=True)
 
@@ -253,13 +264,18 @@ def _assemble(config: PrepareConfig, listing: Listing, paths: list[Path]) -> Pre
     places: list[tuple[Path, PreparedClip]] = []
     skipped, sources, taken = list(listing.listed_twice), set(), set()
     resampled: Counter[tuple[str, float]] = Counter()
+    assumed: Counter[tuple[str, str]] = Counter()
+    guessed: Counter[tuple[Path, str]] = Counter()
     rejected: Counter[str] = Counter()
     num_rows = num_mirrored = 0
-    for path in paths:
+    for number, path in enumerate(paths):
         prepared = read_shard(path)
         skipped += prepared.skipped
         sources |= prepared.sources
         resampled += prepared.resampled
+        assumed += prepared.assumed
+        for text, count in prepared.guessed_mappings.items():
+            guessed[listing.shards[number].folder, text] += count
         rejected += prepared.rejected
         for clip in prepared.clips:
             name = made_of(clip.clip_id) if clip.source == COMPOSED else clip.clip_id
@@ -278,7 +294,13 @@ def _assemble(config: PrepareConfig, listing: Listing, paths: list[Path]) -> Pre
         clips=tuple(clips),
         num_mirrored=num_mirrored,
         skipped=tuple(skipped),
+        left_out=listing.left_out,
         resampled=resampled,
+        assumed=assumed,
+        guessed_mappings=tuple(
+            GuessedMapping(folder=folder, file=f"guessed_mapping_{number}.toml", text=text, num_clips=count)
+            for number, ((folder, text), count) in enumerate(guessed.items(), start=1)
+        ),
         rejected=rejected,
         missing_splits=listing.missing_splits,
         frame_rate_hz=config.frame_rate_hz,
@@ -291,8 +313,10 @@ def _assemble(config: PrepareConfig, listing: Listing, paths: list[Path]) -> Pre
         )
     if not any(clip.split == "train" for clip in clips):
         raise ValueError(f"{where}: no clips are left of split 'train'; skipped: {dict(report.skipped_kinds)}")
-    lines = [json.dumps(asdict(item), ensure_ascii=False) for item in skipped]
+    lines = [json.dumps(asdict(item), ensure_ascii=False) for item in (*skipped, *listing.left_out)]
     write_text(config.out / "skipped.jsonl", "".join(f"{line}\n" for line in lines))
+    for guess in report.guessed_mappings:
+        write_text(config.out / guess.file, guess.text)
     write_json(config.out / "report.json", report.as_fields())
     _write_sheet(config, clips, places)
     write_prepared(config.out, clips, _rows(places), config.frame_rate_hz)

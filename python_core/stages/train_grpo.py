@@ -155,7 +155,7 @@ class TrainGrpoConfig:
 
     vllm: bool = False
     """Sample replies with vLLM, which shares the GPU; nothing is constrained then, and codes have one level, since vLLM
-    knows no depth head.
+    knows no depth head. All presets have more: train with `train-vqvae --shape.num-levels 1` and `train-sft` first.
     """
 
     judge_every: int = 100
@@ -322,7 +322,8 @@ def make_trainer(
     layout = token_layout(spoken.tokenizer, motion_tokenizer.model.shape.codebook)
     if config.vllm and layout.num_levels > 1:
         raise ValueError(
-            f"vllm: it has no depth head, and codes of {config.sft} have {layout.num_levels} levels; leave vllm out"
+            f"vllm: it has no depth head, and codes of {config.sft} have {layout.num_levels} levels; leave vllm "
+            "out, or begin with train-vqvae --shape.num-levels 1"
         )
     weights = PAPER_WEIGHTS if config.paper else config.weights
     shares = FormShares(reasoning=config.reasoning_share, constrained=config.constrained_share)

@@ -159,11 +159,11 @@ def _measure(model: Vqvae, prepared: PreparedClips, split: str, out: Path) -> di
     return {
         "split": split,
         "measures": {name: dataclasses.asdict(group) for name, group in measures.items()},
-        "entries_in_use": _entries_in_use(tokenizer, prepared),
+        "entries_in_use": measure_entries_in_use(tokenizer, prepared),
     }
 
 
-def _entries_in_use(tokenizer: MotionTokenizer, prepared: PreparedClips) -> list[float]:
+def measure_entries_in_use(tokenizer: MotionTokenizer, prepared: PreparedClips) -> list[float]:
     """Share of each level's entries that come up in CODES_IN_SAMPLE codes of clips that are drawn as in training."""
     clips = prepared.split("train")
     weights = np.array(clip_weights(clips))

@@ -5,6 +5,7 @@ import pytest
 
 from bridge.__main__ import main
 from bridge.bench import Level, held_in_real_time, spread
+from bridge.thread_speed import ThreadSpeed, best, compare_threads
 
 
 def test_percentiles_are_what_so_many_of_a_hundred_keep():
@@ -51,3 +52,25 @@ def test_bench_measures_a_server_of_its_own_and_writes_its_numbers(
 def test_a_number_of_streams_that_is_none_is_an_error(streams: str, capsys: pytest.CaptureFixture[str]):
     assert main(["bench", "--streams", streams]) == 2
     assert "--streams" in capsys.readouterr().err
+
+
+def test_more_threads_are_best_only_where_they_pay():
+    speeds = [
+        ThreadSpeed(num_threads=1, code_ms={1: 10.0, 8: 4.0}),
+        ThreadSpeed(num_threads=2, code_ms={1: 6.0, 8: 3.9}),
+        ThreadSpeed(num_threads=8, code_ms={1: 5.8, 8: 5.0}),
+    ]
+    assert (best(speeds, 1), best(speeds, 8)) == (2, 1)
+
+
+def test_threads_are_compared_on_the_bundle_at_hand_and_give_the_same_codes(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    speeds = compare_threads(tiny_bundle, "cpu", (1, 2))
+    assert [speed.num_threads for speed in speeds] == [1, 2, 3]
+    assert all(ms > 0 for speed in speeds for ms in speed.code_ms.values())
+    assert main(["bench", "--compare-threads", "--bundle", str(tiny_bundle), "--streams", "1,2"]) == 0
+    assert "best --threads: " in capsys.readouterr().out
+    assert main(["bench", "--compare-threads", "--address", "localhost:1"]) == 2
+    assert "leave out --address" in capsys.readouterr().err

@@ -5,11 +5,12 @@ import asyncio
 import numpy as np
 import pytest
 
-from bridge.decoder import join
+from bridge.decoder import Decoder, join
 from bridge.demo import PROMPTS
 from bridge.request import MotionRequest
 from bridge.server import DEFAULT_BUNDLE
 from bridge.stream import Chunk, Event, MotionModel, Planned, Summary
+from python_core.contract.bundle import open_bundle
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan
 
@@ -65,3 +66,23 @@ def test_the_same_seed_gives_the_same_frames_and_another_does_not(model: MotionM
     once, again, other = (act(model, PROMPTS["sneak"], seed)[1] for seed in (7, 7, 8))
     assert np.array_equal(once.joint_rotations, again.joint_rotations)
     assert once.num_frames != other.num_frames or not np.array_equal(once.joint_rotations, other.joint_rotations)
+
+
+def test_its_decoder_streams_what_it_writes_at_once_and_the_same_bits_alone_and_among_63_others():
+    manifest = open_bundle(DEFAULT_BUNDLE).manifest
+    decoder = Decoder(DEFAULT_BUNDLE, manifest, "cpu")
+    codes = np.random.default_rng(1).integers(manifest.tokens.num_codes, size=(64, 12)).tolist()
+    states, parts = [decoder.start() for _ in codes], []
+    for place in range(12):
+        found = decoder.run([[series[place]] for series in codes], states)
+        states = [state for _, state in found]
+        parts.append([frames for frames, _ in found])
+    for row in (0, 63):
+        state, streamed = decoder.start(), []
+        for place, among in enumerate(parts):
+            ((alone, state),) = decoder.run([[codes[row][place]]], [state])
+            for name in ("root_positions_m", "joint_rotations", "contacts"):
+                assert np.array_equal(getattr(alone, name), getattr(among[row], name))
+            streamed.append(decoder.motion(alone, 1))
+        whole_m = decoder.decode_whole(codes[row]).joint_positions_m()
+        assert join(streamed).joint_positions_m() == pytest.approx(whole_m, abs=1e-5)

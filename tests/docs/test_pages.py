@@ -109,7 +109,7 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
                 "six levels, int8": {"growth_ms": {"1": 7.0, "256": 1.5}, "characters": {"1": 90, "2": 160}},
             },
         },
-        "decoder_speed.json": {"one_ratio": 5.8},
+        "decoder_speed.json": {"width": 512, "fp16": {"one_ratio": 5.8}},
         "serve_cost.json": {"first_frame": {"ratio": 1.125}},
         "bridge.json": {"levels": [level | {"in_real_time": 1.0}]},
     }
@@ -135,7 +135,7 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
         "| six levels, int8 | 90 | 160 |",
         "| 256 | 2.25 | 1.50 |",
         "| 4 | 30, 50 | - | - | 100 % |",
-        "| one ratio | 5.8 |",
+        "| fp16, one ratio | 5.8 |",
         "| first frame, ratio | 1.125 |",
     ):
         assert line in page

@@ -10,11 +10,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from bridge.engine import Engine
 from bridge.stream import MotionModel
 from export import bundle_writer, graph_file
 from export.bundle_writer import export_bundle
 from export.config import ExportConfig, Precision, Provider
 from python_core.contract.bundle import Manifest, MotionDecoderGraph, open_bundle
+from python_core.contract.vocabulary import Position
 
 CONFIG = ExportConfig(parity_tokens=100, calibration_tokens=400)
 
@@ -105,6 +107,33 @@ def test_a_row_has_the_same_bits_alone_and_among_others(precision: Precision, ti
     for row in range(5):
         for alone, of_all in zip(read(slice(row, row + 1)), together, strict=True):
             assert np.array_equal(alone[0], of_all[row])
+    watched = [tuple(position) for position in positions[0].tolist()]
+    neighbours = [
+        [tuple(position) for position in row.tolist()][: 2 + number % 9]
+        for number, row in enumerate(random.integers(layout.first_code, size=(40, 12, layout.num_levels)))
+    ]
+    alone = written(Engine(tmp_path / "b", graph, "cpu", num_threads=1), watched, [])
+    for num_threads in (1, 2):
+        among = written(Engine(tmp_path / "b", graph, "cpu", num_threads=num_threads), watched, neighbours)
+        assert np.array_equal(among, alone)
+
+
+def written(engine: Engine, fed: list[Position], neighbours: list[list[Position]]) -> np.ndarray:
+    """Logits and states of a row that is given its positions one by one, while others go on."""
+    others = [engine.join([positions]) for positions in neighbours]
+    row, found = engine.join([fed[:4]]), []
+    while len(found) <= len(fed) - 4:
+        step = engine.step()
+        assert not step.failed
+        for one, logits, state in zip(step.rows, step.logits, step.states, strict=True):
+            if one is not row:
+                one.feed([fed[0]])
+                continue
+            found.append(np.concatenate([logits, state]))
+            if len(found) <= len(fed) - 4:
+                row.feed([fed[3 + len(found)]])
+    assert engine.num_rows == len(others) + 1
+    return np.stack(found)
 
 
 def test_large_weights_are_split_over_files_and_none_of_an_old_bundle_is_left(

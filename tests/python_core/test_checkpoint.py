@@ -1,11 +1,13 @@
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from python_core.checkpoint import (
     MOTION_TOKENIZER,
@@ -16,6 +18,8 @@ from python_core.checkpoint import (
     start_run,
     write_json,
 )
+from python_core.contract.vocabulary import CodebookSize
+from python_core.language_model import train_text_tokenizer
 
 
 def test_a_motion_tokenizer_of_another_codebook_is_refused(tiny_checkpoint: Path, tmp_path: Path):
@@ -41,8 +45,86 @@ def test_damaged_weights_are_refused_with_their_file(tiny_checkpoint: Path, tmp_
         with pytest.raises(ValueError, match=rf"{path.parent.name}.* damaged.*copy it again"):
             load()
     (folder / "vqvae" / "checkpoint.json").write_text("{")
-    with pytest.raises(ValueError, match=r"vqvae/checkpoint\.json: damaged .*; copy it again"):
+    with pytest.raises(ValueError, match=r"vqvae/checkpoint\.json: missing or damaged .*; copy it again"):
         load_vqvae(folder / "vqvae")
+
+
+def with_tokens(path: Path, num_text_tokens: int, num_more: int = 0) -> None:
+    """Write the text tokenizer of another model, with so many text tokens and so many tokens behind those of codes."""
+    tokenizer = train_text_tokenizer(map(str, range(2000)), num_text_tokens, CodebookSize(32, 2))
+    tokenizer.add_tokens([f"<More_{number}>" for number in range(num_more)])
+    tokenizer.save(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda path, num: with_tokens(path, num - 1),
+            "tokens of codes are the last ones, from {codes} to .* from {less}",
+        ),
+        (
+            lambda path, num: with_tokens(path, num - 1, 1),
+            "tokens of codes are the last ones, from {codes} to .* from {less}",
+        ),
+        (lambda path, num: with_tokens(path, num, 1), "the tokenizer has {more} tokens, the model rows for {all}"),
+        (lambda path, num: path.write_text("{"), "missing, or no tokenizer"),
+        (lambda path, num: path.unlink(), "missing, or no tokenizer"),
+    ],
+)
+def test_a_text_tokenizer_of_another_model_or_a_damaged_one_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, change: Callable[[Path, int], None], message: str
+):
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "sft", ignore=shutil.ignore_patterns("training"))
+    path = folder / "language_model" / "tokenizer.json"
+    num_all = Tokenizer.from_file(str(path)).get_vocab_size()
+    num_text = num_all - 4 - 2 * 32
+    change(path, num_text)
+    expected = message.format(codes=num_text + 4, less=num_text + 3, more=num_all + 1, all=num_all)
+    with pytest.raises(ValueError, match=rf"language_model/tokenizer\.json: .*{expected}.*; (put back|copy it again)"):
+        load_language_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("", {"codebook": None}, r"sft/checkpoint\.json: damaged \(no codebook\); copy it again"),
+        (
+            "",
+            {"codebook": {"levels": 2}},
+            r"sft/checkpoint\.json: no sizes of a CodebookSize .*levels.*; copy it again",
+        ),
+        ("", {"codebook": 5}, r"sft/checkpoint\.json: no sizes of a CodebookSize .*; copy it again"),
+        ("vqvae", {"shape": None}, r"vqvae/checkpoint\.json: damaged \(no shape\); copy it again"),
+        (
+            "vqvae",
+            {"shape": {"colour": 2}},
+            r"vqvae/checkpoint\.json: no sizes of a VqvaeShape .*colour.*; copy it again",
+        ),
+    ],
+)
+def test_a_config_without_what_is_read_of_it_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, name: str, fields: dict[str, object], message: str
+):
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "sft", ignore=shutil.ignore_patterns("training"))
+    path = folder / name / "checkpoint.json"
+    changed = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({field: value for field, value in changed.items() if value is not None}))
+    with pytest.raises(ValueError, match=message):
+        load_language_model(folder)
+    path.write_text("[1]")
+    with pytest.raises(ValueError, match=r"checkpoint\.json: damaged \(expected fields, got \[1\]\); copy it again"):
+        load_language_model(folder)
+
+
+def test_a_config_of_another_codebook_than_the_model_speaks_is_refused(tiny_checkpoint: Path, tmp_path: Path):
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "sft", ignore=shutil.ignore_patterns("training", "vqvae"))
+    path = folder / "checkpoint.json"
+    fields = json.loads(path.read_text())
+    fields["codebook"]["num_levels"] = 3
+    path.write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match="says 3 levels of 32 entries, the model in language_model speaks 2 of 32"):
+        load_language_model(folder)
 
 
 @dataclass(frozen=True)
@@ -65,6 +147,14 @@ def test_a_run_knows_each_of_its_inputs_also_if_two_files_have_one_name(tmp_path
         ):
             start_run(tmp_path / "run", Config(steps=1, seed=1), inputs)
         path.write_text("weights")
+
+
+def test_several_processes_are_refused_where_a_run_is_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"runs in one process, 2 were started .*; start it without accelerate launch"):
+        start_run(tmp_path / "run", Config(steps=1, seed=1), {})
+    assert not (tmp_path / "run").exists()
+    start_run(tmp_path / "run", Config(steps=1, seed=1), {}, num_processes=2)
 
 
 def test_processes_that_write_one_file_do_not_take_each_others(tmp_path: Path):

@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from python_core.composed_motion import (
     join_tracks,
     solve_track,
 )
-from python_core.composition import Pool, Recipe
+from python_core.composition import MAX_FRAMES, Member, Pool, Recipe, check_quality
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan, format_plan, parse_plan
 from python_core.contract.skeleton import BODY_22
@@ -314,6 +314,80 @@ def test_bodies_that_do_not_mix_are_refused_with_a_reason(lower, upper, reason):
 def test_an_unknown_part_is_refused():
     with pytest.raises(ValueError, match="expected one of left arm, right arm, upper body, got 'tail'"):
         mix_clips(WALK, WAVE, "tail")
+
+
+Change = Callable[[NDArray[np.float32], NDArray[np.float32], Composed], None]
+
+
+def slide(root_m: NDArray[np.float32], _: NDArray[np.float32], composed: Composed) -> None:
+    """10 cm a second along z, with both feet on the floor."""
+    root_m[:, 2] += 0.1 / FRAME_RATE_HZ * np.arange(len(root_m))
+
+
+def sink(root_m: NDArray[np.float32], _: NDArray[np.float32], composed: Composed) -> None:
+    """3 cm below the floor."""
+    root_m[:, 1] -= 0.03
+
+
+def shake(root_m: NDArray[np.float32], _: NDArray[np.float32], composed: Composed) -> None:
+    """4 mm up and down from frame to frame: a third difference of 8 times that."""
+    root_m[:, 1] += 0.004 * (-1) ** np.arange(len(root_m))
+
+
+def hurry(_: NDArray[np.float32], rotations: NDArray[np.float32], composed: Composed) -> None:
+    """The left arm goes up within the first half of the blend."""
+    first = composed.seams[0][0]
+    share = ((np.arange(len(rotations)) - first) / (BLEND_FRAMES / 2)).clip(0, 1)
+    rotations[:, 16] = about(2, 1.5 * share**2 * (3 - 2 * share) - 1.3)
+
+
+def skate(root_m: NDArray[np.float32], _: NDArray[np.float32], composed: Composed) -> None:
+    """2 m a second, with both feet on the floor."""
+    root_m[:, 2] += 2.0 / FRAME_RATE_HZ * np.arange(len(root_m))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (slide, "slides"),
+        (sink, "goes through the floor"),
+        (shake, "shakes"),
+        (hurry, "hurries at the seam"),
+        (skate, "poor contact_foot_speed_m_s"),
+    ],
+)
+def test_what_moves_worse_than_its_parts_is_rejected_with_its_reason(change: Change, reason: str):
+    good, members = join_clips([STAND, WAVE]), members_of(STAND, WAVE)
+    check_quality(good, members)
+    root_m, rotations = good.motion.root_positions_m.copy(), good.motion.joint_rotations.copy()
+    change(root_m, rotations, good)
+    bad = replace(good, motion=replace(good.motion, root_positions_m=root_m, joint_rotations=rotations))
+    with pytest.raises(CompositionError) as error:
+        check_quality(bad, members)
+    assert error.value.reason == reason
+
+
+def test_what_its_parts_do_as_well_is_not_held_against_a_composition():
+    """A walk that slides and shakes, joined to itself."""
+    time = np.arange(len(WALK.joints_m))[:, None, None]
+    rough_m = WALK.joints_m + [0, 0, 0.1] * time / FRAME_RATE_HZ + [0, 0.002, 0] * (-1.0) ** time
+    rough = replace(WALK, joints_m=rough_m.astype(np.float32))
+    composed = join_clips([rough, rough])
+    check_quality(composed, members_of(rough, rough))
+    with pytest.raises(CompositionError, match="slides"):
+        check_quality(composed, members_of(WALK, WALK))
+
+
+def test_a_composition_of_more_than_49_codes_is_rejected():
+    composed, members = join_clips([WALK] * 5), members_of(WALK)
+    assert composed.motion.num_frames > MAX_FRAMES
+    with pytest.raises(CompositionError) as error:
+        check_quality(composed, members)
+    assert error.value.reason == "too long"
+
+
+def members_of(*clips: Clip) -> list[Member]:
+    return [Member(clip, solve_track(clip), ()) for clip in clips]
 
 
 CLIPS = [WALK, STAND, WAVE, CROUCH]

@@ -113,3 +113,25 @@ def test_lora_trains_the_new_rows_keeps_the_tie_and_merges_to_the_same_logits(
 def test_a_folder_without_a_tokenizer_is_no_backbone(tmp_path: Path):
     with pytest.raises(ValueError, match=r"no tokenizer\.json; get a backbone"):
         load_backbone(str(tmp_path))
+
+
+def test_a_damaged_backbone_is_refused_with_its_file(
+    backbone: LlamaForCausalLM, text_tokenizer: Tokenizer, tmp_path: Path
+):
+    backbone.save_pretrained(tmp_path)
+    text_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    load_backbone(str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer\.json: missing, or no tokenizer .*; copy it again"):
+        load_backbone(str(tmp_path))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=rf"{tmp_path}: weights are damaged.*get it again with .* fetch-backbone"):
+        load_backbone(str(tmp_path))
+
+
+def test_tokens_of_codes_that_are_not_in_a_row_are_refused():
+    tokenizer = train_text_tokenizer(TEXTS, 300, CodebookSize(4))
+    tokenizer.add_tokens(["<Between>", *motion_tokens(CODEBOOK)])
+    with pytest.raises(ValueError, match="expected 8 tokens of codes in a row, the tokenizer has them from 302 to 310"):
+        token_layout(tokenizer, CODEBOOK)

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -8,15 +9,27 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from tokenizers import Tokenizer
 
 from python_core.__main__ import main
 from python_core.clips.humanml3d import HumanML3DFolder
 from python_core.clips.prepared import read_prepared
-from python_core.contract.motion import write_motion
-from python_core.exhibit import choose_exhibits, read_back, read_exhibit, to_row
+from python_core.clips.smpl import mean_rest_joints
+from python_core.contract.motion import Motion, write_motion
+from python_core.exhibit import (
+    choose_codes,
+    choose_exhibits,
+    find_split,
+    find_tokenizer,
+    read_back,
+    read_exhibit,
+    to_row,
+)
 from python_core.features import canonical_joints, exact_features, features_to_motion
+from python_core.language_model import token_layout
 from python_core.motion_decoder import MotionDecoder
 from python_core.motion_tokenizer import MotionTokenizer
+from tests.python_core.clips.bvh_files import made_folder, motion_text
 
 ROOT = Path(__file__).parents[2]
 HEADING, TILE_HEIGHT = 30, 180
@@ -68,6 +81,18 @@ def test_prepared_clips_come_with_captions_source_and_their_exact_features(prepa
     for exhibit, clip in zip(exhibits, prepared.split("val"), strict=True):
         assert (exhibit.name, exhibit.captions, exhibit.source) == (clip.clip_id, clip.captions, "made")
         assert np.array_equal(exhibit.features, prepared.features(clip))  # pyright: ignore[reportArgumentType]
+
+
+def test_without_a_named_split_train_is_shown_where_val_has_no_clips(
+    clips_folder: Path, smooth_motions: list[Motion], tmp_path: Path
+):
+    folders = [made_folder(tmp_path / "bvh", motion_text(smooth_motions[0])), tmp_path / "prepared"]
+    assert main(["prepare", "tiny", "--clips", str(folders[0]), "--out", str(folders[1])]) == 0
+    for folder in folders:
+        assert find_split(folder) == "train"
+        assert show(folder, "--out", tmp_path / "a.png") == 0
+        assert show(folder, "--out", tmp_path / "a.png", "--split", "val") == 2
+    assert find_split(clips_folder) == "val"
 
 
 def test_joints_features_and_the_clip_of_a_folder_are_shown_alike(
@@ -148,6 +173,89 @@ def test_a_motion_is_shown_with_its_codes(joints_m: NDArray[np.float32], tmp_pat
         read_exhibit(tmp_path / "wrong.npz", None)
 
 
+def test_codes_of_train_sft_are_shown_as_the_checkpoint_decodes_them(tiny_checkpoint: Path, tmp_path: Path):
+    path, tokenizer = tiny_checkpoint / "codes.jsonl", MotionTokenizer.load(find_tokenizer(tiny_checkpoint))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    exhibits, num_clips = choose_codes(path, 2, (), 1, tiny_checkpoint, tokenizer)
+    assert num_clips == len(lines)
+    first_series = {clip_id: series[0] for clip_id, series in lines}
+    assert len({exhibit.name for exhibit in exhibits}) == 2
+    for exhibit in exhibits:
+        assert exhibit.codes is not None
+        assert exhibit.codes.tolist() == first_series[exhibit.name]
+        decoded = tokenizer.decode(first_series[exhibit.name])
+        assert np.array_equal(exhibit.motion.joint_rotations, decoded.joint_rotations)
+    assert show(path, "--out", tmp_path / "a.png", "--checkpoint", tiny_checkpoint, "--count", 3) == 0
+    assert pixels(tmp_path / "a.png").shape[0] == HEADING + 3 * (HEADING + TILE_HEIGHT)
+    ids = (lines[1][0],)
+    assert [exhibit.name for exhibit in choose_codes(path, 1, ids, 1, tiny_checkpoint, tokenizer)[0]] == list(ids)
+
+
+def test_a_list_of_codes_becomes_an_animation(tiny_vqvae: Path, tmp_path: Path):
+    (tmp_path / "saved.json").write_text("[3, 1,\n 2]")
+    out = tmp_path / "a.gif"
+    assert show(tmp_path / "saved.json", "--out", out, "--checkpoint", tiny_vqvae) == 0
+    with Image.open(out) as image:
+        assert image.n_frames == 12  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_replies_of_evaluate_are_shown_with_their_prompts_and_malformed_ones_are_not(
+    tiny_checkpoint: Path, tmp_path: Path
+):
+    tokenizer = MotionTokenizer.load(find_tokenizer(tiny_checkpoint))
+    text = Tokenizer.from_file(str(tiny_checkpoint / "language_model" / "tokenizer.json"))
+    layout = token_layout(text, tokenizer.model.shape.codebook)
+    replies = {"walk\u2028on": layout.reply_ids(None, [1, 2, 3, 4]), "sit": [5, 5]}
+    lines = [{"prompt": prompt, "history": [1], "token_ids": list(ids)} for prompt, ids in replies.items()]
+    path = tmp_path / "replies.jsonl"
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    ((exhibit,), num_clips) = choose_codes(path, 12, (), 1, tiny_checkpoint, tokenizer)
+    assert (exhibit.name, exhibit.captions, num_clips) == ("0", ("walk\u2028on",), 1)
+    assert exhibit.codes is not None
+    assert exhibit.codes.tolist() == [1, 2, 3, 4]
+
+
+def test_a_bvh_file_is_shown_alone_and_beside_its_reconstruction(
+    smooth_motions: list[Motion], tiny_vqvae: Path, tmp_path: Path
+):
+    path = tmp_path / "a.bvh"
+    path.write_text(motion_text(smooth_motions[0], unit_m=0.01))
+    wanted_m = canonical_joints(smooth_motions[0].joint_positions_m())
+    got_m = read_exhibit(path, None).motion.joint_positions_m()
+    # Features have a row less than there are frames.
+    assert np.abs(got_m - wanted_m[: len(got_m)]).max() < 1e-2
+    assert show(path, "--out", tmp_path / "a.png", "--checkpoint", tiny_vqvae) == 0
+    (tmp_path / "mapping.toml").write_text('[joints]\npelvis = "Hip"\n')
+    with pytest.raises(ValueError, match=r"a\.bvh: .*Hip"):
+        read_exhibit(path, None)
+
+
+def test_recordings_of_amass_are_shown_with_each_persons_own_joints_where_a_body_model_is_given(tmp_path: Path):
+    folder = tmp_path / "amass"
+    (folder / "KIT" / "3").mkdir(parents=True)
+    poses = np.zeros((40, 156))
+    poses[:, 0] = np.pi / 2
+    path = folder / "KIT" / "3" / "walk_poses.npz"
+    fields = {"poses": poses, "trans": np.zeros((40, 3)), "mocap_framerate": 20.0, "betas": np.zeros(16)}
+    np.savez(path, allow_pickle=False, gender="male", **fields)
+    exhibit = read_exhibit(path, None)
+    assert exhibit.motion.num_frames == 39
+    # A model in which everybody has long arms.
+    rest_m = mean_rest_joints()
+    rest_m[[20, 21], 0] *= 1.5
+    model = tmp_path / "model.npz"
+    np.savez(model, allow_pickle=False, v_template=rest_m, shapedirs=np.zeros((22, 3, 10)), J_regressor=np.eye(22))
+    (whole,), _ = choose_exhibits(folder, "train", 1, (), 0, None, model)
+    alone = read_exhibit(path, None, model)
+    np.testing.assert_array_equal(whole.motion.joint_rotations, alone.motion.joint_rotations)
+    assert show(path, "--out", tmp_path / "a.png", "--body-model", model) == 0
+    assert show(folder, "--out", tmp_path / "a.png", "--body-model", model, "--split", "train") == 0
+    with pytest.raises(ValueError, match="no body model"):
+        read_exhibit(path, None, tmp_path)
+    with pytest.raises(ValueError, match="no body model"):
+        choose_exhibits(folder, "train", 1, (), 0, None, tmp_path)
+
+
 def test_the_command_line_is_read_and_checked_without_torch(clips_folder: Path, tmp_path: Path):
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
@@ -183,6 +291,22 @@ def test_the_command_line_is_read_and_checked_without_torch(clips_folder: Path, 
         (("CLIPS", "--out", "a.png", "--checkpoint", "nowhere"), r"nowhere: no checkpoint\.json"),
         (("PREPARED", "--out", "a.png", "--split", "test"), r"no clips in split 'test'; there are \['train', 'val'\]"),
         (("PREPARED", "--out", "a.png", "--ids", "999"), r"no clip 999; clips\.jsonl names"),
+        (("CLIPS", "--out", "a.png", "--body-model", "m"), r"not of AMASS, which --body-model m is for; leave it out"),
+        (("PREPARED", "--out", "a.png", "--body-model", "m"), r"not of AMASS, which --body-model m is for"),
+        (("flat.npy", "--out", "a.png", "--body-model", "m"), r"flat\.npy: not of AMASS, which --body-model m is for"),
+        (("codes.json", "--out", "a.png"), r"codes\.json: codes need --checkpoint, the tokenizer that decodes them"),
+        (("codes.json", "--out", "a.png", "--checkpoint", "VQVAE", "--body-model", "m"), r"codes have no --body-model"),
+        (("codes.json", "--out", "a.png", "--checkpoint", "VQVAE"), r"codes\.json:1: expected codes of 0 to \d+, got"),
+        (("bad.jsonl", "--out", "a.png", "--checkpoint", "VQVAE"), r"bad\.jsonl:2: not JSON .*; is the file whole\?"),
+        (("short.jsonl", "--out", "a.png", "--checkpoint", "VQVAE"), r"short\.jsonl: no codes in it; choose another"),
+        (
+            ("some.jsonl", "--out", "a.png", "--checkpoint", "VQVAE", "--ids", "b"),
+            r"some\.jsonl: no codes of b; there are those of a, \.\.\.",
+        ),
+        (
+            ("reply.jsonl", "--out", "a.png", "--checkpoint", "VQVAE"),
+            r"tokenizer\.json: missing; replies are tokens of a language model, name its checkpoint",
+        ),
         (("nowhere", "--out", "a.png"), r"nowhere: no such file or folder; show takes \.npz motions"),
         (("a.fbx", "--out", "a.png"), r"a\.fbx: cannot show \.fbx; show takes"),
         (("empty.npz", "--out", "a.png"), r"empty\.npz: not an \.npz file"),
@@ -211,6 +335,15 @@ def test_what_cannot_be_shown_is_refused_with_what_to_do(
     monkeypatch.chdir(tmp_path)
     for name in ("a.fbx", "empty.npz", "empty.npy"):
         Path(name).touch()
+    files = {
+        "codes.json": "[1, 99999999999999999999999]",
+        "bad.jsonl": '["a", [[1]]]\n["b", [[1',
+        "short.jsonl": '["a", []]\n',
+        "some.jsonl": '["a", [[1]]]\n',
+        "reply.jsonl": '{"prompt": "walk", "history": [], "token_ids": [1]}\n',
+    }
+    for name, text in files.items():
+        Path(name).write_text(text)
     arrays = {
         "flat": np.zeros(3),
         "none": np.zeros((0, 263)),

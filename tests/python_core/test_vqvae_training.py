@@ -72,3 +72,26 @@ def test_after_the_steps_of_the_codes_only_the_decoder_learns(prepared: Prepared
             # Those of the sixth step and on.
             assert not any(changes[4:]), name
             assert any(changes[:4]), name
+
+
+def test_a_step_in_bfloat16_learns_from_nearly_the_loss_of_one_in_float32(prepared: PreparedClips):
+    assert prepared.rows is not None
+    prepared.rows[:] = np.random.default_rng(0).normal(size=prepared.rows.shape)
+    shape = VqvaeShape(width=16, code_width=8, level_size=16, num_levels=2)
+    losses = {}
+    for bf16 in (True, False):
+        torch.manual_seed(0)
+        settings = TrainingSettings(steps=8, batch=4, window_frames=16, warm_up_steps=1, hold_steps=1, bf16=bf16)
+        training = VqvaeTraining(Vqvae(shape), settings, prepared)
+        training.start()
+        before = {name: weights.clone() for name, weights in training.model.named_parameters()}
+        _, loss = training.advance(0)
+        losses[bf16] = float(loss.detach())
+        for name, weights in training.model.named_parameters():
+            assert weights.dtype == torch.float32
+            assert weights.grad is not None
+            assert bool(weights.grad.isfinite().all()), name
+            # The encoder is held at first.
+            assert torch.equal(weights, before[name]) == name.startswith("encoder."), name
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=0.01)

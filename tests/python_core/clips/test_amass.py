@@ -1,6 +1,8 @@
 import io
+import json
 import logging
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from python_core.clips.amass import LICENCE, AmassFolder
+from python_core.clips.amass import AmassFolder
 from python_core.clips.arrays import MAX_ARRAY_BYTES
 from python_core.clips.clip import Caption, ClipError, split_captions
+from python_core.clips.licences import AMASS_LICENCE
 from python_core.clips.smpl import MEAN_BODY, MEAN_PELVIS_M, mean_rest_joints
 from python_core.contract.skeleton import BODY_22
 from python_core.features import mirror_joints
+from python_core.stages import prepare
 
 WALK = "KIT/3/walking_poses.npz"
 UPRIGHT = np.array([np.pi / 2, 0, 0])
@@ -144,7 +148,7 @@ def test_a_recording_has_its_own_rate_no_captions_and_says_where_it_is_from(tmp_
     assert reader.names("val") == ["MPI_mosh/50020/ankles_poses.npz"]
     (clip,) = reader.read("MPI_mosh/50020/ankles_poses.npz")
     assert (clip.clip_id, clip.frame_rate_hz, clip.captions) == ("amass/MPI_mosh/50020/ankles_poses", 120.0, ())
-    assert (clip.source, clip.licence, clip.mirrored) == ("MPI_mosh", LICENCE, False)
+    assert (clip.source, clip.licence, clip.mirrored) == ("MPI_mosh", AMASS_LICENCE, False)
     assert clip.take == "MPI_mosh/50020/ankles_poses.npz"
 
 
@@ -253,7 +257,7 @@ def test_clips_of_humanact12_are_joints_already(tmp_path: Path):
     notes = write_annotations(tmp_path / "notes", [line], ["000001"])
     (clip,) = AmassFolder(tmp_path, annotations=notes).read("000001")
     np.testing.assert_array_equal(clip.joints_m, joints_m[:, :22].astype(np.float32))
-    assert (clip.source, clip.frame_rate_hz) == ("HumanAct12", 20.0)
+    assert (clip.source, clip.frame_rate_hz, clip.assumed) == ("HumanAct12", 20.0, "")
 
 
 def write_body_model(path: Path, rest_m: NDArray, shapes: NDArray) -> None:
@@ -310,6 +314,32 @@ def test_that_the_body_is_a_mean_one_is_logged(tmp_path: Path, caplog: pytest.Lo
     with caplog.at_level(logging.INFO):
         AmassFolder(tmp_path, tmp_path)
     assert caplog.text == ""
+
+
+def test_that_the_body_is_a_mean_one_stands_in_the_report_of_prepare(tmp_path: Path):
+    folder = tmp_path / "amass"
+    write_recording(folder)
+    write_recording(folder, "CMU/01/01_01_poses.npz")
+    write_body_model(tmp_path / "models" / "male" / "model.npz", mean_rest_joints(), np.zeros((22, 3, 16)))
+    write_body_model(tmp_path / "models" / "female" / "model.npz", mean_rest_joints(), np.zeros((22, 3, 16)))
+    lines = [
+        "./pose_data/KIT/3/walking_poses.npy,0,30,000001.npy",
+        "./pose_data/KIT/3/walking_poses.npy,5,29,000002.npy",
+    ]
+    lines.append("./pose_data/CMU/01/01_01_poses.npy,0,30,000003.npy")
+    write_annotations(folder / "annotations", lines, ["000001", "000002", "000003"])
+    config = replace(prepare.PRESETS["tiny"], clips=(folder,), splits=("train",))
+    reports = []
+    for number, body_model in enumerate((None, tmp_path / "models")):
+        out = tmp_path / str(number)
+        prepare.run(replace(config, out=out, body_model=body_model))
+        reports.append(json.loads((out / "report.json").read_text()))
+    assumed = "joints of a mean body for everybody"
+    assert reports[0]["assumed"] == [
+        {"source": "CMU", "assumed": assumed, "num_clips": 1},
+        {"source": "KIT", "assumed": assumed, "num_clips": 2},
+    ]
+    assert reports[1]["assumed"] == []
 
 
 BAD_FIELDS = {

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from python_core.clips.amass import LICENCE as AMASS_LICENCE
 from python_core.clips.amass import AmassFolder
 from python_core.clips.babel import BabelFolder
 from python_core.clips.clip import Caption, Clip, ClipError, split_captions
+from python_core.clips.licences import AMASS_LICENCE
 from python_core.contract.plan import MAX_BEATS, format_plan
 
 WALK = "KIT/KIT/3/walking_poses.npz"
@@ -63,6 +63,7 @@ def test_labels_become_captions_of_the_whole_and_of_parts(tmp_path: Path):
     assert (clip.clip_id, clip.frame_rate_hz, clip.source) == ("babel/5593", RATE_HZ, "KIT")
     assert clip.licence == f"{AMASS_LICENCE}; BABEL labels: non-commercial research"
     assert clip.take == "KIT/3/walking_poses.npz"
+    assert clip.assumed == "joints of a mean body for everybody"
     assert clip.plan is None
     assert len(planned) == 1
     parts = split_captions(clip)

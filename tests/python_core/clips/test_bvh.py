@@ -1,3 +1,4 @@
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -173,8 +174,12 @@ def test_names_may_hold_spaces(tmp_path: Path, motion: Motion):
 def test_a_formatted_mapping_gives_the_same_clip(tmp_path: Path):
     text = bvh_text(CMU, random_rows(CMU, 4, 10.0, seed=2))
     guessed = read_one(tmp_path, text)
-    mapping = format_mapping(guess_mapping(read_bvh(tmp_path / "a.bvh").names))
-    np.testing.assert_array_equal(read_one(tmp_path, text, mapping).joints_m, guessed.joints_m)
+    names = read_bvh(tmp_path / "a.bvh").names
+    mapping = format_mapping(guess_mapping(names), names)
+    assert guessed.guessed_mapping == mapping
+    given = read_one(tmp_path, text, mapping)
+    np.testing.assert_array_equal(given.joints_m, guessed.joints_m)
+    assert given.guessed_mapping == ""
 
 
 def test_a_mapping_sets_unit_and_axis_and_leaves_names_to_be_guessed(tmp_path: Path, motion: Motion):
@@ -237,13 +242,16 @@ def test_a_mirror_image_is_refused(tmp_path: Path):
         read_one(tmp_path, bvh_text(joints, CMU_ROWS))
 
 
-def test_all_files_of_a_folder_without_splits_are_the_train_split(tmp_path: Path):
+def test_all_files_of_a_folder_without_splits_are_the_train_split(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     for name in ("b", "walks/slow 01", "a", "M/c"):
         made_folder(tmp_path, bvh_text(CMU, CMU_ROWS), name)
     (tmp_path / "UPPER.BVH").write_text("")
-    assert BvhFolder(tmp_path).names("train") == ["M/c", "UPPER", "a", "b", "walks/slow 01"]
-    with pytest.raises(ClipError, match="all clips are in train"):
-        BvhFolder(tmp_path).names("val")
+    with caplog.at_level(logging.INFO):
+        assert BvhFolder(tmp_path).names("train") == ["M/c", "UPPER", "a", "b", "walks/slow 01"]
+    assert "no train.txt or val.txt, so all 5 clips are in train" in caplog.text
+    assert [BvhFolder(tmp_path).names(split) for split in ("val", "test")] == [[], []]
+    with pytest.raises(ClipError, match=r"dev\.txt: missing; without such files all clips are in train"):
+        BvhFolder(tmp_path).names("dev")
     (clip,) = BvhFolder(tmp_path).read("walks/slow 01")
     assert (clip.clip_id, clip.take, clip.source, clip.licence) == ("walks_slow 01", "slow 01", "unknown", "unknown")
 
@@ -287,3 +295,11 @@ def test_licences_are_listed_by_name(tmp_path: Path):
     (tmp_path / "licences.csv").write_text("id,source,licence\nw/a,cmu,free\n")
     (clip,) = BvhFolder(tmp_path).read("w/a")
     assert (clip.source, clip.licence) == ("cmu", "free")
+
+
+def test_one_line_gives_source_and_licence_of_all_that_have_no_line_of_their_own(tmp_path: Path):
+    for name in ("w/a", "b"):
+        made_folder(tmp_path, bvh_text(CMU, CMU_ROWS), name)
+    (tmp_path / "licences.csv").write_text("id,source,licence\n*,our studio,CC0-1.0\nb,cmu,free\n")
+    clips = [clip for name in ("w/a", "b") for clip in BvhFolder(tmp_path).read(name)]
+    assert [(clip.source, clip.licence) for clip in clips] == [("our studio", "CC0-1.0"), ("cmu", "free")]

@@ -6,6 +6,7 @@ import pytest
 
 from python_core.clips.clip import Caption, Clip, ClipError, mirror_clip, mirror_text, split_captions
 from python_core.clips.humanml3d import HumanML3DFolder, read_captions
+from python_core.clips.licences import is_permissive
 from python_core.contract.skeleton import BODY_22
 from python_core.features import canonical_joints, published_features
 
@@ -59,6 +60,74 @@ def test_both_layouts_read_the_same_motion(clips_folder: Path, tmp_path: Path, c
 def test_a_folder_without_licences_says_unknown(tmp_path: Path):
     clip = read_one(made_folder(tmp_path))
     assert (clip.source, clip.licence) == ("unknown", "unknown")
+
+
+INDEX = """source_path,start_frame,end_frame,new_name
+./pose_data/KIT/3/walking_poses.npy,0,117,000007.npy
+./pose_data/humanact12/humanact12/P11G01R02F1812T1847A0402.npy,0,-1,000008.npy
+./pose_data/our_studio/walk.npy,0,117,000009.npy
+"""
+
+
+@pytest.mark.parametrize("place", ["", ".."])
+def test_without_licences_a_clip_has_the_terms_of_the_data_set_that_index_names(tmp_path: Path, place: str):
+    folder = tmp_path / "HumanML3D"
+    folder.mkdir()
+    for clip_id in ("000007", "M000007", "000008", "000009", "000010"):
+        made_folder(folder, clip_id=clip_id)
+    (folder / place / "index.csv").write_text(INDEX)
+    found = {
+        clip_id: (clip.source, clip.licence)
+        for clip_id in ("000007", "M000007", "000008", "000009", "000010")
+        for clip in HumanML3DFolder(folder).read(clip_id)
+    }
+    assert found == {
+        "000007": ("KIT", "AMASS: non-commercial research, no redistribution"),
+        "M000007": ("KIT", "AMASS: non-commercial research, no redistribution"),
+        "000008": ("HumanAct12", "HumanAct12: research only"),
+        # No data set that HumanML3D is made of, and no line at all: nothing is known, so nothing is made up.
+        "000009": ("unknown", "unknown"),
+        "000010": ("unknown", "unknown"),
+    }
+    assert not any(is_permissive(licence) for _, licence in found.values())
+
+
+def test_what_licences_says_counts_more_than_index_and_one_line_may_be_for_all_others(tmp_path: Path):
+    made_folder(tmp_path)
+    made_folder(tmp_path, clip_id="000008")
+    (tmp_path / "index.csv").write_text(INDEX)
+    (tmp_path / "licences.csv").write_text("id,source,licence\n000008,made,CC0-1.0\n")
+    assert [read_one(tmp_path, clip_id).source for clip_id in ("000007", "000008")] == ["KIT", "made"]
+    other = tmp_path / "other"
+    other.mkdir()
+    for clip_id in ("000007", "M000007", "000008"):
+        made_folder(other, clip_id=clip_id)
+    (other / "licences.csv").write_text("id,source,licence\n*,our studio,CC BY 4.0\n000008,made,CC0-1.0\n")
+    clips = [read_one(other, clip_id) for clip_id in ("000007", "M000007", "000008")]
+    assert [(clip.source, clip.licence) for clip in clips] == [
+        ("our studio", "CC BY 4.0"), ("our studio", "CC BY 4.0"), ("made", "CC0-1.0"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("split", "ids", "source"),
+    [
+        ("val", [f"{number:06}" for number in range(730)] + [f"M{number:06}" for number in range(730)], "HumanML3D"),
+        ("train", [f"{number:06}" for number in range(23_384)], "HumanML3D"),
+        ("val", [f"{number:06}" for number in range(1_459)], "unknown"),
+        ("val", [f"walk{number}" for number in range(1_460)], "unknown"),
+        ("train", [f"{number:06}" for number in range(1_460)], "unknown"),
+    ],
+)
+def test_a_download_without_index_is_known_by_the_length_of_its_splits(
+    tmp_path: Path, split: str, ids: list[str], source: str
+):
+    made_folder(tmp_path)
+    (tmp_path / f"{split}.txt").write_text("\n".join(ids))
+    clip = read_one(tmp_path)
+    assert clip.source == source
+    assert ("AMASS: non-commercial" in clip.licence and "HumanAct12" in clip.licence) == (source == "HumanML3D")
+    assert not is_permissive(clip.licence)
 
 
 def test_a_licence_may_hold_commas_and_holds_for_the_mirrored_copy(tmp_path: Path):

@@ -155,6 +155,16 @@ def test_the_text_of_a_mapping_shows_which_joints_are_placed():
     assert '# spine2 = ""  (without it, placed between its neighbours)' in text
 
 
+def test_the_text_of_a_mapping_lists_the_joints_that_are_not_used_in_any_order_of_the_file(tmp_path: Path):
+    names = [*OTHERS["lafan1"], "Tail", 'a "joint"', "Beard", *RIGS["lafan1"]]
+    mapping = guess_mapping(names)
+    text = format_mapping(mapping, names)
+    assert text == format_mapping(mapping, names[::-1])
+    assert text.endswith("\n# Unused joints of the file: 'Beard', 'Tail', 'a \"joint\"'\n")
+    (tmp_path / "mapping.toml").write_text(text, encoding="utf-8")
+    assert read_mapping(tmp_path / "mapping.toml") == mapping
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -125,6 +125,13 @@ def test_features_and_joints_give_the_same_motion_turns_included(tmp_path: Path)
     assert by_rows[-1, 0, 0] > 0.1
 
 
+def test_a_line_for_all_clips_gives_their_source_and_licence(tmp_path: Path):
+    made_folder(tmp_path, t_pose())
+    (tmp_path / "licences.csv").write_text("id,source,licence\n*,made,CC0-1.0\n")
+    clip = read_one(tmp_path)
+    assert (clip.source, clip.licence) == ("made", "CC0-1.0")
+
+
 def test_a_clip_says_its_rate_source_and_licence_and_goes_onto_our_skeleton(tmp_path: Path):
     clip = read_one(made_folder(tmp_path, t_pose()))
     assert (clip.clip_id, clip.frame_rate_hz, clip.source, clip.licence) == ("00001", 12.5, "kit", LICENCE)

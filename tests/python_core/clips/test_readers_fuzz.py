@@ -1,11 +1,16 @@
-"""Damaged files of HumanML3D, KIT-ML, AMASS and BABEL: each is refused with a ClipError or still gives good clips."""
+"""Damaged files of HumanML3D, KIT-ML, AMASS, BABEL, CMU and BVH: each is refused with a ClipError that says where, or
+still gives good clips, and `prepare` makes finite features of what is left.
+
+With the 2,500 of `test_bvh_damaged.py` the slow tests read 10,000 damaged folders, and prepare 1,400 more.
+"""
 
 import io
 import json
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -16,11 +21,16 @@ from hypothesis import strategies as st
 
 from python_core.clips.amass import AmassFolder
 from python_core.clips.babel import BabelFolder
+from python_core.clips.bvh import BvhFolder
 from python_core.clips.clip import ClipError, ClipReader, split_captions
+from python_core.clips.cmu import CmuArchive
 from python_core.clips.humanml3d import HumanML3DFolder
 from python_core.clips.kit import KIT_21, KitFolder
+from python_core.clips.preparation import Rules, Shard, prepare_shard
 from python_core.contract.skeleton import BODY_22
-from python_core.features import canonical_joints, published_features
+from python_core.features import canonical_joints, num_features, published_features
+from tests.python_core.clips.bvh_files import CMU, CMU_ROWS, LINE, bvh_text
+from tests.python_core.clips.test_cmu import amc, asf, sliding
 
 NUM_FRAMES = 6
 SLOW_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -101,6 +111,29 @@ def babel_files() -> Files:
     }
 
 
+@cache
+def cmu_files() -> Files:
+    return {
+        "subjects/01/01.asf": asf().encode(),
+        "subjects/01/01_01.amc": amc(sliding(40)).encode(),
+        "notes/index.csv": b"source_path,start_frame,end_frame,new_name\n"
+        b"./pose_data/CMU/01/01_01_poses.npy,1,7,000001.npy\n./pose_data/KIT/3/walk_poses.npy,0,9,000002.npy\n",
+        "notes/train.txt": b"000001\nM000001\n000002\n",
+        "notes/texts/000001.txt": b"a man slides#a/DET man/NOUN#0.0#0.0\nhe slides on#he/PRON#0.1#0.2\n",
+    }
+
+
+@cache
+def bvh_files() -> Files:
+    return {
+        "a.bvh": bvh_text(CMU, CMU_ROWS).encode(),
+        "a.txt": LINE.encode(),
+        "train.txt": b"a\n",
+        "licences.csv": b"id,source,licence\na,made,CC0-1.0\n",
+        "mapping.toml": b"[joints]\n",
+    }
+
+
 READERS: dict[str, tuple[Callable[[], Files], Callable[[Path], ClipReader]]] = {
     "humanml3d": (humanml3d_files, HumanML3DFolder),
     "kit": (kit_files, KitFolder),
@@ -110,7 +143,10 @@ READERS: dict[str, tuple[Callable[[], Files], Callable[[Path], ClipReader]]] = {
         lambda folder: AmassFolder(folder, folder / "KIT/3/walk_poses.npz", folder / "notes"),
     ),
     "babel": (babel_files, lambda folder: BabelFolder(folder, AmassFolder(folder))),
+    "cmu": (cmu_files, lambda folder: CmuArchive(folder / "subjects", folder / "notes")),
 }
+PREPARED = READERS | {"bvh": (bvh_files, lambda folder: BvhFolder(folder, folder / "mapping.toml"))}
+RULES = Rules(licence="any", exclude_sources=(), mirror=True, min_frames=2, frame_rate_hz=20.0)
 
 
 def damaged_bytes(data: st.DataObject, content: bytes) -> bytes:
@@ -121,7 +157,9 @@ def damaged_bytes(data: st.DataObject, content: bytes) -> bytes:
         end = min(len(content), 150) if near_start else len(content)
         place = data.draw(st.integers(0, end))
         length = data.draw(st.integers(0, 20))
-        match data.draw(st.sampled_from(["change", "lose", "double", "cut", "insert", "number", "word"])):
+        match data.draw(
+            st.sampled_from(["change", "lose", "double", "cut", "rubbish", "insert", "lines", "number", "word"])
+        ):
             case "change":
                 new = data.draw(st.binary(min_size=1, max_size=8))
                 content = content[:place] + new + content[place + len(new) :]
@@ -131,6 +169,14 @@ def damaged_bytes(data: st.DataObject, content: bytes) -> bytes:
                 content = content[: place + length] + content[place:]
             case "cut":
                 content = content[:place]
+            case "lines":
+                lines = content.split(b"\n")
+                first, second = (data.draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+                # Exchanged, or one in the place of the other.
+                lines[first], lines[second] = lines[second], data.draw(st.sampled_from([lines[first], lines[second]]))
+                content = b"\n".join(lines)
+            case "rubbish":
+                content = data.draw(st.binary(max_size=200))
             case "insert":
                 content = content[:place] + data.draw(st.sampled_from(NASTY)) + content[place:]
             case kind:
@@ -158,8 +204,10 @@ def damaged_archive(data: st.DataObject, content: bytes) -> bytes:
     return packed.getvalue()
 
 
-def check_damaged(kind: str, data: st.DataObject) -> None:
-    make_files, open_reader = READERS[kind]
+@contextmanager
+def damaged_folder(kind: str, data: st.DataObject) -> Iterator[tuple[Path, ClipReader]]:
+    """A folder of `PREPARED` with damage in one file, and its reader."""
+    make_files, open_reader = PREPARED[kind]
     files = dict(make_files())
     chosen = data.draw(st.sampled_from(sorted(files)))
     damage = damaged_archive if chosen.endswith(".npz") else damaged_bytes
@@ -169,15 +217,22 @@ def check_damaged(kind: str, data: st.DataObject) -> None:
         for path, content in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
-        reader = open_reader(folder)
+        yield folder, open_reader(folder)
+
+
+def check_damaged(kind: str, data: st.DataObject) -> None:
+    told: list[str] = []
+    with damaged_folder(kind, data) as (folder, reader):
         try:
             names = reader.names("train")
-        except ClipError:
-            return
+        except ClipError as error:
+            names = []
+            told.append(str(error))
         for clip_name in names:
             try:
                 clips = reader.read(clip_name)
-            except ClipError:
+            except ClipError as error:
+                told.append(str(error))
                 continue
             for clip in (part for whole in clips for part in (whole, *split_captions(whole))):
                 assert clip.joints_m.dtype == np.float32
@@ -186,11 +241,30 @@ def check_damaged(kind: str, data: st.DataObject) -> None:
                 for caption in clip.captions:
                     assert caption.text.encode()
                     assert np.isfinite([caption.start_s, caption.end_s]).all()
+    assert all(str(folder) in message for message in told)
 
 
-@pytest.mark.parametrize("kind", READERS)
+def check_prepared(kind: str, data: st.DataObject) -> None:
+    with damaged_folder(kind, data) as (folder, reader):
+        try:
+            names = tuple(reader.names("train"))
+        except ClipError:
+            return
+        shard = Shard(
+            number=0, reader=reader, folder=folder, prefix="", split="train", names=names, with_copies=frozenset()
+        )
+        prepared, rows = prepare_shard(shard, RULES)
+        assert [clip.num_rows for clip in prepared.clips] == [len(found) for found in rows]
+        for found in rows:
+            assert found.shape[1] == num_features(BODY_22)
+            assert np.isfinite(found).all()
+        assert prepared.clips or prepared.skipped or not names
+        assert all(skipped.reason for skipped in prepared.skipped)
+
+
+@pytest.mark.parametrize("kind", PREPARED)
 def test_undamaged_files_are_read(kind: str, tmp_path: Path):
-    make_files, open_reader = READERS[kind]
+    make_files, open_reader = PREPARED[kind]
     for path, content in make_files().items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(content)
@@ -207,7 +281,22 @@ def test_damaged_files_are_refused_or_give_good_clips(kind: str, data: st.DataOb
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", READERS)
-@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=SLOW_MACHINE)
+@settings(max_examples=1250, deadline=None, derandomize=True, suppress_health_check=SLOW_MACHINE)
 @given(data=st.data())
-def test_2500_damaged_files_are_refused_or_give_good_clips(kind: str, data: st.DataObject):
+def test_7500_damaged_files_are_refused_or_give_good_clips(kind: str, data: st.DataObject):
     check_damaged(kind, data)
+
+
+@pytest.mark.parametrize("kind", PREPARED)
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=SLOW_MACHINE)
+@given(data=st.data())
+def test_prepare_accepts_no_clip_of_a_damaged_file_with_rows_that_are_not_finite(kind: str, data: st.DataObject):
+    check_prepared(kind, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", PREPARED)
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=SLOW_MACHINE)
+@given(data=st.data())
+def test_prepare_accepts_none_of_1400_damaged_files_with_rows_that_are_not_finite(kind: str, data: st.DataObject):
+    check_prepared(kind, data)

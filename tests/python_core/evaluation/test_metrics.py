@@ -4,6 +4,7 @@ import scipy.linalg
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
+from torchmetrics.retrieval import RetrievalHitRate
 
 from python_core.evaluation.metrics import (
     Gaussian,
@@ -40,6 +41,19 @@ def test_a_perfect_model_hits_always_and_one_that_says_always_the_same_as_often_
     assert retrieval_hits(texts, texts, pools).mean(axis=(0, 1)).tolist() == [1, 1, 1]
     same = retrieval_hits(texts, np.tile(texts[:1], (64, 1)), pools)
     np.testing.assert_allclose(same.mean(axis=(0, 1)), [1 / 32, 2 / 32, 3 / 32])
+
+
+def test_hits_are_those_of_torchmetrics():
+    random = np.random.default_rng(1)
+    texts = random.normal(size=(96, 8))
+    motions = texts + 1.2 * random.normal(size=(96, 8))
+    pools = draw_pools(None, 96, random)
+    ours = retrieval_hits(texts, motions, pools).mean(axis=(0, 1))
+    nearness = torch.stack([-torch.from_numpy(distances(texts[pool], motions[pool])) for pool in pools]).flatten()
+    own, queries = torch.eye(32, dtype=torch.bool).repeat(3, 1).flatten(), torch.arange(96).repeat_interleave(32)
+    theirs = [float(RetrievalHitRate(top_k=rank)(nearness, own, indexes=queries)) for rank in (1, 2, 3)]
+    assert ours.tolist() == pytest.approx(theirs)
+    assert 0.1 < theirs[0] < theirs[2] < 0.9
 
 
 def test_what_is_no_motion_misses_and_helps_no_other_text():

@@ -84,3 +84,23 @@ def test_the_table_has_a_column_for_each_kind_of_swap():
     )
     assert "|  | order, 7 texts ↑ |" in text
     assert "| real | 75.0 % [50.0 %, 90.0 %] |" in text
+
+
+def test_one_repeat_does_not_say_how_sure_it_is_and_several_do():
+    row = ModelRow(
+        name="ours",
+        scores={"r_at_1": Estimate(0.5, 0.4, 0.6)},
+        over_recordings={},
+        planned=1.0,
+        planned_error_s=0.2,
+        as_long_as_planned=0.75,
+    )
+    one, three = (
+        as_markdown(Judgement(protocol="kit", judge="j", num_texts=9, num_repeats=num, num_recordings=3, rows=(row,)))
+        for num in (1, 3)
+    )
+    assert "| ours | 0.500 |" in one
+    assert "±" not in one
+    assert "| ours | 0.500 ± 0.100 |" in three
+    assert "3 repeats; ± is 1.96 standard deviations" in three
+    assert "| ours | 100.0 % | 0.20 | 75.0 % |" in one

@@ -1,3 +1,4 @@
+import json
 import pickle
 from pathlib import Path
 
@@ -127,6 +128,21 @@ def test_a_saved_judge_reads_back_with_the_same_embeddings(
     assert load_evaluator(tmp_path).distance == "euclidean"
     with pytest.raises(ValueError, match=r"no checkpoint\.json"):
         load_evaluator(tmp_path / "nothing")
+
+
+def test_a_damaged_judge_is_refused_with_its_file(judge: Judge, tmp_path: Path):
+    save_judge(tmp_path, judge, 20.0, None)
+    config = json.loads((tmp_path / "checkpoint.json").read_text())
+    (tmp_path / "checkpoint.json").write_text(json.dumps(config | {"shape": {"colour": 2}}))
+    with pytest.raises(ValueError, match=r"checkpoint\.json: no sizes of a JudgeShape .*colour.*; copy it again"):
+        load_judge(tmp_path)
+    (tmp_path / "checkpoint.json").write_text(json.dumps(config))
+    (tmp_path / "words.json").write_text("[")
+    with pytest.raises(ValueError, match=r"words\.json: missing or damaged .*; copy it again"):
+        load_judge(tmp_path)
+    (tmp_path / "checkpoint.json").write_text("{")
+    with pytest.raises(ValueError, match=r"checkpoint\.json: missing or damaged .*; copy it again"):
+        load_evaluator(tmp_path)
 
 
 def test_distances_are_those_of_the_definition():

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,17 @@ def test_a_saved_reward_model_reads_back_without_the_encoders_folder(
     (tmp_path / "text_encoder" / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match=r"tokenizer\.json: missing; run .* fetch-backbone text-encoder"):
         load_reward_model(tmp_path)
+
+
+def test_a_damaged_text_encoder_is_refused_with_its_file(text_encoder: Path, tmp_path: Path):
+    folder = shutil.copytree(text_encoder, tmp_path / "text_encoder")
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"text_encoder/tokenizer\.json: missing, or no tokenizer .*; copy it again"):
+        load_token_states(folder, CPU)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"text_encoder/model\.safetensors: damaged.*; copy the folder again"):
+        load_token_states(folder, CPU)
 
 
 def test_contrastive_losses_are_those_worked_out_by_hand():

@@ -339,6 +339,35 @@ def test_the_papers_weights_are_its_sum_of_format_and_two_cosines():
         RewardWeights(0, 0, 0, 0, 0, 0)
 
 
+def test_the_papers_total_is_format_and_the_two_cosines_and_one_of_minus_1_each_where_it_fails(
+    motion_tokenizer: MotionTokenizer,
+    tokenizer: Tokenizer,
+    layout: TokenLayout,
+    prepared: PreparedClips,
+    reply: MakeReply,
+):
+    reader = ReplyReader(motion_tokenizer, tokenizer, layout, any_reasoning=True)
+    evaluator, clip = Projection(), prepared.split("train")[0]
+    good, malformed = reply("walk somewhere", CODES), reply("walk somewhere", CODES)[:-2]
+    values, _ = score(reader, prepared, [good, malformed], weights=PAPER_WEIGHTS)
+    weights = vars(PAPER_WEIGHTS)
+    totals = [sum(weights[name] * (of[place] or 0.0) for name, of in values.items()) for place in range(2)]
+
+    def unit(embedding: NDArray[np.float32]) -> NDArray[np.floating]:
+        return embedding / np.linalg.norm(embedding)
+
+    def embed_codes(codes: list[int]) -> NDArray[np.floating]:
+        return unit(evaluator.embed_motions([judged_features(motion_tokenizer.decode(codes))])[0])
+
+    said, text = embed_codes(CODES), unit(evaluator.embed_texts([clip.captions[0]])[0])
+    own = embed_codes(motion_tokenizer.encode([np.array(prepared.features(clip))])[0])
+    cosines = [float(said @ own), float(said @ text)]
+    # The constant is the same for all replies, and the mean of a group takes it out.
+    constant = 2.0
+    assert totals[0] == pytest.approx(1 + sum(cosines) + constant, abs=1e-5)
+    assert totals[1] == pytest.approx(0 - 1 - 1 + constant, abs=1e-5)
+
+
 def test_the_paper_takes_any_reasoning_but_not_none(
     motion_tokenizer: MotionTokenizer,
     tokenizer: Tokenizer,

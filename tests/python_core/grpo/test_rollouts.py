@@ -1,3 +1,7 @@
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +18,7 @@ from python_core.language_model import LanguageModelShape, new_language_model, t
 from python_core.motion_model import SpeaksMotion
 from python_core.motion_tokenizer import MotionTokenizer
 
+ROOT = Path(__file__).parents[3]
 PROMPT = "a person walks forward."
 NUM = 24
 
@@ -97,3 +102,47 @@ def test_trl_is_told_which_tokens_were_forced(rollouts: Rollouts, untrained: Spe
     found = rollouts([PROMPT] * 2, trainer)
     assert [len(marks) for marks in found["env_mask"]] == [len(reply) for reply in found["completion_ids"]]
     assert all(marks[0] == marks[-1] == 0 and 1 in marks for marks in found["env_mask"])
+
+
+def test_vllm_is_given_prompts_with_their_opening_and_what_it_says_is_put_behind_it(rollouts: Rollouts):
+    """As TRL's `VLLMGeneration.generate` answers: prompts, completions, log-probabilities of the likeliest tokens."""
+    layout, asked = rollouts.layout, []
+
+    def generate(prompts: list[list[int]], images: None, num_generations: int) -> tuple[Any, Any, Any, Any]:
+        asked.append((prompts, num_generations))
+        written = [[9, layout.think_close], [9, 10, layout.turn_end]]
+        return prompts, written, [[[-0.5], [-1.5]], [[-2.0], [-3.0], [-4.0]]], None
+
+    trainer: Any = SimpleNamespace(
+        use_vllm=True,
+        num_generations=2,
+        num_generations_eval=1,
+        model=SimpleNamespace(training=True),
+        state=SimpleNamespace(global_step=0),
+        vllm_generation=SimpleNamespace(generate=generate),
+    )
+    found = rollouts([PROMPT] * 2, trainer)
+    prompt = rollouts.prompt_ids(PROMPT)
+    assert asked == [([[*prompt, layout.think_open]] * 2, 2)]
+    assert found["prompt_ids"] == [prompt] * 2
+    assert found["completion_ids"] == [
+        [layout.think_open, 9, layout.think_close],
+        [layout.think_open, 9, 10, layout.turn_end],
+    ]
+    assert found["logprobs"] == [[None, -0.5, -1.5], [None, -2.0, -3.0, -4.0]]
+    assert found["env_mask"] == [[0, 1, 1], [0, 1, 1, 1]]
+    # The grammar is not vLLM's.
+    assert found["constrained"] == [False, False]
+
+
+@pytest.mark.slow
+def test_a_model_that_fsdp_2_holds_in_parts_says_what_it_says_whole(tiny_checkpoint: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0"]
+    command += ["--config_file", str(ROOT / "deploy/accelerate/cpu.yaml"), "--num_cpu_threads_per_process", "1"]
+    command += [str(Path(__file__).with_name("fsdp_process.py")), str(tiny_checkpoint), str(tmp_path / "replies")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=environment, cwd=ROOT, check=True, timeout=300)
+    for rank in range(2):
+        found = json.loads((tmp_path / f"replies.{rank}").read_text())
+        assert found["processes"] == 2
+        assert found["in_parts"] == [found["whole"]] * 2

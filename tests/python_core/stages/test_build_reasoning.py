@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,20 @@ def test_the_sample_shows_each_record_of_a_small_run_once(prepared, capsys):
         "a person jumps up, then walks forward.\n  clip J1, 2.00 s, exact\n    1. jump up, 1.0 s\n    2. walk" in text
     )
     assert "walk forward" in capsys.readouterr().out
+
+
+def test_all_records_of_the_sample_are_printed(prepared, tmp_path, capsys):
+    more = tmp_path / "more.jsonl"
+    captions = [f"a person takes {number} steps" for number in range(100, 180)]
+    more.write_text(json.dumps({"captions": captions, "duration_s": 3.0}) + "\n", encoding="utf-8")
+    config = config_of(prepared, more_captions=more)
+    run(config)
+    printed = capsys.readouterr().out
+    sample = config.out.with_suffix(".sample.txt").read_text(encoding="utf-8")
+    sampled = [caption for caption in captions if caption in sample]
+    assert len(re.findall(r"^  clip ", sample, re.MULTILINE)) == 50
+    assert len(sampled) > 40
+    assert all(number in printed for number in re.findall(r"\d{3}", " ".join(sampled)))
 
 
 def test_paraphrases_follow_their_caption_and_keep_its_plan_but_for_a_changed_verb(prepared):
@@ -307,6 +321,24 @@ def test_a_server_that_fails_leaves_what_came_and_the_next_run_goes_on(prepared,
     assert len(server.asked) == 2
     assert len(read_plans(config.out)) == 6
     assert report_of(config)["num_requests"] == 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"plan": 5}, "plan: expected text, got 5"),
+        ({"plan": "walk"}, "expected '1. what is done, 1.0 s', got 'walk'"),
+        ({"caption": None}, "caption: expected text, got None"),
+        ({"duration_s": "2"}, "duration_s: expected seconds, got '2'"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_is_no_plan_record_is_refused_with_its_line(tmp_path, fields, message):
+    record = asdict(PlanRecord(None, "a dog barks", 1.5, "1. do as told, 1.6 s", "wise"))
+    path = tmp_path / "plans.jsonl"
+    path.write_text(f"{json.dumps(record)}\n{json.dumps(record | fields)}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"plans\.jsonl:2: not a plan record .*{message}.*; build the plans again"):
+        read_plans(path)
 
 
 def test_a_budget_counts_on_over_runs(prepared, server):

@@ -158,6 +158,16 @@ def test_real_motions_can_be_judged_without_a_model(config: EvaluateConfig, clip
     assert [row.name for row in judgement.rows] == ["real", "nearest caption"]
 
 
+def test_clips_are_judged_by_the_protocol_of_kit(config: EvaluateConfig, clips: Path):
+    judgement = judge_it(replace(config, protocol="kit", varied_texts=0), KnownJudge(clips))
+    real, _, ours = judgement.rows
+    assert (judgement.protocol, judgement.num_texts) == ("kit", NUM_VAL)
+    assert real.scores["r_at_1"].value > 0.9
+    assert ours.scores["r_at_3"].value < 0.5
+    assert real.scores["fid"].value < ours.scores["fid"].value
+    assert "# kit, judged by" in (config.out / "judgement.md").read_text()
+
+
 def test_sequences_have_segments_and_transitions(config: EvaluateConfig, clips: Path):
     judgement = judge_it(replace(config, protocol="babel", segments=4, history=3), KnownJudge(clips))
     real, _, ours = judgement.rows
@@ -168,6 +178,11 @@ def test_sequences_have_segments_and_transitions(config: EvaluateConfig, clips: 
     assert 0 < ours.transitions.num <= 3 * NUM_VAL // 4
     assert ours.transitions.area_under_jerk_m > real.transitions.area_under_jerk_m
     assert "Transitions" in (config.out / "judgement.md").read_text()
+    # Of segments, drawn by the seed, for every row.
+    assert [row.quality and row.quality.num_motions for row in judgement.rows] == [4, 4, 4]
+    assert real.quality is not None
+    assert ours.quality is not None
+    assert real.quality.report.jerk_m_s3 != ours.quality.report.jerk_m_s3
     lines = (config.out / "replies" / "repeat-00" / "segment-01.jsonl").read_text().splitlines()
     assert all(1 <= len(json.loads(line)["history"]) <= 3 for line in lines)
 

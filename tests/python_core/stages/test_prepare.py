@@ -11,20 +11,29 @@ import pytest
 import torch
 from PIL import Image
 
+from python_core.__main__ import main
 from python_core.clips import clip as clip_module
 from python_core.clips.clip import Caption, Clip, mirror_text
 from python_core.clips.humanml3d import HumanML3DFolder
 from python_core.clips.preparation import Rules, Shard, prepare_shard
 from python_core.clips.prepared import PreparedClips, read_prepared
+from python_core.contract.motion import Motion
 from python_core.contract.plan import Beat, Plan, parse_plan
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, canonical_joints, exact_features, features_to_joints, mirror_joints, origin
 from python_core.stages import prepare
+from tests.python_core.clips.bvh_files import MIXAMO, made_folder, motion_text
 
 FILES = [
     "clips.jsonl", "features.npy", "prepared.json", "report.json", "run.json", "sheet.png", "skipped.jsonl",
     "statistics.npz",
 ]  # fmt: skip
+
+XSENS = (
+    "Hips LeftHip RightHip Chest LeftKnee RightKnee Chest2 LeftAnkle RightAnkle Chest3 LeftToe RightToe Neck "
+    "LeftCollar RightCollar Head LeftShoulder RightShoulder LeftElbow RightElbow LeftWrist RightWrist"
+)
+"""Joints of an Xsens skeleton in the order of ours."""
 
 
 def prepared(clips: Path, out: Path, **changes: Any) -> PreparedClips:
@@ -272,6 +281,42 @@ def test_a_name_that_is_listed_in_two_splits_is_read_for_the_first(own_clips: Pa
     made = prepared(own_clips, tmp_path / "out")
     assert [clip.split for clip in made.clips if clip.clip_id == "000000t"] == ["train"]
     assert read_report(tmp_path / "out")["skipped"] == {"listed more than once": 1}
+
+
+def test_a_folder_of_bvh_as_it_comes_is_prepared_and_shows_how_its_joints_were_guessed(
+    smooth_motions: list[Motion], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    folder, out = tmp_path / "bvh", tmp_path / "out"
+    xsens = tuple(XSENS.split())
+    for number, names in enumerate((MIXAMO, xsens, MIXAMO)):
+        made_folder(folder, motion_text(smooth_motions[number], names), f"clip {number}")
+    (folder / "licences.csv").write_text("id,source,licence\n*,our studio,CC0-1.0\n")
+    with caplog.at_level(logging.INFO):
+        assert main(["prepare", "tiny", "--clips", str(folder), "--out", str(out), "--licence", "permissive"]) == 0
+    clips = read_prepared(out).clips
+    assert {(clip.split, clip.source, clip.licence) for clip in clips} == {("train", "our studio", "CC0-1.0")}
+    assert len(clips) == 6
+    assert "no train.txt or val.txt, so all 3 clips are in train" in caplog.text
+    report = read_report(out)
+    assert report["missing_splits"] == [f"{folder}: val"]
+    assert report["guessed_mappings"] == [
+        {"folder": str(folder), "file": "guessed_mapping_1.toml", "num_clips": 2},
+        {"folder": str(folder), "file": "guessed_mapping_2.toml", "num_clips": 1},
+    ]
+    texts = [(out / f"guessed_mapping_{number}.toml").read_text() for number in (1, 2)]
+    # Each skeleton is shown once, whatever the number of its clips.
+    assert [caplog.text.count(text.rstrip()) for text in texts] == [1, 1]
+    assert 'l_hip = "LeftUpLeg"' in texts[0]
+    assert 'l_hip = "LeftHip"' in texts[1]
+    # Where the file is put beside the clips, nothing is guessed, and the other skeleton's clip is skipped.
+    (folder / "mapping.toml").write_text(texts[0])
+    again = prepared(folder, tmp_path / "again")
+    np.testing.assert_array_equal(again.features(again.clips[0]), read_prepared(out).features(clips[0]))
+    report = read_report(tmp_path / "again")
+    assert report["guessed_mappings"] == []
+    assert not list((tmp_path / "again").glob("*.toml"))
+    (reason,) = report["skipped"]
+    assert "not in the file: l_hip = " in reason
 
 
 def test_what_was_prepared_is_drawn(prepared_folder: Path):
