@@ -10,6 +10,10 @@ lets each rival go on from the same prompts of 60 tokens, 1, 4, 16 and 64 at a t
     one level, int8   the same, layers as export --precision int8 writes them
     six levels        a code of six tokens is a position, and the depth head speaks five of them
     six levels, int8
+    ..., words        one level while it reasons: a position is a word, the likeliest
+
+The grammar says whether a word or motion comes next, and our engine computes that part of its head and no other, which
+is why it is measured in both phases. Rivals compute all of it at each position: a `LogitsProcessor` comes after it.
 
 Rivals take turns, round after round. Rates are positions for a second of this process's CPU time, so that other work on
 the machine counts as little as it can; caches are shared with it all the same. Prints, writes WORK/engine_speed.json:
@@ -43,13 +47,17 @@ from rich.console import Console
 from rich.table import Table
 
 from bridge.depth_head import DepthHead
-from bridge.engine import Engine, Row
+from bridge.engine import Engine, Row, Step
 from bridge.sampler import Sampler, draw
 from python_core.contract.bundle import BundleError, DepthHeadGraph, LanguageModelGraph
 from python_core.contract.vocabulary import Position, TokenLayout
 
 PROMPT_TOKENS, NEW_TOKENS = 60, 40
 BATCHES = (1, 4, 16, 64)
+WORDS = {f"{way}, words": way for way, (num_levels, _) in OURS.items() if num_levels == 1}
+"""What is measured while it reasons -> the way."""
+LIKELIEST = Sampler(0, 0.0, 1.0)
+"""Draws words. Random weights find all words alike, and to draw among these would sort them."""
 MOST_AT_ONCE = {"genai": 32}
 """Where a rival has a limit of its own."""
 MOST_GUESTS = 16
@@ -79,9 +87,11 @@ def main() -> None:
     results: dict[str, Any] = {"memory_gb_s": memory_gb_s()}
     for name in arguments.shapes:
         folder = build(arguments.work / name, SHAPES[name])
-        measured = rates(folder, SHAPES[name], [*arguments.rivals, *OURS], arguments.batches, arguments.rounds)
+        stacks = [*arguments.rivals, *OURS, *WORDS]
+        measured = rates(folder, SHAPES[name], stacks, arguments.batches, arguments.rounds)
         weights_gb = sum(path.stat().st_size for path in (folder / "one level").iterdir()) / 1e9
-        alone = measured["one level"].get(1)
+        # A word needs all weights but those of motion.
+        alone = measured["one level, words"].get(1)
         results[name] = {
             "positions_per_cpu_s": measured,
             "share_of_memory_bound": alone and alone * weights_gb / results["memory_gb_s"],
@@ -123,8 +133,10 @@ def rates(
         "transformers": lambda: with_transformers(folder),
         "genai": lambda: with_genai(folder),
     }
-    for way, (num_levels, precision) in OURS.items():
-        makers[way] = partial(_open_ours, folder / way, shape, num_levels, precision)
+    for way in OURS:
+        makers[way] = partial(_open_ours, folder, shape, way, step_all)
+    for name, way in WORDS.items():
+        makers[name] = partial(_open_ours, folder, shape, way, step_words)
     runs = {name: makers[name]() for name in rivals}
     taken: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in batches} for name in rivals}
     for batch in batches:
@@ -190,16 +202,16 @@ def open_genai(folder: Path) -> Callable[[np.ndarray, int], Any]:
     return begin
 
 
-def _open_ours(folder: Path, shape: Shape, num_levels: int, precision: str) -> Callable[[np.ndarray], float]:
-    return with_ours(open_writer(folder, shape, num_levels, precision))
+def _open_ours(
+    folder: Path, shape: Shape, way: str, take_step: Callable[[Writer, dict[Row, Sampler]], None]
+) -> Callable[[np.ndarray], float]:
+    writer = open_writer(folder / way, shape, *OURS[way])
 
-
-def with_ours(writer: Writer) -> Callable[[np.ndarray], float]:
     def run(prompts: np.ndarray) -> float:
         rows = joined(writer, prompts)
         began = time.process_time()
         for _ in range(NEW_TOKENS):
-            step_all(writer, rows)
+            take_step(writer, rows)
         rate = len(prompts) * NEW_TOKENS / (time.process_time() - began)
         for row in rows:
             writer.engine.leave(row)
@@ -228,10 +240,10 @@ def joined(writer: Writer, prompts: np.ndarray) -> dict[Row, Sampler]:
 
 def step_all(writer: Writer, rows: dict[Row, Sampler]) -> None:
     """A step of the engine, a token for each row that is ready, and the other levels of its code."""
-    step, layout = writer.engine.step(), writer.layout
-    samplers = [rows[row] for row in step.rows]
+    layout = writer.layout
     first_level = range(layout.first_code, layout.first_code + LEVEL_SIZE)
-    firsts = [good(drawn) for drawn in draw(step.logits, [(first_level,)] * len(samplers), samplers)]
+    step, firsts = _draw(writer, rows, first_level)
+    samplers = [rows[row] for row in step.rows]
     if writer.head is None:
         positions = [(token_id,) for token_id in firsts]
     else:
@@ -240,6 +252,22 @@ def step_all(writer: Writer, rows: dict[Row, Sampler]) -> None:
         positions = [tuple(layout.entry_ids([first, *others])) for first, others in zip(firsts, spoken, strict=True)]
     for row, position in zip(step.rows, positions, strict=True):
         row.feed([position])
+
+
+def step_words(writer: Writer, rows: dict[Row, Sampler]) -> None:
+    """A step of the engine, and the likeliest word for each row that is ready."""
+    step, words = _draw(writer, dict.fromkeys(rows, LIKELIEST), range(3, writer.layout.think_open))
+    for row, word in zip(step.rows, words, strict=True):
+        row.feed(writer.layout.fold([word]))
+
+
+def _draw(writer: Writer, rows: dict[Row, Sampler], allowed: range) -> tuple[Step, list[int]]:
+    """A step, and a token for each row that is ready."""
+    for row in rows:
+        row.allowed = (allowed,)
+    step = writer.engine.step()
+    drawn = draw(step.logits, [row.allowed for row in step.rows], [rows[row] for row in step.rows])
+    return step, [good(one) for one in drawn]
 
 
 def good(drawn: Drawn | BundleError) -> Drawn:

@@ -28,12 +28,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from engine_speed import PROMPT_TOKENS, good, joined, open_genai, open_writer, step_all
+from engine_speed import PROMPT_TOKENS, joined, open_genai, open_writer, step_all, step_words
 from random_weights import NUM_LEVELS, OURS, SHAPES, build
 from serve_cost import resident_mb
 
 from bridge.providers import open_session
-from bridge.sampler import draw
 
 Run = Callable[[np.ndarray, int], None]
 """Reads a prompt, writes so many tokens of a plan, and a code with its frames."""
@@ -155,17 +154,15 @@ def with_genai(work: Path, shape: str) -> Run:
 
 def with_ours(work: Path, shape: str) -> Run:
     writer, decode = open_writer(work / shape / WAY, SHAPES[shape], *OURS[WAY]), open_motion_decoder(work / DECODER)
-    words = (range(3, writer.layout.think_open),)
 
     def run(prompt: np.ndarray, num_planned: int) -> None:
         rows = joined(writer, prompt[None])
-        ((row, sampler),) = rows.items()
         for _ in range(num_planned):
-            token_id = good(draw(writer.engine.step().logits, [words], [sampler])[0])
-            row.feed(writer.layout.fold([token_id]))
+            step_words(writer, rows)
         step_all(writer, rows)
         decode()
-        writer.engine.leave(row)
+        for row in rows:
+            writer.engine.leave(row)
 
     return run
 

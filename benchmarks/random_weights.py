@@ -73,7 +73,7 @@ def build(folder: Path, shape: Shape) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from export.depth_head_graph import write_depth_head
-    from export.folded_graph import read_positions, speak_first, write_states
+    from export.folded_graph import read_positions, speak_in_parts, write_states
     from export.graph_file import write_graph
     from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
     from export.quantized_weights import Scheme
@@ -118,7 +118,7 @@ def build(folder: Path, shape: Shape) -> Path:
         schemes[names[-1]] = Scheme(bits=8, block_size=64, compensated=False)
         quantize_graph(graph, schemes, schemes[names[-1]], {})
         layout = shape.layout(num_levels)
-        speak_first(graph.graph, layout.num_spoken)
+        speak_in_parts(graph.graph, layout.motion_close, layout.num_spoken)
         write_graph(graph, folder / way / LANGUAGE_MODEL)
         if num_levels > 1:
             write_depth_head(DepthHead(shape.hidden, layout.codebook, DepthHeadShape()), precision, folder / way)

@@ -83,9 +83,10 @@ def first_code_s(model: MotionModel, request: MotionRequest) -> float:
     reply = Reply(request, prompt, tokens, model.tokenizer, model.code_duration_s, lambda _: None)
     began = time.perf_counter()
     row = model.engine.join(reply.segments)
+    row.allowed = reply.allowed()
     while not (step := model.engine.step()).rows:
         pass
-    drawn = _good(draw(step.logits, [reply.allowed()], [reply.sampler])[0])
+    drawn = _good(draw(step.logits, [row.allowed], [reply.sampler])[0])
     spoken = [drawn]
     if model.depth_head is not None:
         others = _good(model.depth_head.speak(step.states, [drawn - tokens.first_code], [reply.sampler])[0])

@@ -26,6 +26,8 @@ KEPT_BEGINNINGS = 32
 """Beginnings of prompts whose caches are kept: the template, prompts, prompts with plans."""
 KEPT_POSITIONS = 1024
 """Positions of all of them together, at most."""
+PARTS = {"word_rows": "word_logits", "motion_rows": "motion_logits"}
+"""Of a head in parts: the input that says for which rows a part speaks -> what it writes, in the order of token ids."""
 
 
 @dataclass(eq=False)
@@ -46,6 +48,8 @@ class Row:
     """The same, in parts whose ends other rows may share."""
     beginning: list[Position] = field(default_factory=list)
     """Positions that it was given first, as far as it has read them."""
+    allowed: Sequence[range] = (range(2**63 - 1),)
+    """Ids of the tokens that may come next."""
 
     def feed(self, positions: Sequence[Position]) -> None:
         """Give it positions to read."""
@@ -62,6 +66,22 @@ class Row:
         self.num_pending -= size
         return segment[:size]
 
+    def allows(self, tokens: range) -> bool:
+        """Whether one of these tokens may come next."""
+        return any(ids.start < tokens.stop and tokens.start < ids.stop for ids in self.allowed)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadPart:
+    """A part of the head, which speaks some of the tokens, for some of the rows."""
+
+    rows: str
+    """The graph's input of these rows."""
+    output: str
+    tokens: range
+    logits: NDArray[np.floating]
+    """What was written of them, one after another, [rows, 1, tokens]."""
+
 
 Written = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Logits [V] and state [width] of a row."""
@@ -74,7 +94,7 @@ class Step:
     rows: list[Row]
     """Rows that need their next position."""
     logits: list[NDArray[np.float32]]
-    """Of each one's next token, [V]; overwritten by the next step."""
+    """Of each one's next token, [V]: only of those that its row allows. Overwritten by the next step."""
     states: list[NDArray[np.float32]]
     """From which a depth head goes on, [width] each; overwritten as well."""
     failed: list[tuple[Row, Exception]]
@@ -103,14 +123,16 @@ class Engine:
         self._path = folder / graph.file
         self._session = open_session(self._path, provider, num_threads, graph)
         names = [f"past_key_values.{layer}.{kind}" for layer in range(graph.num_layers) for kind in ("key", "value")]
+        presents = {name.replace("past_key_values", "present") for name in names}
+        inputs = {value.name: value for value in self._session.get_inputs()}
+        parts = PARTS if PARTS.keys() <= inputs.keys() else {}
         check_names(
             self._path,
             self._session,
-            inputs={"input_ids", "attention_mask", *names},
-            outputs={"logits", "states", *(name.replace("past_key_values", "present") for name in names)},
+            inputs={"input_ids", "attention_mask", *names, *parts},
+            outputs={"states", *presents, *(parts.values() or ["logits"])},
         )
         dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-        inputs = {value.name: value for value in self._session.get_inputs()}
         if (kind := inputs[names[0]].type) not in dtypes:
             raise BundleError(f"{self._path}: {names[0]} is {kind}, expected float or float16; export the bundle again")
         shape = inputs["input_ids"].shape
@@ -123,13 +145,23 @@ class Engine:
         )
         self._written: dict[str, NDArray[np.floating]] = {}
         for output in self._session.get_outputs():
-            if output.name in ("logits", "states"):
-                if output.type not in dtypes or not isinstance(output.shape[-1], int):
-                    raise BundleError(
-                        f"{self._path}: {output.name} are {output.type} {output.shape}, expected floats of known size; "
-                        "export the bundle again"
-                    )
-                self._written[output.name] = np.empty((max_rows, 1, output.shape[-1]), dtypes[output.type])
+            if output.name in presents:
+                continue
+            if output.type not in dtypes or not isinstance(output.shape[-1], int):
+                raise BundleError(
+                    f"{self._path}: {output.name} are {output.type} {output.shape}, expected floats of known size; "
+                    "export the bundle again"
+                )
+            self._written[output.name] = np.empty((max_rows, 1, output.shape[-1]), dtypes[output.type])
+        self._parts: list[HeadPart] = []
+        num_spoken = 0
+        for rows, output in parts.items():
+            logits = self._written.pop(output)
+            tokens = range(num_spoken, num_spoken + logits.shape[-1])
+            self._parts.append(HeadPart(rows, output, tokens, logits))
+            num_spoken = tokens.stop
+        self._states = self._written["states"]
+        self._logits = self._written["logits"] if not parts else np.empty((max_rows, 1, num_spoken), np.float32)
         self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
         self._beginnings: OrderedDict[tuple[Position, ...], NDArray[np.floating]] = OrderedDict()
         self._rows: list[Row | None] = []
@@ -143,12 +175,12 @@ class Engine:
     @property
     def num_spoken(self) -> int:
         """Tokens that have logits."""
-        return self._written["logits"].shape[-1]
+        return self._logits.shape[-1]
 
     @property
     def state_width(self) -> int:
         """Of what a depth head goes on from."""
-        return self._written["states"].shape[-1]
+        return self._states.shape[-1]
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -257,7 +289,7 @@ class Engine:
         assert row.place is not None
         segment = row.segments[0]
         size = min(SLICE_POSITIONS, len(segment), row.num_pending - 1)
-        self._run(row.place, np.array([segment[:size]], np.int64), np.array([row.num_positions + size]))
+        self._run(row.place, np.array([segment[:size]], np.int64), np.array([row.num_positions + size]), [])
         row.beginning.extend(row.advance(size))
         if size == len(segment):
             self._keep(row, row.place)
@@ -273,45 +305,63 @@ class Engine:
         positions = np.zeros((num_rows, 1, self.num_levels), np.int64)
         positions[places, 0] = [row.segments[0][0] for row in ready]
         lengths = np.array([1 if row is None else row.num_positions + 1 for row in self._rows[:num_rows]])
+        broken: list[Row] = []
         try:
-            logits, states = self._run(0, positions, lengths)
-            written = [(logits[place], states[place]) for place in places]
+            self._run(0, positions, lengths, ready)
         except Exception:  # As above. The step runs again, row by row, so that only those fail that are the cause.
-            done, written = [], []
             for row, place in zip(ready, places, strict=True):
                 alone = slice(place, place + 1)
                 try:
-                    logits, states = self._run(place, positions[alone], lengths[alone])
-                    written.append((logits[0].copy(), states[0].copy()))
-                    done.append(row)
+                    self._run(place, positions[alone], lengths[alone], [row])
                 except Exception as error:
+                    broken.append(row)
                     failed.append((row, self._step_error(error)))
-            # Now only: where a row leaves, another may move to its place.
-            for row in [row for row in ready if row not in done]:
-                self.leave(row)
-            ready = done
-        for row in ready:
+        done = [row for row in ready if row not in broken]
+        written = [self._written_of(row) for row in done]
+        # Now only: where a row leaves, another may move to its place.
+        for row in broken:
+            self.leave(row)
+        for row in done:
             row.advance(1)
-        return ready, written
+        return done, written
+
+    def _written_of(self, row: Row) -> Written:
+        assert row.place is not None
+        logits, states = self._logits[row.place, 0], self._states[row.place, 0]
+        return logits.astype(np.float32, copy=False), states.astype(np.float32, copy=False)
 
     def _run(
-        self, first: int, positions: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run the graph over rows that follow each other, [rows, P, levels] -> [rows, V] and [rows, width]."""
+        self, first: int, positions: NDArray[np.int64], lengths: NDArray[np.int64], speaking: Sequence[Row]
+    ) -> None:
+        """Run the graph over rows that follow each other.
+
+        Args:
+            first: Place of the first.
+            positions: What they read, [rows, P, levels].
+            lengths: Positions that they hold then, [rows].
+            speaking: Rows among them whose next tokens are drawn. A head in parts speaks for no other.
+        """
         num_rows = len(positions)
         binding = self._bindings.get((first, num_rows))
         if binding is None:
             binding = self._bindings[first, num_rows] = self._session.io_binding()
             self._cache.bind(binding, first, num_rows)
             for name, buffer in self._written.items():
-                rows = buffer[:num_rows]
+                rows = buffer[first : first + num_rows]
                 binding.bind_output(name, "cpu", 0, rows.dtype, rows.shape, rows.ctypes.data)
         mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
         binding.bind_cpu_input("input_ids", positions)
         binding.bind_cpu_input("attention_mask", mask)
+        places = [
+            np.array([row.place for row in speaking if row.allows(part.tokens)], np.int64) for part in self._parts
+        ]
+        for part, of_part in zip(self._parts, places, strict=True):
+            binding.bind_cpu_input(part.rows, of_part - first)
+            logits = part.logits[: len(of_part)]
+            binding.bind_output(part.output, "cpu", 0, logits.dtype, logits.shape, logits.ctypes.data)
         self._session.run_with_iobinding(binding)
-        logits, states = (self._written[name][:num_rows, 0] for name in ("logits", "states"))
-        return logits.astype(np.float32, copy=False), states.astype(np.float32, copy=False)
+        for part, of_part in zip(self._parts, places, strict=True):
+            self._logits[of_part, :, part.tokens.start : part.tokens.stop] = part.logits[: len(of_part)]
 
     def _keep(self, row: Row, place: int) -> None:
         """Keep the cache of a beginning that another row may share."""

@@ -193,7 +193,7 @@ class StepLoop:
         for row, error in step.failed:
             self._fail(self._by_row[row], error)
         replies = [(self._by_row[row], reply) for row in step.rows if (reply := self._by_row[row].reply) is not None]
-        drawn = draw(step.logits, [reply.allowed() for _, reply in replies], [reply.sampler for _, reply in replies])
+        drawn = draw(step.logits, [row.allowed for row in step.rows], [reply.sampler for _, reply in replies])
         for (stream, reply), token_ids in zip(replies, self._speak(step, drawn, replies), strict=True):
             if isinstance(token_ids, BundleError):
                 self._fail(stream, token_ids)
@@ -242,6 +242,7 @@ class StepLoop:
                 reply.cut()
             else:
                 row.feed(following)
+                row.allowed = reply.allowed()
         if reply.stop is not None:
             stream.stop = reply.stop
             self._leave(stream)
@@ -305,6 +306,7 @@ class StepLoop:
 
     def _join(self, stream: Stream, reply: Reply) -> None:
         stream.row = self._engine.join(reply.segments, stream.max_positions)
+        stream.row.allowed = reply.allowed()
         self._by_row[stream.row] = stream
 
     def _leave(self, stream: Stream) -> None:

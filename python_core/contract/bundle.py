@@ -49,6 +49,10 @@ class LanguageModelGraph:
     [B, num_kv_heads, past, head_dim]; writes, after the last position, `logits` [B, 1, V] of the next one's first
     token, where V leaves out the tokens of later levels, `states` [B, 1, width], from which a depth head goes on, and
     `present.N.key` and `.value` [B, num_kv_heads, past + P, head_dim].
+
+    Or its head is in two parts, each of which speaks for the rows of the batch that are named to it: then it reads
+    `word_rows` and `motion_rows` as well, int64 [N] each, and instead of `logits` it writes `word_logits` [N, 1, W] of
+    the first W tokens and `motion_logits` [N, 1, V - W] of the others.
     """
 
     file: str

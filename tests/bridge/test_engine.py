@@ -71,6 +71,8 @@ def test_a_row_has_the_same_logits_to_the_last_bit_alone_and_among_64_that_come_
             engine.leave(others.pop(int(random.integers(len(others)))))
         while len(others) < 60 and random.random() < 0.9:
             others.append(engine.join([beginning, ids(int(random.integers(1, 40)))]))
+            edge = int(random.integers(1, engine.num_spoken))
+            others[-1].allowed = (range(edge) if random.random() < 0.5 else range(edge, engine.num_spoken),)
         step = engine.step()
         for row, logits, states in zip(step.rows, step.logits, step.states, strict=True):
             if row not in rows:
@@ -83,6 +85,27 @@ def test_a_row_has_the_same_logits_to_the_last_bit_alone_and_among_64_that_come_
     assert engine.num_rows > 32
     for number, wanted in enumerate(expected):
         assert np.array_equal(np.stack(got[number]), np.stack(wanted))
+
+
+def test_a_part_of_the_head_says_the_same_alone_and_beside_rows_that_need_the_other_part(
+    tiny_bundle: Path, manifest: Manifest, engine: Engine
+):
+    words_or_motion = (range(manifest.tokens.motion_close), range(manifest.tokens.motion_close, engine.num_spoken))
+    segments, fed = [words(5, 6, 7)], words(8, 9)
+    expected = alone(tiny_bundle, manifest, segments, fed)
+    rows = [engine.join(segments) for _ in range(7)]
+    for number, row in enumerate(rows):
+        row.allowed = words_or_motion[number % 2 :][:1] if number < 6 else words_or_motion
+    for place, wanted in enumerate(expected):
+        while rows[-1] not in (step := engine.step()).rows:
+            pass
+        for row, logits, states in zip(step.rows, step.logits, step.states, strict=True):
+            for ids in row.allowed:
+                assert np.array_equal(logits[ids.start : ids.stop], wanted[ids.start : ids.stop])
+            assert np.array_equal(states, wanted[engine.num_spoken :])
+            row.feed(fed[place : place + 1])
+            # A row that has thought moves.
+            row.allowed = words_or_motion[1:] if row is rows[0] else row.allowed
 
 
 def test_a_prompt_is_read_in_slices_while_the_others_go_on(engine: Engine):

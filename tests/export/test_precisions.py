@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from bridge.engine import Engine
+from bridge.engine import PARTS, Engine
 from bridge.stream import MotionModel
 from export import bundle_writer, graph_file
 from export.bundle_writer import export_bundle
@@ -49,8 +49,9 @@ def test_the_bundle_is_smaller_agrees_with_torch_and_answers(
     assert manifest.depth_head.precision == ("fp16" if precision == "fp16" else "int8")
     ops = Counter(node.op_type for node in onnx.load(tmp_path / "b" / "language_model.onnx").graph.node)
     if precision in ("int8", "int4"):
-        # 2 layers of 5 matrices, and the head; no matrix and no embedding stays as it was. A product adds up positions.
-        by_rows, by_blocks = (10, 1) if precision == "int8" else (0, 11)
+        # 2 layers of 5 matrices, and the head's parts; no matrix and no embedding stays as it was. A product adds up
+        # positions.
+        by_rows, by_blocks = (10, 2) if precision == "int8" else (0, 12)
         assert (ops["MatMulIntegerToFloat"], ops["MatMulNBits"]) == (by_rows, by_blocks)
         assert (ops["GatherBlockQuantized"], ops["MatMul"], ops["Transpose"]) == (1, 1, 0)
         assert f"{7 if precision == 'int8' else 4} bits" in manifest.language_model.weights
@@ -99,9 +100,10 @@ def test_a_row_has_the_same_bits_alone_and_among_others(precision: Precision, ti
         empty = np.zeros((len(fed), graph.num_kv_heads, 0, graph.head_dim), np.float32)
         inputs = {value.name: empty for value in session.get_inputs()}
         inputs |= {"input_ids": fed, "attention_mask": np.ones(fed.shape[:2], np.int64)}
-        logits, states = (np.asarray(found) for found in session.run(["logits", "states"], inputs))
-        (spoken,) = depth_head.run(["logits"], {"states": states[:, 0], "entries": entries[rows]})
-        return [logits, states, np.asarray(spoken)]
+        inputs |= dict.fromkeys(PARTS, np.arange(len(fed)))
+        found = [np.asarray(one) for one in session.run([*PARTS.values(), "states"], inputs)]
+        (spoken,) = depth_head.run(["logits"], {"states": found[-1][:, 0], "entries": entries[rows]})
+        return [*found, np.asarray(spoken)]
 
     together = read(slice(None))
     for row in range(5):
