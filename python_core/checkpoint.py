@@ -285,14 +285,8 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_process
         num_processes: Processes that share it; each has a random state of its own.
 
     Raises:
-        ValueError: The folder holds a run of something else, or several processes were started for a run of one.
+        ValueError: The folder holds a run of something else.
     """
-    num_started = int(os.environ.get("WORLD_SIZE", "1"))
-    if num_processes == 1 < num_started:
-        raise ValueError(
-            f"{folder}: this stage runs in one process, {num_started} were started and would write one folder; start "
-            "it without accelerate launch"
-        )
     folder.mkdir(parents=True, exist_ok=True)
     fields = json.loads(json.dumps(dataclasses.asdict(config), default=_plain))
     paths = {field for field, value in vars(config).items() if isinstance(value, Path)}
@@ -312,6 +306,19 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_process
             )
     else:
         write_json(path, made_of)
+
+
+def refuse_processes(folder: Path) -> None:
+    """For stages that run in one process.
+
+    Raises:
+        ValueError: Several were started, which would write one folder.
+    """
+    if (num_started := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ValueError(
+            f"{folder}: this stage runs in one process, {num_started} were started and would write one folder; start "
+            "it without accelerate launch"
+        )
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from python_core.checkpoint import CHECKPOINT, MOTION_TOKENIZER, load_language_model, start_run
+from python_core.checkpoint import CHECKPOINT, MOTION_TOKENIZER, load_language_model, refuse_processes, start_run
 from python_core.clips.prepared import read_prepared
 from python_core.contract.bundle import sha256
 from python_core.evaluation.clip_evaluation import ClipEvaluation
@@ -137,8 +137,9 @@ def run(config: EvaluateConfig) -> None:
 
     Raises:
         ValueError: A checkpoint, a judge or clips are missing or do not fit each other, the split has too few texts for
-            a pool, or the folder holds an evaluation of something else.
+            a pool, the folder holds an evaluation of something else, or several processes were started.
     """
+    refuse_processes(config.out)
     judge, rate_hz = _load_judge(config.judge)
     read_prepared(config.prepared).check_rate(rate_hz, f"the judge in {config.judge}")
     judge_it(config, judge)

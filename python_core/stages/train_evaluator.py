@@ -24,7 +24,7 @@ import torch
 from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from python_core.bfloat16 import warn_where_slow
-from python_core.checkpoint import forget_after, load_training, save_training, start_run
+from python_core.checkpoint import forget_after, load_training, refuse_processes, save_training, start_run
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import hold_out
 from python_core.evaluators.best_weights import BestWeights
@@ -156,11 +156,12 @@ def run(config: TrainEvaluatorConfig) -> None:
 
     Raises:
         ValueError: The prepared clips, the text encoder or the word vectors are missing or do not fit, or no take
-            belongs to this evaluator, or all of its takes are held out.
+            belongs to this evaluator, all of its takes are held out, or several processes were started.
     """
     config = dataclasses.replace(config, out=config.out or Path("runs") / config.kind)
     out = config.out
     assert out is not None, "just set"
+    refuse_processes(out)
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
     clips, held_out = _hold_out(prepared, config)

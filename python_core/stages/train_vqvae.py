@@ -13,7 +13,15 @@ import torch
 from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn, track
 
 from python_core.bfloat16 import warn_where_slow
-from python_core.checkpoint import forget_after, load_training, save_training, save_vqvae, start_run, write_json
+from python_core.checkpoint import (
+    forget_after,
+    load_training,
+    refuse_processes,
+    save_training,
+    save_vqvae,
+    start_run,
+    write_json,
+)
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.pictures import Row, Strip, write_sheet
@@ -95,8 +103,9 @@ def run(config: TrainVqvaeConfig) -> None:
     """Train, save, and measure on the val split.
 
     Raises:
-        ValueError: The prepared clips are missing or of another format.
+        ValueError: The prepared clips are missing or of another format, or several processes were started.
     """
+    refuse_processes(config.out)
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
     start_run(

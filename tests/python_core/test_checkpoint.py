@@ -1,8 +1,9 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from python_core.checkpoint import (
 )
 from python_core.contract.vocabulary import CodebookSize
 from python_core.language_model import train_text_tokenizer
+from python_core.stages import evaluate, train_evaluator, train_vqvae
 
 
 def test_a_motion_tokenizer_of_another_codebook_is_refused(tiny_checkpoint: Path, tmp_path: Path):
@@ -149,12 +151,21 @@ def test_a_run_knows_each_of_its_inputs_also_if_two_files_have_one_name(tmp_path
         path.write_text("weights")
 
 
-def test_several_processes_are_refused_where_a_run_is_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("stage", "config"),
+    [
+        (train_vqvae, train_vqvae.PRESETS["tiny"]),
+        (train_evaluator, train_evaluator.PRESETS["tiny"]),
+        (evaluate, evaluate.PRESETS["tiny"]),
+    ],
+)
+def test_stages_of_one_process_refuse_to_be_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: Any, config: Any
+):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"runs in one process, 2 were started .*; start it without accelerate launch"):
-        start_run(tmp_path / "run", Config(steps=1, seed=1), {})
+        stage.run(replace(config, out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
-    start_run(tmp_path / "run", Config(steps=1, seed=1), {}, num_processes=2)
 
 
 def test_processes_that_write_one_file_do_not_take_each_others(tmp_path: Path):
