@@ -90,7 +90,9 @@ def test_a_row_has_the_same_bits_alone_and_among_others(precision: Precision, ti
     layout, random = manifest.tokens, np.random.default_rng(1)
     positions = random.integers(layout.first_code, size=(5, 12, layout.num_levels))
     positions[random.random(positions.shape) < 0.5] = -1
-    entries = random.integers(layout.level_size, size=(5, 1))
+    given = np.full((5, layout.num_levels), -1)
+    given[:, 0] = random.integers(layout.level_size, size=5)
+    chances = random.random((5, layout.num_levels - 1))
 
     def read(rows: slice) -> list[np.ndarray]:
         fed = positions[rows]
@@ -98,8 +100,10 @@ def test_a_row_has_the_same_bits_alone_and_among_others(precision: Precision, ti
         inputs = {value.name: empty for value in session.get_inputs()}
         inputs |= {"input_ids": fed, "attention_mask": np.ones(fed.shape[:2], np.int64)}
         logits, states = (np.asarray(found) for found in session.run(["logits", "states"], inputs))
-        (spoken,) = depth_head.run(["logits"], {"states": states[:, 0], "entries": entries[rows]})
-        return [logits, states, np.asarray(spoken)]
+        inputs = {"states": states[:, 0], "given": given[rows], "chances": chances[rows]}
+        inputs["temperatures"] = np.ones((len(fed), 1), np.float32)
+        spoken = [np.asarray(found) for found in depth_head.run(["entries", "logits"], inputs)]
+        return [logits, states, *spoken]
 
     together = read(slice(None))
     for row in range(5):
