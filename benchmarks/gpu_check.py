@@ -27,9 +27,10 @@ from bridge.decoder import Decoder
 from bridge.depth_head import DepthHead, open_depth_head
 from bridge.engine import Engine
 from bridge.providers import PROVIDERS, build_engine, graphs_on_tensorrt, installed_packages, why_missing
+from bridge.sampler import Sampler
 from export.bundle_writer import export_bundle
 from export.config import ExportConfig, Precision, Provider
-from python_core.contract.bundle import Manifest
+from python_core.contract.bundle import BundleError, Manifest
 from python_core.contract.vocabulary import Position
 
 logger = logging.getLogger("gpu_check")
@@ -119,8 +120,10 @@ def _measure(engine: Engine, head: DepthHead | None, decoder: Decoder, manifest:
     def likeliest_code(logits: NDArray[np.float32], state: NDArray[np.float32]) -> Position:
         entries = [int(logits[layout.first_code :].argmax())]
         if head is not None:
-            for _ in range(layout.num_levels - 1):
-                entries.append(int(head.logits(state[None], np.array([entries])).argmax()))
+            (others,) = head.speak([state], entries, [Sampler(0, 0.0, 1.0)])
+            if isinstance(others, BundleError):
+                raise others
+            entries += others
         return layout.fold(layout.entry_ids(entries))[0]
 
     for warm in (False, True):

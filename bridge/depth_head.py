@@ -1,4 +1,4 @@
-"""Speaks the levels of codes after their first: a run for each level, for all rows that have a code to speak."""
+"""Speaks the levels of codes after their first: one run draws them for all rows that have a code to speak."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.providers import check_names, open_session
-from bridge.sampler import Sampler, draw_entries, not_finite
+from bridge.sampler import Sampler, not_finite
 from python_core.contract.bundle import BundleError, DepthHeadGraph, Manifest
 from python_core.contract.vocabulary import CodebookSize
+
+COLDEST = np.float32(1e-20)
+"""Stands for lower temperatures: of two logits the less likely is left nothing of, and neither is beyond float32."""
 
 
 class DepthHead:
@@ -41,29 +44,28 @@ class DepthHead:
         self._temperature = graph.temperature
         self._path = folder / graph.file
         self._session = open_session(self._path, "cuda" if provider == "tensorrt" else provider, num_threads)
-        check_names(self._path, self._session, inputs={"states", "entries"}, outputs={"logits"})
+        inputs, outputs = {"states", "given", "chances", "temperatures"}, {"entries", "logits"}
+        check_names(self._path, self._session, inputs, outputs)
         shapes = {value.name: value.shape for value in (*self._session.get_inputs(), *self._session.get_outputs())}
-        for name, size in (("states", state_width), ("logits", codebook.level_size)):
+        sizes = (("states", state_width), ("given", codebook.num_levels), ("logits", codebook.level_size))
+        for name, size in sizes:
             if shapes[name][-1] != size:
                 raise BundleError(
                     f"{self._path}: {name} are {shapes[name]}, expected {size} numbers a row; export the bundle again"
                 )
 
     def logits(self, states: NDArray[np.float32], entries: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Of the next level's entries, [N, level size].
+        """Of the entries of each level after the first, from those before it, [N, levels - 1, level size].
 
         Args:
             states: From which the first level was spoken, [N, width].
-            entries: Of the first levels, one or more, [N, J].
+            entries: Of all levels, [N, levels].
 
         Raises:
             BundleError: The run failed.
         """
-        try:
-            (logits,) = self._session.run(["logits"], {"states": states, "entries": entries})
-        except Exception as error:  # ONNX Runtime's own exceptions share no narrower class.
-            raise BundleError(f"{self._path}: a run failed ({error}); export the bundle again") from error
-        return np.asarray(logits)
+        num_rows, num_drawn = len(entries), self.codebook.num_levels - 1
+        return self._run("logits", states, entries, np.zeros((num_rows, num_drawn)), np.ones((num_rows, 1), np.float32))
 
     def speak(
         self, states: Sequence[NDArray[np.float32]], first_entries: Sequence[int], samplers: Sequence[Sampler]
@@ -76,24 +78,32 @@ class DepthHead:
             samplers: Of each row.
 
         Raises:
-            BundleError: A run failed.
+            BundleError: The run failed.
         """
         num_rows, num_levels = len(states), self.codebook.num_levels
-        stacked = np.stack(states)
-        entries = np.zeros((num_rows, num_levels), np.int64)
-        entries[:, 0] = first_entries
-        temperatures = np.array([self._temperature * sampler.temperature for sampler in samplers], np.float32)
+        given = np.full((num_rows, num_levels), -1, np.int64)
+        given[:, 0] = first_entries
         chances = np.array([[sampler.random() for _ in range(1, num_levels)] for sampler in samplers])
-        whole = np.ones(num_rows, np.bool_)
-        for level in range(1, num_levels):
-            logits = self.logits(stacked, np.ascontiguousarray(entries[:, :level]))
-            drawn = draw_entries(logits, temperatures, chances[:, level - 1])
-            whole &= drawn >= 0
-            entries[:, level] = np.maximum(drawn, 0)
-        return [
-            spoken if is_whole else not_finite()
-            for spoken, is_whole in zip(entries[:, 1:].tolist(), whole.tolist(), strict=True)
-        ]
+        temperatures = np.array([[self._temperature * sampler.temperature] for sampler in samplers], np.float32)
+        # At 0 the likeliest is taken, and the first of those that are.
+        chances[temperatures[:, 0] == 0] = 0
+        entries = self._run("entries", np.stack(states), given, chances, np.maximum(temperatures, COLDEST))
+        return [spoken if spoken[0] >= 0 else not_finite() for spoken in entries.tolist()]
+
+    def _run(
+        self,
+        output: str,
+        states: NDArray[np.float32],
+        given: NDArray[np.int64],
+        chances: NDArray[np.float64],
+        temperatures: NDArray[np.float32],
+    ) -> NDArray:
+        inputs = {"states": states, "given": given, "chances": chances, "temperatures": temperatures}
+        try:
+            (found,) = self._session.run([output], inputs)
+        except Exception as error:  # ONNX Runtime's own exceptions share no narrower class.
+            raise BundleError(f"{self._path}: a run failed ({error}); export the bundle again") from error
+        return np.asarray(found)
 
 
 def open_depth_head(

@@ -56,7 +56,7 @@ class Sampler:
         return drawn
 
     def random(self) -> float:
-        """The next random number, from 0 to 1."""
+        """The next random number, from 0 to less than 1."""
         return self._random.random()
 
 
@@ -86,34 +86,6 @@ def draw(
     for row, size in enumerate(sizes):
         if size > FEW:
             drawn[row] = _draw_text(logits[row], allowed[row], samplers[row])
-    return drawn
-
-
-def draw_entries(
-    logits: NDArray[np.float32], temperatures: NDArray[np.float32], chances: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Choose among all entries of a level for each row; -1 for a row with a logit that is not finite, [rows].
-
-    There is no top-p: later levels of codes are drawn cold, and to sort them would take longer than all else of a draw.
-
-    Args:
-        logits: Of the entries, [rows, N].
-        temperatures: Of each row; at 0 the likeliest entry is taken.
-        chances: A random number of each row, from 0 to 1.
-    """
-    greedy = temperatures == 0
-    # A row that is not finite is seen by its least number; a temperature near 0 leaves nothing of what is less likely.
-    with np.errstate(invalid="ignore", over="ignore"):
-        below = logits - logits.max(axis=1, keepdims=True)
-        finite = np.isfinite(below.min(axis=1))
-        weights = np.exp(below / np.where(greedy, np.float32(1), temperatures)[:, None])
-    cumulative = np.cumsum(weights, axis=1, dtype=np.float64)
-    whole = cumulative[:, -1]
-    aims = np.minimum(chances * whole, np.nextafter(whole, 0))
-    drawn = (cumulative <= aims[:, None]).sum(axis=1)
-    if greedy.any():
-        drawn[greedy] = logits[greedy].argmax(axis=1)
-    drawn[~finite] = -1
     return drawn
 
 

@@ -1,4 +1,4 @@
-"""The depth head as an ONNX graph: states and the entries of a code's first levels -> logits of the next level's."""
+"""The depth head as an ONNX graph: states and the first entries of codes -> the entries of all other levels, drawn."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from export.config import BITS
 from export.graph_file import write_graph
-from export.graph_nodes import GraphNodes
+from export.graph_nodes import ROW_IDS, GraphNodes
 from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
 from export.quantized_weights import Scheme
 from export.stored_weights import store_weights_as_float16
@@ -20,8 +20,6 @@ from python_core.depth_head import DepthHead, DepthLayer
 FILE = "depth_head.onnx"
 OPSET = 18
 BLOCK_SIZES = (64, 32, 16)
-HEADS = "depth_head.heads."
-"""Names begin with it that are of the matrix of a level."""
 
 
 def write_depth_head(
@@ -44,11 +42,8 @@ def write_depth_head(
     if precision in BITS:
         blocks = Scheme(bits=8, block_size=_block_size(model.graph), compensated=False)
         scheme = PER_OUTPUT if precision == "int8" and provider == "cpu" else blocks
-        schemes = dict.fromkeys(matrices(model.graph), scheme)
-        # All matrices of levels but one get no row, in which `ReduceMax` would find no largest number.
-        schemes |= {name: blocks for name in schemes if name.startswith(HEADS)}
-        quantize_graph(model, schemes, blocks, {})
-        precision, weights = "int8", f"{scheme}; heads and entries: {blocks}"
+        quantize_graph(model, dict.fromkeys(matrices(model.graph), scheme), blocks, {})
+        precision, weights = "int8", f"{scheme}; entries: {blocks}"
     elif precision == "fp16":
         store_weights_as_float16(model)
         weights = "float16, computed in float32"
@@ -67,50 +62,83 @@ def _block_size(graph: onnx.GraphProto) -> int:
 
 
 def build_depth_head(head: DepthHead) -> onnx.ModelProto:
-    """Build the graph in float32, of operators that every provider has.
+    """Build the graph in float32, of operators that every provider has; `DepthHeadGraph` says what it reads and writes.
 
-    A run speaks one level. All of its rows are handed to that level's matrix and none to the others, which cost nothing
-    then.
+    All levels after the first are in it, one after another, and each entry is drawn before the next level is spoken. No
+    node works across rows, and probabilities are added up from left to right, so a row keeps its bits among others.
     """
     size, num_spoken = head.codebook.level_size, head.codebook.num_levels - 1
     nodes = GraphNodes("depth_head")
-    zero, one, two = (nodes.constant([number]) for number in (0, 1, 2))
-    shape = nodes.node("Shape", "entries")
-    num_rows, num_given = nodes.node("Slice", shape, zero, one), nodes.node("Slice", shape, one, two)
-    starts = nodes.constant([size * level for level in range(num_spoken)])
-    row_ids = nodes.node("Add", "entries", nodes.node("Slice", starts, zero, num_given))
-    so_far = nodes.sum_of_rows(nodes.weights(_array(head.entries.weight), "entries"), row_ids)
-    level = nodes.node("Gather", nodes.weights(_array(head.levels), "levels"), nodes.node("Sub", num_given, one))
-    hidden = nodes.node("Add", nodes.node("Squeeze", so_far, one), level)
-    hidden = nodes.node("Add", hidden, _product(nodes, "states", head.state.weight, "state"))
-    for number, layer in enumerate(head.layers):
-        assert isinstance(layer, DepthLayer)
-        name = f"layers.{number}"
-        normal = _norm(nodes, hidden, layer.norm, f"{name}.norm")
-        gate = _product(nodes, normal, layer.gate.weight, f"{name}.gate")
-        gate = nodes.node("Mul", gate, nodes.node("Sigmoid", gate))
-        inner = nodes.node("Mul", gate, _product(nodes, normal, layer.up.weight, f"{name}.up"))
-        hidden = nodes.node("Add", hidden, _product(nodes, inner, layer.down.weight, f"{name}.down"))
-    chosen = nodes.node("Equal", num_given, nodes.constant([*range(1, num_spoken + 1)]))
-    sizes = nodes.node("Where", chosen, num_rows, zero)
-    rows = [f"depth_head.rows.{number}" for number in range(num_spoken)]
-    inputs = [_norm(nodes, hidden, head.norm, "norm"), sizes]
-    nodes.nodes.append(helper.make_node("Split", inputs, rows, "depth_head/Split", axis=0))
-    spoken = [_product(nodes, of, head.heads[number], f"heads.{number}") for number, of in enumerate(rows)]
-    nodes.node("Concat", *spoken, axis=0, output="logits")
+    firsts, *given = _columns(nodes, "given", num_spoken + 1)
+    chances = _columns(nodes, "chances", num_spoken)
+    so_far, before = _product(nodes, "states", head.state.weight, "state"), firsts
+    logits, entries = list[str](), list[str]()
+    for level in range(num_spoken):
+        table = nodes.weights(_array(head.entries.weight[size * level : size * (level + 1)]), f"entries.{level}")
+        row_ids = nodes.node("Squeeze", before, nodes.constant([1]), output=f"depth_head.{level}.{ROW_IDS}")
+        so_far = nodes.node("Add", so_far, nodes.node("Gather", table, row_ids, axis=0))
+        hidden = nodes.node("Add", so_far, nodes.weights(_array(head.levels[level]), f"levels.{level}"))
+        for number, layer in enumerate(head.layers):
+            assert isinstance(layer, DepthLayer)
+            hidden = _layer(nodes, hidden, layer, f"layers.{number}")
+        logits.append(_product(nodes, _norm(nodes, hidden, head.norm, "norm"), head.heads[level], f"heads.{level}"))
+        is_given = nodes.node("GreaterOrEqual", given[level], nodes.constant(0))
+        before = nodes.node("Where", is_given, given[level], _drawn(nodes, logits[-1], chances[level], size))
+        entries.append(before)
+    said = nodes.node("Concat", *logits, axis=1)
+    nodes.node("Reshape", said, nodes.constant([0, num_spoken, size]), output="logits")
+    # A sum is finite if all of it is.
+    total = nodes.node("Abs", nodes.node("ReduceSum", said, nodes.constant([1])))
+    is_finite = nodes.node("Less", total, nodes.constant(float("inf")))
+    nodes.node("Where", is_finite, nodes.node("Concat", *entries, axis=1), nodes.constant(-1), output="entries")
     graph = helper.make_graph(
         nodes.nodes,
         "depth_head",
         [
             helper.make_tensor_value_info("states", TensorProto.FLOAT, ["B", head.state.in_features]),
-            helper.make_tensor_value_info("entries", TensorProto.INT64, ["B", "J"]),
+            helper.make_tensor_value_info("given", TensorProto.INT64, ["B", num_spoken + 1]),
+            helper.make_tensor_value_info("chances", TensorProto.DOUBLE, ["B", num_spoken]),
+            helper.make_tensor_value_info("temperatures", TensorProto.FLOAT, ["B", 1]),
         ],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", size])],
+        [
+            helper.make_tensor_value_info("entries", TensorProto.INT64, ["B", num_spoken]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", num_spoken, size]),
+        ],
         nodes.initializers,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _columns(nodes: GraphNodes, table: str, num: int) -> list[str]:
+    """Each column of an input, [B, 1]."""
+    names = [f"depth_head.{table}.{number}" for number in range(num)]
+    nodes.nodes.append(helper.make_node("Split", [table], names, f"depth_head/Split/{table}", axis=1, num_outputs=num))
+    return names
+
+
+def _layer(nodes: GraphNodes, hidden: str, layer: DepthLayer, name: str) -> str:
+    normal = _norm(nodes, hidden, layer.norm, f"{name}.norm")
+    gate = _product(nodes, normal, layer.gate.weight, f"{name}.gate")
+    gate = nodes.node("Mul", gate, nodes.node("Sigmoid", gate))
+    inner = nodes.node("Mul", gate, _product(nodes, normal, layer.up.weight, f"{name}.up"))
+    return nodes.node("Add", hidden, _product(nodes, inner, layer.down.weight, f"{name}.down"))
+
+
+def _drawn(nodes: GraphNodes, logits: str, chances: str, size: int) -> str:
+    """The first entries at which probabilities, added up, are more than the chances, [B, size] and [B, 1] -> [B, 1].
+
+    In float64, where the product of a sum and a number below 1 is below the sum, so that there is such an entry. No
+    probability may be left out on the way, as top-p would do: to sort them would take longer than all else of a draw.
+    """
+    probabilities = nodes.node("Softmax", nodes.node("Div", logits, "temperatures"), axis=-1)
+    sums = nodes.node("CumSum", nodes.node("Cast", probabilities, to=TensorProto.DOUBLE), nodes.constant(1))
+    whole = nodes.node("Gather", sums, nodes.constant([size - 1]), axis=1)
+    passed = nodes.node("LessOrEqual", sums, nodes.node("Mul", chances, whole))
+    # Counted in float32, which is exact here: sums of integers take several times as long on a CPU.
+    num_passed = nodes.node("ReduceSum", nodes.node("Cast", passed, to=TensorProto.FLOAT), nodes.constant([1]))
+    return nodes.node("Cast", num_passed, to=TensorProto.INT64)
 
 
 def _product(nodes: GraphNodes, inputs: str, weights: Tensor, name: str) -> str:

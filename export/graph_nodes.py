@@ -22,16 +22,20 @@ class GraphNodes:
         self._prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self._named: set[str] = set()
 
     def constant(self, value: int | float | list[int]) -> str:
         """A constant: int64, or float32."""
         array = np.array(value, np.float32 if isinstance(value, float) else np.int64)
-        return self.weights(array, f"constant.{len(self.initializers)}")
+        return self.weights(array, f"constant.{value}")
 
     def weights(self, array: NDArray, name: str) -> str:
-        """Weights by a name."""
-        self.initializers.append(numpy_helper.from_array(array, f"{self._prefix}.{name}"))
-        return self.initializers[-1].name
+        """Weights by a name; those of a name that is known are used again."""
+        name = f"{self._prefix}.{name}"
+        if name not in self._named:
+            self._named.add(name)
+            self.initializers.append(numpy_helper.from_array(array, name))
+        return name
 
     def node(self, op_type: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """A node of one output, and the output's name."""

@@ -102,9 +102,8 @@ def read_reply(engine: Engine, head: DepthHead | None, layout: TokenLayout, repl
         if head is not None and layout.is_of_code(position[0]):
             starts = layout.first_code + np.arange(layout.num_levels) * layout.level_size
             entries = np.array([position], np.int64) - starts
-            for level, start in enumerate(starts[1:], start=1):
-                spoken = head.logits(state[None], entries[:, :level])
-                found[num_tokens, start : start + layout.level_size] = spoken[0]
+            for start, spoken in zip(starts[1:], head.logits(state[None], entries)[0], strict=True):
+                found[num_tokens, start : start + layout.level_size] = spoken
                 num_tokens += 1
         return position
 

@@ -57,18 +57,18 @@ def quantize_graph(
         name: quantize(matrix_of(weights[name]).T, grams.get(name), scheme) for name, scheme in schemes.items()
     }
     head = list(matrices(graph))[-1]
-    lookup = next(node for node in graph.node if node.op_type == "Gather" and node.input[1].endswith(ROW_IDS))
-    transpose = next((node for node in graph.node if node.output[0] == lookup.input[0]), None)
-    table = head if transpose is not None and transpose.input[0] == head else lookup.input[0]
-    assert table != head or schemes[head] == table_scheme, "one matrix is written in one way"
-    if table != head:
-        # It is looked up, not multiplied: all its numbers count alike.
-        quantized[table] = quantize(matrix_of(weights[table]), None, table_scheme)
+    lookups = [node for node in graph.node if node.op_type == "Gather" and node.input[1].endswith(ROW_IDS)]
+    looked_up = [node.input[0] for node in lookups]
+    transpose = next((node for node in graph.node if node.output[0] in looked_up and node.input[0] == head), None)
+    assert transpose is None or schemes[head] == table_scheme, "one matrix is written in one way"
+    # What is looked up is not multiplied: all its numbers count alike.
+    quantized |= {name: quantize(matrix_of(weights[name]), None, table_scheme) for name in looked_up if name in weights}
     rows_in_8_bits, nodes = RowsIn8Bits(), list[onnx.NodeProto]()
     for node in graph.node:
-        if node is transpose and table == head:
+        if node is transpose:
             continue
-        if node is lookup:
+        if node in lookups:
+            table = node.input[0] if transpose is None else head
             num_tokens = quantized[table].integers.shape[0]
             rows = f"{table}.rows"
             shape = np.array([num_tokens, -1], np.int64)

@@ -71,8 +71,11 @@ class LanguageModelGraph:
 
 @dataclass(frozen=True, kw_only=True)
 class DepthHeadGraph:
-    """Reads `states` [B, width] of the language model, from which the first levels of codes were spoken, and `entries`
-    int64 [B, J] of the first J levels, each counted from 0; writes `logits` [B, level_size] of the next level's.
+    """Reads `states` [B, width] of the language model, from which the first levels of codes were spoken, `given` int64
+    [B, levels] (entries by level, each counted from 0; -1 where one is to be drawn, never in the first), `chances`
+    float64 [B, levels - 1] (a random number for each draw, from 0 to less than 1) and `temperatures` [B, 1], above 0.
+    Writes `entries` int64 [B, levels - 1] after the first, as they were given or drawn, -1 in all of a row with a logit
+    that is not finite, and `logits` [B, levels - 1, level_size], of each level after the entries before it.
     """
 
     file: str

@@ -57,26 +57,21 @@ def scripted_bundle(tiny_bundle: Path, manifest: Manifest, tmp_path: Path) -> Wr
 
 def _scripted_depth_head(width: int, level_size: int) -> onnx.ModelProto:
     """Speaks the entries that are the states."""
-    constants = {
-        "one": np.array([1], np.int64),
-        "two": np.array([2], np.int64),
-        "size": np.array([level_size], np.int64),
-        "off_and_on": np.array([0, 100], np.float32),
-    }
+    constants = {"size": np.array([level_size], np.int64), "off_and_on": np.array([0, 100], np.float32)}
     nodes = [
-        helper.make_node("Shape", ["entries"], ["shape"]),
-        helper.make_node("Slice", ["shape", "one", "two"], ["num_given"]),
-        helper.make_node("Sub", ["num_given", "one"], ["level"]),
-        helper.make_node("Gather", ["states", "level"], ["entry"], axis=1),
-        helper.make_node("Cast", ["entry"], ["chosen"], to=TensorProto.INT64),
-        helper.make_node("OneHot", ["chosen", "size", "off_and_on"], ["likely"]),
-        helper.make_node("Squeeze", ["likely", "one"], ["logits"]),
+        helper.make_node("Cast", ["states"], ["entries"], to=TensorProto.INT64),
+        helper.make_node("OneHot", ["entries", "size", "off_and_on"], ["logits"]),
     ]
     inputs = [
         helper.make_tensor_value_info("states", TensorProto.FLOAT, ["B", width]),
-        helper.make_tensor_value_info("entries", TensorProto.INT64, ["B", "J"]),
+        helper.make_tensor_value_info("given", TensorProto.INT64, ["B", width + 1]),
+        helper.make_tensor_value_info("chances", TensorProto.DOUBLE, ["B", width]),
+        helper.make_tensor_value_info("temperatures", TensorProto.FLOAT, ["B", 1]),
     ]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", level_size])]
+    outputs = [
+        helper.make_tensor_value_info("entries", TensorProto.INT64, ["B", width]),
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", width, level_size]),
+    ]
     initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "scripted", inputs, outputs, initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

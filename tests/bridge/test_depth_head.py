@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from bridge.depth_head import DepthHead
-from bridge.sampler import Sampler
+from bridge.sampler import Sampler, draw
 from export.depth_head_graph import write_depth_head
 from python_core import depth_head
 from python_core.contract.bundle import BundleError
@@ -74,6 +75,31 @@ def test_what_is_drawn_does_not_depend_on_neighbours(head: DepthHead, states: np
     assert len({tuple(entries) for entries in together if isinstance(entries, list)}) > 32
 
 
+def test_entries_are_drawn_as_tokens_are_of_which_all_may_come(head: DepthHead, states: np.ndarray):
+    def samplers() -> list[Sampler]:
+        return [Sampler(seed, 0.5 * (seed % 3), 1.0) for seed in range(64)]
+
+    spoken = np.array(head.speak([*states], [3] * 64, samplers()))
+    logits = head.logits(states, np.pad(spoken, ((0, 0), (1, 0)), constant_values=3))
+    drawing = samplers()
+    for level in range(5):
+        assert draw([*logits[:, level]], [(range(20),)] * 64, drawing) == spoken[:, level].tolist()
+    assert len(np.unique(spoken)) == 20
+
+
+def test_entries_follow_their_probabilities(head: DepthHead, states: np.ndarray):
+    samplers = [Sampler(seed, 1.5, 1.0) for seed in range(4000)]
+    spoken = np.array(head.speak([states[0]] * 4000, [3] * 4000, samplers))
+    logits = head.logits(states[:1], np.full((1, 6), 3))[0, 0].astype(np.float64) / 1.5
+    expected = np.exp(logits - logits.max())
+    assert np.bincount(spoken[:, 0], minlength=20) / 4000 == pytest.approx(expected / expected.sum(), abs=0.03)
+
+
+def test_next_to_no_temperature_takes_the_likeliest(head: DepthHead, states: np.ndarray):
+    likeliest, nearly = ([Sampler(seed, temperature, 1.0) for seed in range(64)] for temperature in (0.0, 1e-38))
+    assert head.speak([*states], [3] * 64, nearly) == head.speak([*states], [3] * 64, likeliest)
+
+
 def test_a_state_that_is_not_finite_is_its_rows_error_and_no_others(head: DepthHead, states: np.ndarray):
     broken = states[:3].copy()
     broken[1] = np.nan
@@ -82,6 +108,28 @@ def test_a_state_that_is_not_finite_is_its_rows_error_and_no_others(head: DepthH
     assert spoken[2] == head.speak([states[2]], [2], [Sampler(2, 1.0, 1.0)])[0]
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_logit_that_is_infinite_at_any_level_is_its_rows_error_and_no_others(
+    reference: depth_head.DepthHead, states: np.ndarray, tmp_path: Path, temperature: float
+):
+    broken = copy.deepcopy(reference)
+    with torch.no_grad():
+        # Beyond float32 where the first of the inputs is more than 1.2, below 0 or above.
+        broken.heads[3, 7] = 0
+        broken.heads[3, 7, 0] = 3e38
+    graph = write_depth_head(broken, "fp32", tmp_path)
+    head = DepthHead(tmp_path, graph, CODEBOOK, WIDTH, "cpu")
+    spoken = head.speak([*states], [3] * 64, [Sampler(seed, temperature, 1.0) for seed in range(64)])
+    failed = [place for place, entries in enumerate(spoken) if isinstance(entries, BundleError)]
+    given = np.array([[0] * 5 if isinstance(entries, BundleError) else entries for entries in spoken])
+    entries = torch.from_numpy(np.pad(given, ((0, 0), (1, 0)), constant_values=3)[:, :-1])
+    with torch.no_grad():
+        logits = broken(torch.from_numpy(states), entries)[:, 3, 7].numpy()
+    whole = [place for place in range(64) if place not in failed]
+    assert np.isfinite(logits[whole]).all()
+    assert 5 < len(failed) < 40
+
+
 def test_a_run_that_fails_says_so(head: DepthHead):
     with pytest.raises(BundleError, match=r"(?s)depth_head\.onnx: a run failed .*export the bundle again"):
-        head.logits(np.zeros((1, WIDTH + 1), np.float32), np.zeros((1, 1), np.int64))
+        head.logits(np.zeros((1, WIDTH + 1), np.float32), np.zeros((1, 6), np.int64))

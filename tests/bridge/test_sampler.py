@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bridge.sampler import FEW, Sampler, draw, draw_entries
+from bridge.sampler import FEW, Sampler, draw
 from python_core.contract.bundle import BundleError
 
 EVERYTHING = (range(5),)
@@ -111,28 +111,3 @@ def test_logits_that_are_not_finite_are_an_error_unless_they_are_masked():
 def test_settings_out_of_range_are_refused(temperature: float, top_p: float):
     with pytest.raises(ValueError, match="must be"):
         Sampler(0, temperature, top_p)
-
-
-def test_entries_are_drawn_as_tokens_are_of_which_all_may_come():
-    logits = np.random.default_rng(3).normal(scale=3, size=(40, 512)).astype(np.float32)
-    logits[7, 3], logits[8, 3], logits[9, 3], logits[10] = np.inf, np.nan, -np.inf, -np.inf
-    temperatures = np.array([0.5 * (row % 3) for row in range(40)], np.float32)
-    samplers = [Sampler(seed, float(temperature), 1.0) for seed, temperature in enumerate(temperatures)]
-    tokens = draw([*logits], [(range(512),)] * 40, samplers)
-    chances = np.array([Sampler(seed, 1.0, 1.0).random() for seed in range(40)])
-    entries = draw_entries(logits, temperatures, chances)
-    assert [isinstance(token, BundleError) for token in tokens] == [entry == -1 for entry in entries]
-    assert np.flatnonzero(entries == -1).tolist() == [7, 8, 9, 10]
-    assert [token for token in tokens if isinstance(token, int)] == [entry for entry in entries if entry >= 0]
-    assert len({*entries}) > 25
-    nearly_greedy = draw_entries(logits[:7], np.full(7, 1e-38, np.float32), chances[:7])
-    assert nearly_greedy.tolist() == logits[:7].argmax(axis=1).tolist()
-
-
-def test_entries_follow_their_probabilities_and_the_last_chance_takes_the_last_that_is_possible():
-    logits = np.tile(logits_of(0.5, 0.25, 0.125, 0.125), (4000, 1))
-    cold, chances = np.full(4000, 0.5, np.float32), np.random.default_rng(1).random(4000)
-    shares = np.bincount(draw_entries(logits, cold, chances), minlength=4) / 4000
-    assert shares == pytest.approx(np.array([16, 4, 1, 1]) / 22, abs=0.03)
-    impossible = np.array([[0, 0, -2000]], np.float32)
-    assert draw_entries(impossible, np.ones(1, np.float32), np.array([1 - 2.0**-53])) == [1]

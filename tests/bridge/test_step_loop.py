@@ -193,7 +193,7 @@ def test_a_depth_head_that_fails_ends_the_streams_that_needed_it_and_no_other(
     def fails(*_: object) -> None:
         raise BundleError("depth_head.onnx: a run failed")
 
-    monkeypatch.setattr(DepthHead, "logits", fails)
+    monkeypatch.setattr(DepthHead, "speak", fails)
 
     async def given() -> list[Event]:
         return [event async for event in model.decode([3] * 40)]

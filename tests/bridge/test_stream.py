@@ -20,7 +20,7 @@ from python_core.contract.bundle import BundleError, Manifest, sha256, write_man
 from python_core.contract.plan import MOST_PLANS, Beat, Plan, PlanError, parse_plan
 from python_core.contract.prompt import PromptError, prompt_ids
 from python_core.contract.quality import measure_quality
-from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, Place, ReplyParser
+from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, CodebookSize, Place, ReplyParser
 from python_core.depth_head import DepthHead, DepthHeadShape
 
 PROMPT = "a person walks"
@@ -319,12 +319,22 @@ def test_a_graph_whose_logits_are_too_few_is_refused_before_serving(
         MotionModel(folder, "cpu")
 
 
-@pytest.mark.parametrize(("width", "level_size", "expected"), [(32, 0, "states are"), (64, 1, "logits are")])
+@pytest.mark.parametrize(
+    ("width", "num_levels", "level_size", "expected"),
+    [(32, 0, 0, "states are"), (64, 1, 0, "given are"), (64, 0, 1, "logits are")],
+)
 def test_a_depth_head_of_another_model_is_refused_and_one_that_is_missing_too(
-    tiny_bundle: Path, manifest: Manifest, tmp_path: Path, width: int, level_size: int, expected: str
+    tiny_bundle: Path,
+    manifest: Manifest,
+    tmp_path: Path,
+    width: int,
+    num_levels: int,
+    level_size: int,
+    expected: str,
 ):
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "foreign"))
-    codebook = replace(manifest.tokens.codebook, level_size=manifest.tokens.level_size + level_size)
+    layout = manifest.tokens
+    codebook = CodebookSize(level_size=layout.level_size + level_size, num_levels=layout.num_levels + num_levels)
     path = folder / write_depth_head(DepthHead(width, codebook, DepthHeadShape()), "fp32", folder).file
     write_manifest(folder, replace(manifest, files=manifest.files | {path.name: sha256(path)}))
     with pytest.raises(BundleError, match=rf"depth_head\.onnx: {expected} .*export the bundle again"):

@@ -93,7 +93,9 @@ def test_a_row_has_the_same_bits_alone_and_among_others(precision: Precision, ti
     layout, random = manifest.tokens, np.random.default_rng(1)
     positions = random.integers(layout.first_code, size=(5, 12, layout.num_levels))
     positions[random.random(positions.shape) < 0.5] = -1
-    entries = random.integers(layout.level_size, size=(5, 1))
+    given = np.full((5, layout.num_levels), -1)
+    given[:, 0] = random.integers(layout.level_size, size=5)
+    chances = random.random((5, layout.num_levels - 1))
 
     def read(rows: slice) -> list[np.ndarray]:
         fed = positions[rows]
@@ -102,8 +104,9 @@ def test_a_row_has_the_same_bits_alone_and_among_others(precision: Precision, ti
         inputs |= {"input_ids": fed, "attention_mask": np.ones(fed.shape[:2], np.int64)}
         inputs |= dict.fromkeys(PARTS, np.arange(len(fed)))
         found = [np.asarray(one) for one in session.run([*PARTS.values(), "states"], inputs)]
-        (spoken,) = depth_head.run(["logits"], {"states": found[-1][:, 0], "entries": entries[rows]})
-        return [*found, np.asarray(spoken)]
+        inputs = {"states": found[-1][:, 0], "given": given[rows], "chances": chances[rows]}
+        inputs["temperatures"] = np.ones((len(fed), 1), np.float32)
+        return [*found, *(np.asarray(one) for one in depth_head.run(["entries", "logits"], inputs))]
 
     together = read(slice(None))
     for row in range(5):
