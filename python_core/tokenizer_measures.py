@@ -92,8 +92,8 @@ def _ratio(rows: Sequence[_Row], name: str) -> float:
 
 
 def _sums(motion: Motion, source: Motion) -> tuple[float, float]:
-    """`contact_foot_speed` where the source has contact, and `jerk`: the means of `quality.py` times the number of steps
-    that they are of, so that a clip counts by its length.
+    """`contact_foot_speed` where the source has contact, and `jerk`: the means of `quality.py` times the number of
+    steps that they are of, so that a clip counts by its length.
     """
     joints_m = motion.joint_positions_m().astype(np.float64)
     speed_m_s = contact_foot_speed(joints_m[:, BODY_22.foot_joints], source.contacts, motion.frame_rate_hz)

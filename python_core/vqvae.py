@@ -292,7 +292,9 @@ class Vqvae(nn.Module):
         numbers = torch.arange(len(levels), device=codes.device)
         # One table of all levels, because a stream waits for each node of the graph.
         entries = codes[..., None] // size**numbers % size + size * numbers
-        return functional.embedding(entries, torch.cat([level.vectors for level in levels])).sum(-2)
+        of_levels = functional.embedding(entries, torch.cat([level.vectors for level in levels]))
+        # A product, since ONNX Runtime adds up a sum of more than two in another order for one stream than for many.
+        return (of_levels.new_ones(1, len(levels)) @ of_levels).squeeze(-2)
 
     def candidates(self, x: Tensor, count: int, branches: int) -> tuple[Tensor, Tensor]:
         """Codes near to vectors, the nearest first: each level tries `branches` entries after each of `count` begun.

@@ -72,7 +72,9 @@ def main() -> int:
     }
     if options.for_bundle:
         fields |= dict.fromkeys(("parts", "parity"), "Sizes and parity stand in manifest.json beside this card.")
-        fields |= dict.fromkeys(("can", "cannot", "by_eye", "revision"), "See MODEL_CARD.md of the project.")
+        # Judged from the bundle, of which the card is a part.
+        later = ("can", "cannot", "by_eye", "revision", *(() if options.evaluations else ("judged",)))
+        fields |= dict.fromkeys(later, "See MODEL_CARD.md of the project.")
     card, missing = fill(template, fields)
     options.out.write_text(card, encoding="utf-8")
     print(f"wrote {options.out}" + (f"; still open: {', '.join(missing)}" if missing else ""))
@@ -216,12 +218,13 @@ def tokenizer(measures: dict[str, Any]) -> str:
     heads = (
         "source",
         "clips",
-        "joints, root in place, mm",
-        "joints in the world, mm",
-        "feet, times the source's",
-        "jerk",
+        "joints, root in place, mm (goal 35)",
+        "joints in the world, mm (goal 120)",
+        "feet, times the source's (goal 1.5)",
+        "jerk (goal 1.2)",
     )
-    return "\n".join(table(heads, rows))
+    used = ", ".join(f"{100 * share:.1f}" for share in measures["entries_in_use"])
+    return "\n".join([*table(heads, rows), "", f"Entries in use, by level, % (goal 95): {used}."])
 
 
 def stages(facts: dict[str, Any]) -> str:

@@ -21,14 +21,14 @@ NUM_STREAMS, NUM_CODES = 64, 15
 class Graph:
     """A decoder of random weights in ONNX Runtime."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, precision: str, folder: Path) -> None:
         torch.manual_seed(2)
         model = Vqvae(SHAPE).eval()
         for level in model.levels:
             level.get_buffer("vectors").normal_()
         width = num_features(BODY_22)
         normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.2, np.float32))
-        written = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), "fp16", folder)
+        written = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), precision, folder)
         self.state_size = written.conv_state_size
         self.session = open_session(folder / FILE, "cpu", 1)
 
@@ -48,9 +48,10 @@ class Graph:
         return [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    return Graph(tmp_path_factory.mktemp("graph"))
+# Numbers stored in float16 would hide in what order they are added up; they are computed as in fp32.
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    return Graph(request.param, tmp_path_factory.mktemp("graph"))
 
 
 @pytest.fixture(scope="module")

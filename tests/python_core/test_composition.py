@@ -370,7 +370,8 @@ def test_what_moves_worse_than_its_parts_is_rejected_with_its_reason(change: Cha
 def test_what_its_parts_do_as_well_is_not_held_against_a_composition():
     """A walk that slides and shakes, joined to itself."""
     time = np.arange(len(WALK.joints_m))[:, None, None]
-    rough_m = WALK.joints_m + [0, 0, 0.1] * time / FRAME_RATE_HZ + [0, 0.002, 0] * (-1.0) ** time
+    slid_m, shaken_m = np.array([0, 0, 0.1]) * time / FRAME_RATE_HZ, np.array([0, 0.002, 0]) * (-1.0) ** time
+    rough_m = WALK.joints_m + slid_m + shaken_m
     rough = replace(WALK, joints_m=rough_m.astype(np.float32))
     composed = join_clips([rough, rough])
     check_quality(composed, members_of(rough, rough))

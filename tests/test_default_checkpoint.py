@@ -1,4 +1,4 @@
-"""The checkpoint in the repository, which has begun to learn: runs go on from it."""
+"""The checkpoint that the default bundle was made of: runs go on from it."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from python_core.features import canonical_joints, exact_features
 from python_core.motion_tokenizer import MotionTokenizer
 from tests.conftest import FRAME_RATE_HZ, make_motion
 
-CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "nano"
+CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "default"
 
 
 @pytest.fixture(scope="module")
