@@ -113,7 +113,7 @@ def build(folder: Path, shape: Shape) -> Path:
         read_positions(graph.graph, num_levels)
         write_states(graph.graph, shape.hidden)
         names = list(matrices(graph.graph))
-        blocks = Scheme(bits=4, block_size=64, compensated=False)
+        blocks = Scheme(bits=4, block_size=32, compensated=False)
         schemes = dict.fromkeys(names, blocks if precision == "int4" else PER_OUTPUT)
         schemes[names[-1]] = Scheme(bits=8, block_size=64, compensated=False)
         quantize_graph(graph, schemes, schemes[names[-1]], {})

@@ -19,8 +19,10 @@ from export.source import Source
 
 logger = logging.getLogger(__name__)
 
-BLOCK_SIZES = (64, 32, 16)
-"""Tried from the largest, which are smallest and fastest."""
+BLOCK_SIZES = {8: (64, 32, 16), 4: (32, 16)}
+"""Bits -> what is tried, from the largest, which are smallest and fastest. In larger blocks a row of an odd number of
+rows gets other last bits than among an even number, on processors with VNNI.
+"""
 GOOD_ENOUGH = {8: 1e-3, 4: 0.02}
 """Mean divergence in nats at which nothing slower is tried."""
 
@@ -82,9 +84,10 @@ def quantize_language_model(
         ValueError: The model's width is no multiple of the smallest block.
     """
     width = source.language_model.config.hidden_size
-    sizes = [size for size in BLOCK_SIZES if width % size == 0]
+    sizes = [size for size in BLOCK_SIZES[bits] if width % size == 0]
     if not sizes:
-        raise ValueError(f"int8 and int4 weights need a width that is a multiple of {BLOCK_SIZES[-1]}, got {width}")
+        least = BLOCK_SIZES[bits][-1]
+        raise ValueError(f"int8 and int4 weights need a width that is a multiple of {least}, got {width}")
     grams = sum_products(source, plain, calibration, progress)
     expected = _log_probabilities(source, plain, held_out)
     names = list(matrices(plain.graph))

@@ -15,6 +15,9 @@ from bridge.stream import MotionModel
 from export import bundle_writer, graph_file
 from export.bundle_writer import export_bundle
 from export.config import ExportConfig, Precision, Provider
+from export.quantization import BLOCK_SIZES
+from export.quantized_graph import quantize_graph
+from export.quantized_weights import Scheme
 from python_core.contract.bundle import Manifest, MotionDecoderGraph, open_bundle
 from python_core.contract.vocabulary import Position
 
@@ -121,6 +124,28 @@ def test_a_row_has_the_same_bits_alone_and_among_others(precision: Precision, ti
     for num_threads in (1, 2):
         among = written(Engine(tmp_path / "b", graph, "cpu", num_threads=num_threads), watched, neighbours)
         assert np.array_equal(among, alone)
+
+
+@pytest.mark.parametrize(("bits", "size"), [(bits, size) for bits, sizes in BLOCK_SIZES.items() for size in sizes])
+def test_a_product_of_blocks_has_the_same_bits_for_any_number_of_rows(bits: int, size: int):
+    # Kernels for several blocks side by side are used for wide matrices only.
+    random, width = np.random.default_rng(1), 576
+    weights = random.standard_normal((width, 96)).astype(np.float32)
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", None]) for name in "xy"]
+    graph = onnx.helper.make_graph(
+        [node], "product", values[:1], values[1:], [onnx.numpy_helper.from_array(weights, "w")]
+    )
+    opset = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    scheme = Scheme(bits=bits, block_size=size, compensated=False)
+    quantize_graph(model, {"w": scheme}, scheme, {})
+    assert model.graph.node[0].op_type == "MatMulNBits"
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = random.standard_normal((64, width)).astype(np.float32)
+    (whole,) = session.run(None, {"x": x})
+    for num_rows in (1, 2, 3, 7, 16, 33):
+        assert np.array_equal(np.asarray(session.run(None, {"x": x[:num_rows]})[0]), np.asarray(whole)[:num_rows])
 
 
 def written(engine: Engine, fed: list[Position], neighbours: list[list[Position]]) -> np.ndarray:
