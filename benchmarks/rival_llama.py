@@ -1,15 +1,14 @@
 """llama.cpp on the same weights: ENV/bin/python benchmarks/rival_llama.py WORK [--shapes 24m] [--batches 1 16]
 
-Goes with engine_speed.py, which left the weights in WORK. In an environment of its own, since it brings other versions,
-compiled here, since a package made for AVX2 would leave AVX-512 idle (a C++ compiler, 20 minutes of a core, once):
+Goes with engine_speed.py, which left the weights in WORK. In an environment of its own, since it brings other versions:
 
-    python3 -m venv ENV                                                        as `make bench` does
-    ENV/bin/pip install --no-binary llama-cpp-python llama-cpp-python gguf safetensors
+    python3 -m venv ENV && ENV/bin/pip install xllamacpp gguf safetensors      as `make bench` does
 
 Blocks in Q4_0, the embedding, which is the head as well, in Q8_0. Prompts of 60 tokens, 40 written, greedy, on one
 thread, so many at a time in one batch. Tokens a second of this process's CPU time, without the reading; and, one at a
 time, milliseconds of it for the first code, as first_frame.py counts them but without its frames, and the megabytes
-that the process then holds. Prints, and writes WORK/rival_llama.json with what its build can use of this processor.
+that the process then holds. Prints, and writes WORK/rival_llama.json with what its build can use of this processor: a
+package made for AVX2 leaves AVX-512 idle, and llama.cpp compiled on the machine would be faster.
 """
 
 import argparse
@@ -19,6 +18,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +28,7 @@ from safetensors.numpy import load_file
 
 # The checker's own environment has neither.
 gguf: Any = importlib.import_module("gguf")
-llama_cpp: Any = importlib.import_module("llama_cpp")
+xllamacpp: Any = importlib.import_module("xllamacpp")
 
 # As engine_speed.py and first_frame.py, whose imports this environment lacks.
 PROMPT_TOKENS, NEW_TOKENS, NUM_LEVELS = 60, 40, 6
@@ -58,7 +58,7 @@ def main() -> None:
         path, vocabulary = converted(arguments.work / arguments.shapes[0])
         print(json.dumps(first_code(path, vocabulary, arguments.rounds)))
         return
-    results: dict[str, Any] = {"build": llama_cpp.llama_print_system_info().decode(), "first_code": {}}
+    results: dict[str, Any] = {"build": xllamacpp.get_system_info(), "first_code": {}}
     for name in arguments.shapes:
         path, vocabulary = converted(arguments.work / name)
         results[name] = {batch: rate(path, vocabulary, batch, arguments.rounds) for batch in arguments.batches}
@@ -122,62 +122,49 @@ def turned(weight: np.ndarray, heads: int) -> np.ndarray:
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-class Writer:
-    """llama.cpp with one model, for so many at a time: its C interface, whose batches hold several sequences."""
+class Server:
+    """llama.cpp with one model, for so many at a time."""
 
     def __init__(self, path: Path, vocabulary: int, batch: int) -> None:
-        llama_cpp.llama_backend_init()
-        model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
-        params = llama_cpp.llama_context_default_params()
-        params.n_seq_max, params.n_ctx = batch, batch * (PROMPT_TOKENS + PLANS[-1] + 28)
-        params.n_batch = batch * PROMPT_TOKENS
-        params.n_threads = params.n_threads_batch = 1
-        self._context = llama_cpp.llama_init_from_model(model, params)
-        assert self._context, f"llama.cpp cannot open {path}"
-        self._given = llama_cpp.llama_batch_init(batch * PROMPT_TOKENS, 0, 1)
+        params = xllamacpp.CommonParams()
+        params.model.path = str(path)
+        params.n_parallel, params.n_ctx = batch, batch * (PROMPT_TOKENS + PLANS[-1] + 28)
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+        params.cpuparams.poll = params.cpuparams_batch.poll = 0
+        params.cache_prompt, params.verbosity = False, -1
+        self._server = xllamacpp.Server(params)
         self._vocabulary, self._batch = vocabulary, batch
         self._random = np.random.default_rng(0)
 
     def seconds(self, num_tokens: int) -> float:
         """Of CPU time, to read a prompt each and to write so many tokens each."""
-        prompts = self._random.integers(3, self._vocabulary, (self._batch, PROMPT_TOKENS))
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), False)
+        prompts = self._random.integers(3, self._vocabulary, (self._batch, PROMPT_TOKENS)).tolist()
+        asked = [
+            {"prompt": prompt, "n_predict": num_tokens, "temperature": 0.0, "ignore_eos": True, "cache_prompt": False}
+            for prompt in prompts
+        ]
         began = time.process_time()
-        written = self._read(prompts, 0)
-        for place in range(num_tokens - 1):
-            written = self._read(written[:, None], PROMPT_TOKENS + place)
-        return time.process_time() - began
-
-    def _read(self, token_ids: np.ndarray, first: int) -> np.ndarray:
-        """The likeliest tokens after [B, L], whose first ones are the rows' tokens number `first`, [B]."""
-        given, (_, size) = self._given, token_ids.shape
-        given.n_tokens = token_ids.size
-        for place, token_id in enumerate(token_ids.ravel().tolist()):
-            row, position = divmod(place, size)
-            given.token[place], given.pos[place] = token_id, first + position
-            given.n_seq_id[place], given.seq_id[place][0] = 1, row
-            given.logits[place] = position == size - 1
-        status = llama_cpp.llama_decode(self._context, given)
-        assert status == 0, f"llama.cpp answers with {status}"
-        ends = range(size - 1, token_ids.size, size)
-        logits = [llama_cpp.llama_get_logits_ith(self._context, end) for end in ends]
-        return np.array([np.ctypeslib.as_array(one, (self._vocabulary,)).argmax() for one in logits])
+        with ThreadPoolExecutor(self._batch) as clients:
+            answers = list(clients.map(self._server.handle_completions, asked))
+        took = time.process_time() - began
+        assert all(answer["usage"]["completion_tokens"] == num_tokens for answer in answers), answers[0]
+        return took
 
 
 def rate(path: Path, vocabulary: int, batch: int, rounds: int) -> float:
     """Tokens written for a second of CPU time."""
-    writer, taken = Writer(path, vocabulary, batch), []
-    writer.seconds(2)
+    server, taken = Server(path, vocabulary, batch), []
+    server.seconds(2)
     for _ in range(rounds):
-        taken.append(batch * NEW_TOKENS / (writer.seconds(NEW_TOKENS + 1) - writer.seconds(1)))
+        taken.append(batch * NEW_TOKENS / (server.seconds(NEW_TOKENS + 1) - server.seconds(1)))
     return median(taken)
 
 
 def first_code(path: Path, vocabulary: int, rounds: int) -> dict[str, Any]:
     """Milliseconds with a plan of so many tokens, and the memory of this process after them."""
-    writer = Writer(path, vocabulary, 1)
-    writer.seconds(2)
-    taken = {plan: [writer.seconds(plan + NUM_LEVELS) for _ in range(rounds)] for plan in PLANS}
+    server = Server(path, vocabulary, 1)
+    server.seconds(2)
+    taken = {plan: [server.seconds(plan + NUM_LEVELS) for _ in range(rounds)] for plan in PLANS}
     found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     milliseconds = {plan: 1000 * median(seconds) for plan, seconds in taken.items()}
