@@ -49,7 +49,7 @@ class Graph:
 
 
 # Numbers stored in float16 would hide in what order they are added up; they are computed as in fp32.
-@pytest.fixture(scope="module", params=["fp32", "int8"])
+@pytest.fixture(scope="module", params=["fp32", pytest.param("int8", marks=pytest.mark.slow)])
 def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
     return Graph(request.param, tmp_path_factory.mktemp("graph"))
 
