@@ -1,4 +1,4 @@
-"""How much streaming costs the motion decoder: python benchmarks/decoder_speed.py [--preset small] [--precision fp16]
+"""How much streaming costs the motion decoder: python benchmarks/decoder_speed.py [--preset small] [--rounds 20]
 
 Writes decoders of a preset's shape with random weights, opens them with ONNX Runtime on one thread, and prints JSON,
 for each precision. Times are of the processor and for a code:
@@ -27,17 +27,15 @@ from statistics import median
 from typing import get_args
 
 import numpy as np
-import torch
+from random_weights import random_decoder
 
 from bridge.providers import open_session
 from export.config import DecoderPrecision
 from export.motion_decoder_graph import FILE, write_motion_decoder_graph
 from python_core.contract.skeleton import BODY_22
-from python_core.features import Normalizer, num_features
 from python_core.motion_decoder import MotionDecoder
 from python_core.stages.train_vqvae import PRESETS
 from python_core.steady_twist import MEMORY_FRAMES
-from python_core.vqvae import Vqvae
 
 IN_A_ROW = 8
 SIZES = {"whole_ms": (1, 49), "one_ms": (1, 1), "batch_64_ms": (64, 1)}
@@ -50,14 +48,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=get_args(DecoderPrecision), nargs="+", default=["fp16", "int8"])
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
-    torch.manual_seed(0)
-    shape = PRESETS[arguments.preset].shape
-    model = Vqvae(shape).eval()
-    for level in model.levels:
-        level.get_buffer("vectors").normal_()
-    width = num_features(BODY_22)
-    normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.1, np.float32))
-    decoder = MotionDecoder(model, normalizer).eval()
+    decoder = random_decoder(arguments.preset)
     with tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         runs = {precision: run_of(decoder, precision, Path(folder) / precision) for precision in arguments.precision}
@@ -67,7 +58,11 @@ def main() -> None:
                 for name, size in SIZES.items():
                     found = [run(*size) / (size[0] * size[1]) for _ in range(IN_A_ROW)]
                     times_ms[precision][name] += found[1:]
-    print(json.dumps({"width": shape.width} | {name: report(found) for name, found in times_ms.items()}, indent=2))
+    print(
+        json.dumps(
+            {"width": decoder.vqvae.shape.width} | {name: report(found) for name, found in times_ms.items()}, indent=2
+        )
+    )
 
 
 def run_of(decoder: MotionDecoder, precision: DecoderPrecision, folder: Path) -> Callable[[int, int], float]:

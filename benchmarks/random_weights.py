@@ -5,11 +5,15 @@ import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bridge.decoder import Decoder
 from bridge.server import DEFAULT_BUNDLE
 from python_core.contract.bundle import MotionDecoderGraph, open_bundle
-from python_core.contract.vocabulary import TokenLayout
+from python_core.contract.vocabulary import CodebookSize, TokenLayout
+
+if TYPE_CHECKING:
+    from python_core.motion_decoder import MotionDecoder
 
 NUM_LEVELS, LEVEL_SIZE = 6, 512
 OURS = {
@@ -76,7 +80,7 @@ def build(folder: Path, shape: Shape) -> Path:
     from export.folded_graph import read_positions, speak_in_parts, write_states
     from export.graph_file import write_graph
     from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
-    from export.quantized_weights import Scheme
+    from export.quantized_weights import BLOCK_SIZES, Scheme
     from python_core.depth_head import DepthHead, DepthHeadShape
 
     if all((folder / way / LANGUAGE_MODEL).exists() for way in OURS):
@@ -113,9 +117,9 @@ def build(folder: Path, shape: Shape) -> Path:
         read_positions(graph.graph, num_levels)
         write_states(graph.graph, shape.hidden)
         names = list(matrices(graph.graph))
-        blocks = Scheme(bits=4, block_size=32, compensated=False)
+        blocks = Scheme(bits=4, block_size=BLOCK_SIZES[4][0], compensated=False)
         schemes = dict.fromkeys(names, blocks if precision == "int4" else PER_OUTPUT)
-        schemes[names[-1]] = Scheme(bits=8, block_size=64, compensated=False)
+        schemes[names[-1]] = Scheme(bits=8, block_size=BLOCK_SIZES[8][0], compensated=False)
         quantize_graph(graph, schemes, schemes[names[-1]], {})
         layout = shape.layout(num_levels)
         speak_in_parts(graph.graph, layout.motion_close, layout.num_spoken)
@@ -126,32 +130,38 @@ def build(folder: Path, shape: Shape) -> Path:
     return folder
 
 
-def build_decoder(folder: Path) -> Path:
-    """A motion decoder of `DECODER_PRESET`, made once."""
+def random_decoder(preset: str) -> "MotionDecoder":
+    """A motion decoder of a preset of train-vqvae."""
     import numpy as np
     import torch
 
-    from export.motion_decoder_graph import write_motion_decoder_graph
     from python_core.contract.skeleton import BODY_22
     from python_core.features import Normalizer, num_features
     from python_core.motion_decoder import MotionDecoder
     from python_core.stages.train_vqvae import PRESETS
     from python_core.vqvae import Vqvae
 
-    if (folder / DECODER).exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    shape = PRESETS[DECODER_PRESET].shape
-    assert (shape.num_levels, shape.level_size) == (NUM_LEVELS, LEVEL_SIZE), "codes are those of the language models"
-    vqvae = Vqvae(shape).eval()
+    vqvae = Vqvae(PRESETS[preset].shape).eval()
     for level in vqvae.levels:
         level.get_buffer("vectors").normal_()
     width = num_features(BODY_22)
-    normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.1, np.float32))
+    return MotionDecoder(vqvae, Normalizer(np.zeros(width, np.float32), np.full(width, 0.1, np.float32))).eval()
+
+
+def build_decoder(folder: Path) -> Path:
+    """A motion decoder of `DECODER_PRESET`, made once."""
+    from export.motion_decoder_graph import write_motion_decoder_graph
+
+    if (folder / DECODER).exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    decoder = random_decoder(DECODER_PRESET)
+    codebook = decoder.vqvae.shape.codebook
+    assert codebook == CodebookSize(LEVEL_SIZE, NUM_LEVELS), "codes are those of the language models"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        graph = write_motion_decoder_graph(MotionDecoder(vqvae, normalizer).eval(), DECODER_PRECISION, folder)
+        graph = write_motion_decoder_graph(decoder, DECODER_PRECISION, folder)
     (folder / DECODER).write_text(json.dumps(dataclasses.asdict(graph)))
     return folder
 

@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--pacing", choices=("burst", "realtime"), default="burst", help="(default %(default)s)")
     bench.add_argument("--json", type=Path, help="file for the numbers")
     bench.add_argument(
-        "--compare-threads", action="store_true", help="only this: a code with 1, 2 and all threads, in some seconds"
+        "--compare-threads",
+        action="store_true",
+        help="only this, in some seconds: a code with 1, 2 and all threads, by --streams",
     )
     _add_bundle(bench, positional=False)
     bench.set_defaults(run=_bench)
@@ -248,11 +250,15 @@ def _bench(options: argparse.Namespace) -> int:
 def _compare_threads(options: argparse.Namespace, streams: tuple[int, ...]) -> int:
     from rich.console import Console
 
-    from bridge.thread_speed import compare_threads, table
+    from bridge.thread_speed import compare_threads, table, write_json
 
     if options.address is not None:
         raise ValueError("--compare-threads opens the bundle in this process; leave out --address")
-    Console().print(table(compare_threads(options.bundle or DEFAULT_BUNDLE, options.provider, streams)))
+    speeds = compare_threads(options.bundle or DEFAULT_BUNDLE, options.provider, streams)
+    Console().print(table(speeds))
+    if options.json:
+        write_json(options.json, speeds)
+        print(f"wrote {options.json}")
     return 0
 
 

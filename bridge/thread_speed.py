@@ -1,10 +1,11 @@
 """What a code takes with one thread, with two and with one a core, on the bundle and the machine at hand."""
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -43,7 +44,10 @@ def compare_threads(folder: Path, provider: str, streams: Sequence[int]) -> list
         ProviderError: The provider is unknown or does not load.
     """
     num_cores = os.cpu_count() or 1
-    models = {threads: MotionModel(folder, provider, threads) for threads in sorted({1, min(2, num_cores), num_cores})}
+    models = {
+        threads: MotionModel(folder, provider, threads, max(streams))
+        for threads in sorted({1, min(2, num_cores), num_cores})
+    }
     try:
         taken_ms: dict[int, dict[int, list[float]]] = {threads: {num: [] for num in streams} for threads in models}
         codes: dict[int, list[list[int]]] = {}
@@ -83,6 +87,11 @@ async def _perform(model: MotionModel, num_streams: int) -> list[list[int]]:
         return [event.code async for event in model.perform(request) if isinstance(event, Chunk)]
 
     return await asyncio.gather(*(perform(number) for number in range(num_streams)))
+
+
+def write_json(path: Path, speeds: Sequence[ThreadSpeed]) -> None:
+    """The measurements for programs: a list with `num_threads` and `code_ms` by number of streams."""
+    path.write_text(json.dumps([asdict(speed) for speed in speeds], indent=2) + "\n", encoding="utf-8")
 
 
 def best(speeds: Sequence[ThreadSpeed], num_streams: int) -> int:

@@ -12,14 +12,13 @@ from export.config import BITS
 from export.graph_file import write_graph
 from export.graph_nodes import ROW_IDS, GraphNodes
 from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
-from export.quantized_weights import Scheme
+from export.quantized_weights import BLOCK_SIZES, Scheme
 from export.stored_weights import store_weights_as_float16
 from python_core.contract.bundle import DepthHeadGraph
 from python_core.depth_head import DepthHead, DepthLayer
 
 FILE = "depth_head.onnx"
 OPSET = 18
-BLOCK_SIZES = (64, 32, 16)
 
 
 def write_depth_head(
@@ -55,10 +54,12 @@ def _block_size(graph: onnx.GraphProto) -> int:
     """The largest that all widths are multiples of."""
     names = matrices(graph)
     widths = {tensor.dims[0] for tensor in graph.initializer if tensor.name in names}
-    for size in BLOCK_SIZES:
+    for size in BLOCK_SIZES[8]:
         if all(width % size == 0 for width in widths):
             return size
-    raise ValueError(f"int8 and int4 weights need widths that are multiples of {BLOCK_SIZES[-1]}, got {sorted(widths)}")
+    raise ValueError(
+        f"int8 and int4 weights need widths that are multiples of {BLOCK_SIZES[8][-1]}, got {sorted(widths)}"
+    )
 
 
 def build_depth_head(head: DepthHead) -> onnx.ModelProto:

@@ -13,16 +13,12 @@ from torch import Tensor
 
 from bridge.providers import session_options
 from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
-from export.quantized_weights import Scheme
+from export.quantized_weights import BLOCK_SIZES, Scheme
 from export.replies import WrittenReply
 from export.source import Source
 
 logger = logging.getLogger(__name__)
 
-BLOCK_SIZES = {8: (64, 32, 16), 4: (32, 16)}
-"""Bits -> what is tried, from the largest, which are smallest and fastest. In larger blocks a row of an odd number of
-rows gets other last bits than among an even number, on processors with VNNI.
-"""
 GOOD_ENOUGH = {8: 1e-3, 4: 0.02}
 """Mean divergence in nats at which nothing slower is tried."""
 
@@ -84,6 +80,7 @@ def quantize_language_model(
         ValueError: The model's width is no multiple of the smallest block.
     """
     width = source.language_model.config.hidden_size
+    # The largest first, which are smallest and fastest.
     sizes = [size for size in BLOCK_SIZES[bits] if width % size == 0]
     if not sizes:
         least = BLOCK_SIZES[bits][-1]

@@ -1,7 +1,7 @@
 """The motion decoder's products in 8 bits: weights in blocks that share a scale, inputs row by row (MatMulNBits).
 
 One code of one stream waits for weights to come from memory, and this is a quarter of them. A row's numbers do not
-depend on its neighbours in the batch, nor, in blocks of BLOCK_SIZE, on how many there are. Scales of inputs that are
+depend on its neighbours in the batch, nor, in blocks of `BLOCK_SIZES`, on how many there are. Scales of inputs that are
 fixed beforehand (static QDQ) do not either, and are faster for many codes at once, but move the joints of a trained
 tokenizer by 2 cm.
 """
@@ -10,13 +10,9 @@ import onnx
 from onnx import helper
 
 from export.quantized_graph import DOMAIN, block_weights, matrices, matrix_of, product_of_blocks
-from export.quantized_weights import Scheme, quantize
+from export.quantized_weights import BLOCK_SIZES, Scheme, quantize
 
-BLOCK_SIZE = 64
-"""ONNX Runtime multiplies two rows at a time, and in larger blocks the last of an odd number is summed in another
-order: a stream alone would differ from one among others. Larger ones would be 8 % faster for one code.
-"""
-SCHEME = Scheme(bits=8, block_size=BLOCK_SIZE, compensated=False)
+SCHEME = Scheme(bits=8, block_size=BLOCK_SIZES[8][0], compensated=False)
 MIN_INPUTS = 32
 """The pose solver multiplies by smaller matrices, and its angles need more than 8 bits."""
 

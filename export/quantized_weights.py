@@ -20,6 +20,12 @@ DAMPING = 0.01
 _SHRINKS = torch.linspace(-0.9, 0.9, 19)
 
 
+BLOCK_SIZES = {8: (64, 32, 16), 4: (32, 16)}
+"""Bits -> blocks that give a row the same bits among any number of rows. ONNX Runtime multiplies two rows at a time,
+and in larger blocks, on processors with VNNI, the last of an odd number is summed in another order.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
     """How weights are written."""

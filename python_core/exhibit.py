@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from python_core.checkpoint import MOTION_TOKENIZER
 from python_core.clips.amass import AmassFolder
@@ -22,6 +21,7 @@ from python_core.clips.babel import BabelFolder
 from python_core.clips.bvh import read_bvh_clip
 from python_core.clips.clip import Clip
 from python_core.clips.humanml3d import FRAME_RATE_HZ, read_text
+from python_core.clips.joint_names import MAPPING_FILE
 from python_core.clips.layouts import open_folder
 from python_core.clips.prepared import SUMMARY, PreparedClip, PreparedClips, read_prepared
 from python_core.clips.resampling import resample
@@ -38,7 +38,7 @@ from python_core.features import (
     num_features,
     origin,
 )
-from python_core.language_model import token_layout
+from python_core.language_model import read_text_tokenizer, token_layout
 from python_core.motion_tokenizer import MotionTokenizer, Reading
 from python_core.pictures import Row, Strip
 
@@ -112,7 +112,7 @@ def read_exhibit(path: Path, frame_rate_hz: float | None, body_model: Path | Non
     if kind == ".npy":
         return _of_clip(Clip(path.name, _read_joints(path), (), "", frame_rate_hz=FRAME_RATE_HZ), frame_rate_hz)
     if kind == ".bvh":
-        mapping = path.parent / "mapping.toml"
+        mapping = path.parent / MAPPING_FILE
         return _of_clip(read_bvh_clip(path, mapping if mapping.is_file() else None), frame_rate_hz)
     motion = read_motion(path)
     if frame_rate_hz is not None:
@@ -281,7 +281,7 @@ def _read_layout(checkpoint: Path, tokenizer: MotionTokenizer) -> TokenLayout:
     path = checkpoint / "language_model" / "tokenizer.json"
     if not path.is_file():
         raise ValueError(f"{path}: missing; replies are tokens of a language model, name its checkpoint")
-    return token_layout(Tokenizer.from_file(str(path)), tokenizer.model.shape.codebook)
+    return token_layout(read_text_tokenizer(path), tokenizer.model.shape.codebook)
 
 
 def _refuse_body_model(path: Path, body_model: Path | None) -> None:

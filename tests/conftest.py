@@ -4,9 +4,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from tokenizers import Tokenizer
 
 from export.bundle_writer import export_bundle
 from export.config import ExportConfig
+from python_core.clips.prepared import PreparedClip, write_prepared
 from python_core.contract.bundle import Manifest, open_bundle
 from python_core.contract.motion import Motion
 from python_core.contract.skeleton import BODY_22
+from python_core.features import canonical_joints, exact_features
 from python_core.stages import build_reasoning, prepare, train_sft, train_vqvae
 
 FRAME_RATE_HZ = 20.0
@@ -29,6 +32,15 @@ CAPTIONS = {
     "squat": ("a person does a squat.", "someone squats down and stands up again."),
     "wave": ("a person waves the right hand.", "someone waves with the right arm."),
 }
+
+MOVES = {
+    (12, 0, 0.4): "a person nods.",
+    (3, 0, 0.5): "a man bows.",
+    (12, 1, 0.6): "a person looks to the left.",
+    (12, 2, 0.4): "a person tilts the head.",
+    (3, 1, 0.4): "someone twists to the right.",
+}
+"""Joint, axis and angle of what moves, and what is said: clips that begin and end at rest, so that they go together."""
 
 
 def turn(axis: tuple[float, float, float], angles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -68,6 +80,45 @@ def make_motion(kind: str, num_frames: int = NUM_FRAMES) -> Motion:
         rotations[:, 19] = turn((0, 1, 0), 0.8 + swing)
     contacts = np.ones((num_frames, 4), dtype=np.bool_)
     return Motion(root_m.astype(np.float32), rotations.astype(np.float32), contacts, FRAME_RATE_HZ)
+
+
+def moved(joint: int, axis: int, angle: float, num_frames: int) -> NDArray[np.float32]:
+    """Features of a body at rest with hanging arms, of which one joint turns and comes back, at 20 frames a second.
+
+    Args:
+        joint: Which turns.
+        axis: Of the turn: 0, 1 or 2.
+        angle: At most, radians.
+        num_frames: Length of the motion.
+
+    Returns:
+        [num_frames - 1, 263]
+    """
+    time = np.linspace(0, np.pi, num_frames)
+    rotations = np.tile(np.array([0.0, 0, 0, 1]), (num_frames, 22, 1))
+    for arm, side in ((16, -1), (17, 1)):
+        rotations[:, arm, 2], rotations[:, arm, 3] = side * np.sin(0.65), np.cos(0.65)
+    half = angle * np.sin(time) ** 2 / 2 + (0.65 if joint == 17 else -0.65 if joint == 16 else 0) * np.ones(num_frames)
+    half = half - (angle * np.sin(time) ** 2 if joint in (16, 17) else 0)
+    rotations[:, joint] = 0
+    rotations[:, joint, axis], rotations[:, joint, 3] = np.sin(half), np.cos(half)
+    root_m = np.tile([0.0, BODY_22.rest_root_height_m, 0.0], (num_frames, 1))
+    contacts = np.ones((num_frames, 4), dtype=np.bool_)
+    motion = Motion(root_m.astype(np.float32), rotations.astype(np.float32), contacts, FRAME_RATE_HZ)
+    return exact_features(canonical_joints(motion.joint_positions_m()), FRAME_RATE_HZ)
+
+
+def write_clips(folder: Path, clips: Sequence[tuple[NDArray[np.float32], dict[str, Any]]]) -> None:
+    """Write what `prepare` would: features of clips, at 20 frames a second, with the fields of `PreparedClip`; fields
+    that are left out are those of a val clip that was made here.
+    """
+    made: dict[str, Any] = {"split": "val", "source": "made", "licence": "CC0-1.0", "take": "", "plan": None}
+    records, first = list[PreparedClip](), 0
+    for rows, fields in clips:
+        values: dict[str, Any] = made | fields | {"first_row": first, "num_rows": len(rows)}
+        records.append(PreparedClip(**values))
+        first += len(rows)
+    write_prepared(folder, records, [rows for rows, _ in clips], FRAME_RATE_HZ)
 
 
 @pytest.fixture(scope="session")

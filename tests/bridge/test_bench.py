@@ -64,13 +64,17 @@ def test_more_threads_are_best_only_where_they_pay():
 
 
 def test_threads_are_compared_on_the_bundle_at_hand_and_give_the_same_codes(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     speeds = compare_threads(tiny_bundle, "cpu", (1, 2))
     assert [speed.num_threads for speed in speeds] == [1, 2, 3]
     assert all(ms > 0 for speed in speeds for ms in speed.code_ms.values())
-    assert main(["bench", "--compare-threads", "--bundle", str(tiny_bundle), "--streams", "1,2"]) == 0
+    # More streams than a model writes at once where nobody says.
+    asked = ["--bundle", str(tiny_bundle), "--streams", "1,66", "--json", str(tmp_path / "threads.json")]
+    assert main(["bench", "--compare-threads", *asked]) == 0
+    written = json.loads((tmp_path / "threads.json").read_text())
+    assert [(one["num_threads"], [*one["code_ms"]]) for one in written] == [(n, ["1", "66"]) for n in (1, 2, 3)]
     assert "best --threads: " in capsys.readouterr().out
     assert main(["bench", "--compare-threads", "--address", "localhost:1"]) == 2
     assert "leave out --address" in capsys.readouterr().err

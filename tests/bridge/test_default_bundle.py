@@ -1,4 +1,6 @@
-"""What the model in the box does with the demo's sentences. Thresholds hold for all of 20 seeds with room to spare."""
+"""What the model in the box does with the demo's sentences. Thresholds hold for all of 20 seeds with room to spare, but
+for squats, of which 15 go down, those of the test among them.
+"""
 
 import asyncio
 
@@ -51,16 +53,16 @@ def test_the_character_stays_upright_on_the_floor_and_its_bones_keep_their_lengt
 @pytest.mark.parametrize("seed", range(3))
 def test_a_walk_goes_the_way_the_character_faces(model: MotionModel, seed: int):
     plan, motion = act(model, PROMPTS["walk_and_turn"], seed)
-    assert [beat.text for beat in plan.beats][:2] == ["walk forward", "turn around"]
+    # It may say a beat in two.
+    assert [*dict.fromkeys(beat.text for beat in plan.beats)] == ["walk forward", "turn around"]
     assert motion.root_positions_m[:, 2].max() > 4
 
 
-def test_most_squats_go_down(model: MotionModel):
-    # 15 of 20 seeds do; the others stand.
-    acted = [act(model, PROMPTS["squat"], seed) for seed in range(10)]
-    assert all("squat" in plan.beats[0].text for plan, _ in acted)
-    assert all(motion.root_positions_m[0, 1] > 0.85 for _, motion in acted)
-    assert sum(motion.root_positions_m[:, 1].min() < 0.7 for _, motion in acted) > 5
+@pytest.mark.parametrize("seed", range(3))
+def test_a_squat_goes_down(model: MotionModel, seed: int):
+    plan, motion = act(model, PROMPTS["squat"], seed)
+    assert "squat" in plan.beats[0].text
+    assert motion.root_positions_m[:, 1].min() < 0.7 < 0.85 < motion.root_positions_m[0, 1]
 
 
 def test_the_same_seed_gives_the_same_frames_and_another_does_not(model: MotionModel):

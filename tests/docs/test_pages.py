@@ -161,6 +161,14 @@ def test_parameters_are_counted_from_the_header_of_the_weights(tmp_path: Path):
     assert model_card.num_parameters(tmp_path / "none") is None
 
 
+def test_the_tokenizer_is_told_with_its_goals_and_its_entries():
+    found = {"num_clips": 34, "mpjpe_mm": 32.6, "global_mpjpe_mm": None, "contact_speed_ratio": 1.35, "jerk_ratio": 0.9}
+    told = model_card.tokenizer({"measures": {"all": found}, "entries_in_use": [0.957, 0.9434]})
+    assert "joints, root in place, mm (goal 35)" in told
+    assert "| all | 34 | 32.6 | - | 1.35 | 0.9 |" in told
+    assert told.endswith("Entries in use, by level, % (goal 95): 95.7, 94.3.")
+
+
 def test_energy_is_time_cores_and_watts():
     stages = [{"command": "train", "hours": 2.0, "cores": 2}, {"command": "export", "hours": "", "cores": 1}]
     written = model_card.stages({"watts_a_core": 10.0, "stages": stages})

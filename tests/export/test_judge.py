@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from numpy.typing import NDArray
 from onnx import numpy_helper
 from rich.progress import Progress
 
@@ -16,23 +15,15 @@ from export.config import ExportConfig
 from export.judge import check_with_judge
 from export.parity import ParityError
 from export.source import Source, read_source
-from python_core.clips.prepared import PreparedClip, read_prepared, write_prepared
+from python_core.clips.prepared import read_prepared
 from python_core.contract.bundle import JudgeParity, Manifest
-from python_core.contract.motion import Motion
 from python_core.contract.skeleton import BODY_22
 from python_core.evaluators.evaluator import Judge, JudgeShape, judge_normalizer
 from python_core.evaluators.evaluator_checkpoint import save_judge
-from python_core.features import canonical_joints, exact_features, feature_slices
+from python_core.features import feature_slices
+from tests.conftest import MOVES, moved, write_clips
 
 NUM_REPLIES = 12
-MOVES = {
-    (12, 0, 0.4): "a person nods.",
-    (3, 0, 0.5): "a man bows.",
-    (12, 1, 0.6): "a person looks to the left.",
-    (12, 2, 0.4): "a person tilts the head.",
-    (3, 1, 0.4): "someone twists to the right.",
-}
-"""Joint, axis and angle of what moves, and what is said: clips that begin and end at rest, so that they go together."""
 
 
 @pytest.fixture(scope="module")
@@ -44,36 +35,17 @@ def source(tiny_checkpoint: Path) -> Source:
 def config(tmp_path_factory: pytest.TempPathFactory) -> ExportConfig:
     """Val clips and a judge."""
     folder = tmp_path_factory.mktemp("judged")
-    (folder / "clips").mkdir()
-    moves = [(move, moved(*move, 36 + 2 * number)) for number, move in enumerate(MOVES)]
-    records, rows = [], []
+    made = []
     for split in ("train", "val"):
-        for move, found in moves:
-            record = PreparedClip(
-                clip_id=f"{split}{len(records)}", split=split, source="made", licence="CC0-1.0", take="",
-                captions=(MOVES[move],), plan=None, first_row=sum(map(len, rows)), num_rows=len(found),
-            )  # fmt: skip
-            records.append(record)
-            rows.append(found)
-    write_prepared(folder / "clips", records, rows, 20.0)
+        for number, (move, caption) in enumerate(MOVES.items()):
+            fields = {"clip_id": f"{split}{number}", "split": split, "captions": (caption,)}
+            made.append((moved(*move, 36 + 2 * number), fields))
+    write_clips(folder / "clips", made)
     torch.manual_seed(4)
     shape = JudgeShape(movement_width=16, motion_width=16, text_width=16, embedding_width=16, word_width=16)
     normalizer = judge_normalizer(read_prepared(folder / "clips").normalizer)
     save_judge(folder / "judge", Judge(shape, ("unk", "sos", "eos"), normalizer), 20.0, {})
     return ExportConfig(prepared=folder / "clips", judge=folder / "judge", judge_replies=NUM_REPLIES)
-
-
-def moved(joint: int, axis: int, angle: float, num_frames: int) -> NDArray[np.float32]:
-    """Features of a body at rest with hanging arms, of which one joint turns and comes back, [F, D]."""
-    rotations = np.tile(np.array([0.0, 0, 0, 1]), (num_frames, 22, 1))
-    for arm, side in ((16, -1), (17, 1)):
-        rotations[:, arm, 2], rotations[:, arm, 3] = side * np.sin(0.65), np.cos(0.65)
-    half = angle * np.sin(np.linspace(0, np.pi, num_frames)) ** 2 / 2
-    rotations[:, joint, axis], rotations[:, joint, 3] = np.sin(half), np.cos(half)
-    root_m = np.tile([0.0, BODY_22.rest_root_height_m, 0.0], (num_frames, 1))
-    contacts = np.ones((num_frames, 4), dtype=np.bool_)
-    motion = Motion(root_m.astype(np.float32), rotations.astype(np.float32), contacts, 20.0)
-    return exact_features(canonical_joints(motion.joint_positions_m()), 20.0)
 
 
 def ask(source: Source, bundle: Path, manifest: Manifest, config: ExportConfig) -> JudgeParity:

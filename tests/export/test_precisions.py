@@ -15,9 +15,8 @@ from bridge.stream import MotionModel
 from export import bundle_writer, graph_file
 from export.bundle_writer import export_bundle
 from export.config import ExportConfig, Precision, Provider
-from export.quantization import BLOCK_SIZES
 from export.quantized_graph import quantize_graph
-from export.quantized_weights import Scheme
+from export.quantized_weights import BLOCK_SIZES, Scheme
 from python_core.contract.bundle import Manifest, MotionDecoderGraph, open_bundle
 from python_core.contract.vocabulary import Position
 

@@ -8,12 +8,9 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from python_core.clips.prepared import PreparedClip, read_prepared, write_prepared
-from python_core.contract.motion import Motion
+from python_core.clips.prepared import read_prepared, write_prepared
 from python_core.contract.plan import parse_plan
-from python_core.contract.skeleton import BODY_22
 from python_core.evaluation.clip_evaluation import ClipEvaluation
 from python_core.evaluation.val_composed import (
     SPLIT,
@@ -24,8 +21,8 @@ from python_core.evaluation.val_composed import (
     say_the_same,
 )
 from python_core.evaluators.evaluator import Evaluator
-from python_core.features import canonical_joints, exact_features
 from python_core.stages.evaluate import PRESETS
+from tests.conftest import moved, write_clips
 
 NUM = 14
 MOVES = {
@@ -49,45 +46,20 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
-def features(joint: int, axis: int, angle: float, num_frames: int) -> NDArray[np.float32]:
-    time = np.linspace(0, np.pi, num_frames)
-    rotations = np.tile(np.array([0.0, 0, 0, 1]), (num_frames, 22, 1))
-    for arm, side in ((16, -1), (17, 1)):
-        rotations[:, arm, 2], rotations[:, arm, 3] = side * np.sin(0.65), np.cos(0.65)
-    half = angle * np.sin(time) ** 2 / 2 + (0.65 if joint == 17 else -0.65 if joint == 16 else 0) * np.ones(num_frames)
-    half = half - (angle * np.sin(time) ** 2 if joint in (16, 17) else 0)
-    rotations[:, joint] = 0
-    rotations[:, joint, axis], rotations[:, joint, 3] = np.sin(half), np.cos(half)
-    root_m = np.tile([0.0, BODY_22.rest_root_height_m, 0.0], (num_frames, 1))
-    contacts = np.ones((num_frames, 4), dtype=np.bool_)
-    motion = Motion(root_m.astype(np.float32), rotations.astype(np.float32), contacts, 20.0)
-    return exact_features(canonical_joints(motion.joint_positions_m()), 20.0)
-
-
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five val clips, a sixth that must not be used, and one to train on."""
-    rows, records, first = [], [], 0
-    names = [*MOVES, "secret", "train"]
-    for number, name in enumerate(names):
+    made = []
+    for number, name in enumerate([*MOVES, "secret", "train"]):
         (joint, axis, angle), caption = MOVES.get(name, MOVES["nod"])
-        found = features(joint, axis, angle, 36 + 2 * number)
-        record = PreparedClip(
-            clip_id=name,
-            split="train" if name == "train" else "val",
-            source="made",
-            licence="CC BY-NC 4.0" if name == "secret" else "CC0-1.0",
-            take=TAKE.get(name, ""),
-            captions=("a person shakes the head.",) if name == "secret" else (caption,),
-            plan=None,
-            first_row=first,
-            num_rows=len(found),
-        )
-        rows.append(found)
-        records.append(record)
-        first += len(found)
+        fields = {"clip_id": name, "captions": (caption,), "take": TAKE.get(name, "")}
+        if name == "secret":
+            fields |= {"licence": "CC BY-NC 4.0", "captions": ("a person shakes the head.",)}
+        elif name == "train":
+            fields |= {"split": "train"}
+        made.append((moved(joint, axis, angle, 36 + 2 * number), fields))
     folder = tmp_path_factory.mktemp("clips")
-    write_prepared(folder, records, rows, 20.0)
+    write_clips(folder, made)
     return folder
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from python_core.clips.prepared import PreparedClip, read_prepared, write_prepared
+from python_core.clips.prepared import read_prepared
 from python_core.evaluation.generation import Sampling
 from python_core.evaluation.judgement_table import Judgement
 from python_core.evaluation.val_composed import ValComposedConfig
 from python_core.stages.evaluate import PRESETS, EvaluateConfig, judge_it
-from tests.python_core.evaluation.test_val_composed import features
+from tests.conftest import moved, write_clips
 
 MOVES = {
     "raise": ((17, 2, 0.9), "a person raises the right arm."),
@@ -51,24 +51,12 @@ def _direction(word: str) -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def config(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> EvaluateConfig:
     folder = tmp_path_factory.mktemp("val_composed_run")
-    rows, records, first = [], [], 0
+    made = []
     for number, (name, ((joint, axis, angle), caption)) in enumerate([*MOVES.items(), ("train", MOVES["nod"])]):
-        found = features(joint, axis, angle, 36 + 2 * number)
-        record = PreparedClip(
-            clip_id=name,
-            split="train" if name == "train" else "val",
-            source="cmu" if name in LISTED else "made",
-            licence="CC0-1.0",
-            take="",
-            captions=(caption,),
-            plan=None,
-            first_row=first,
-            num_rows=len(found),
-        )
-        rows.append(found)
-        records.append(record)
-        first += len(found)
-    write_prepared(folder / "clips", records, rows, 20.0)
+        split, source = "train" if name == "train" else "val", "cmu" if name in LISTED else "made"
+        fields = {"clip_id": name, "captions": (caption,), "split": split, "source": source}
+        made.append((moved(joint, axis, angle, 36 + 2 * number), fields))
+    write_clips(folder / "clips", made)
     return replace(
         PRESETS["tiny"],
         checkpoint=tiny_checkpoint,

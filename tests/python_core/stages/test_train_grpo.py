@@ -19,31 +19,21 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 from python_core.checkpoint import load_language_model, start_run
-from python_core.clips.prepared import PreparedClip, read_prepared, write_prepared
-from python_core.contract.motion import Motion
-from python_core.contract.skeleton import BODY_22
+from python_core.clips.prepared import read_prepared
 from python_core.evaluators.evaluator import Judge, JudgeShape, judge_normalizer
 from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_reward_model, save_judge, save_reward_model
 from python_core.evaluators.reward_model import RewardModel, RewardShape
 from python_core.evaluators.token_states import load_token_states
-from python_core.features import canonical_joints, exact_features
 from python_core.grpo.rewards import RewardError
 from python_core.language_model import LoraShape
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.stages import train_grpo
 from python_core.stages.build_reasoning import read_plans
 from python_core.stages.train_grpo import PRESETS, TrainGrpoConfig
+from tests.conftest import MOVES, moved, write_clips
 
 PROCESS = Path(__file__).with_name("grpo_process.py")
 ROOT = Path(__file__).parents[3]
-MOVES = {
-    (12, 0, 0.4): "a person nods.",
-    (3, 0, 0.5): "a man bows.",
-    (12, 1, 0.6): "a person looks to the left.",
-    (12, 2, 0.4): "a person tilts the head.",
-    (3, 1, 0.4): "someone twists to the right.",
-}
-"""Joint, axis and angle of what moves, and what is said."""
 TINY_JUDGE = JudgeShape(movement_width=16, motion_width=16, text_width=16, embedding_width=16, word_width=16)
 TINY_REWARD = RewardShape(width=16, num_heads=2, text_layers=1, motion_layers=1, embedding_width=16)
 
@@ -52,43 +42,13 @@ TINY_REWARD = RewardShape(width=16, num_heads=2, text_layers=1, motion_layers=1,
 def clips(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny train split, and val clips that begin and end at rest, so that they can be composed."""
     tiny = read_prepared(prepared_folder)
-    records, rows = tiny.split("train"), [np.array(tiny.features(clip)) for clip in tiny.split("train")]
-    first = 0
-    for place, (record, found) in enumerate(zip(records, rows, strict=True)):
-        records[place] = replace(record, first_row=first)
-        first += len(found)
-    for number, ((joint, axis, angle), caption) in enumerate(MOVES.items()):
-        rows.append(moved(joint, axis, angle, 36 + 2 * number))
-        records.append(
-            PreparedClip(
-                clip_id=f"val{number}",
-                split="val",
-                source="made",
-                licence="CC0-1.0",
-                take="",
-                captions=(caption,),
-                plan=None,
-                first_row=first,
-                num_rows=len(rows[-1]),
-            )
-        )
-        first += len(rows[-1])
+    made = [(np.array(tiny.features(clip)), dict(vars(clip))) for clip in tiny.split("train")]
+    for number, (move, caption) in enumerate(MOVES.items()):
+        fields = {"clip_id": f"val{number}", "captions": (caption,)}
+        made.append((moved(*move, 36 + 2 * number), fields))
     folder = tmp_path_factory.mktemp("clips")
-    write_prepared(folder, records, rows, tiny.frame_rate_hz)
+    write_clips(folder, made)
     return folder
-
-
-def moved(joint: int, axis: int, angle: float, num_frames: int) -> NDArray[np.float32]:
-    """A body at rest with hanging arms, of which one joint turns and comes back."""
-    rotations = np.tile(np.array([0.0, 0, 0, 1]), (num_frames, 22, 1))
-    for arm, side in ((16, -1), (17, 1)):
-        rotations[:, arm, 2], rotations[:, arm, 3] = side * np.sin(0.65), np.cos(0.65)
-    half = angle * np.sin(np.linspace(0, np.pi, num_frames)) ** 2 / 2
-    rotations[:, joint, axis], rotations[:, joint, 3] = np.sin(half), np.cos(half)
-    root_m = np.tile([0.0, BODY_22.rest_root_height_m, 0.0], (num_frames, 1))
-    contacts = np.ones((num_frames, 4), dtype=np.bool_)
-    motion = Motion(root_m.astype(np.float32), rotations.astype(np.float32), contacts, 20.0)
-    return exact_features(canonical_joints(motion.joint_positions_m()), 20.0)
 
 
 @pytest.fixture(scope="module")
