@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,17 @@ def test_replies_of_evaluate_are_shown_with_their_prompts_and_malformed_ones_are
     assert (exhibit.name, exhibit.captions, num_clips) == ("0", ("walk\u2028on",), 1)
     assert exhibit.codes is not None
     assert exhibit.codes.tolist() == [1, 2, 3, 4]
+
+
+def test_replies_beside_a_damaged_text_tokenizer_are_refused(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    (tmp_path / "model" / "language_model" / "tokenizer.json").write_text("{")
+    replies = tmp_path / "replies.jsonl"
+    replies.write_text(json.dumps({"prompt": "walk", "history": [], "token_ids": [1, 2]}) + "\n")
+    assert show(replies, "--out", tmp_path / "a.png", "--checkpoint", tmp_path / "model") == 2
+    assert "tokenizer.json: missing, or no tokenizer" in capsys.readouterr().err
 
 
 def test_a_bvh_file_is_shown_alone_and_beside_its_reconstruction(
