@@ -65,6 +65,10 @@ namespace MotionR1.Editor
             {
                 _connection.text = $"{error.Detail} Start one with: python -m bridge serve";
             }
+            catch (OperationCanceledException)  // who cancels says so, and may have said more since
+            {
+                _connection.text = $"{BridgeSettings.instance.Address}: not asked";
+            }
         }
 
         async Task Plan()
