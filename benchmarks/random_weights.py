@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
 from bridge.decoder import Decoder
+from bridge.providers import session_options
 from bridge.server import DEFAULT_BUNDLE
 from python_core.contract.bundle import MotionDecoderGraph, open_bundle
 from python_core.contract.vocabulary import CodebookSize, TokenLayout
@@ -79,6 +84,7 @@ def build(folder: Path, shape: Shape) -> Path:
     from export.depth_head_graph import write_depth_head
     from export.folded_graph import read_positions, speak_in_parts, write_states
     from export.graph_file import write_graph
+    from export.quantized_cache import quantize_cache
     from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
     from export.quantized_weights import BLOCK_SIZES, Scheme
     from python_core.depth_head import DepthHead, DepthHeadShape
@@ -111,6 +117,7 @@ def build(folder: Path, shape: Shape) -> Path:
     (folder / "int4" / "genai_config.json").write_text(json.dumps(settings))
     options = parse_extra_options("", source, built, "fp32", "cpu", cache, asked[:2])
     create_model("", source, str(folder / "fp32"), "fp32", "cpu", cache, **options)
+    largest = _largest_kept(folder / "fp32" / "model.onnx", shape)
     for way, (num_levels, precision) in OURS.items():
         (folder / way).mkdir(exist_ok=True)
         graph = onnx.load(folder / "fp32" / "model.onnx")
@@ -121,6 +128,7 @@ def build(folder: Path, shape: Shape) -> Path:
         schemes = dict.fromkeys(names, blocks if precision == "int4" else PER_OUTPUT)
         schemes[names[-1]] = Scheme(bits=8, block_size=BLOCK_SIZES[8][0], compensated=False)
         quantize_graph(graph, schemes, schemes[names[-1]], {})
+        quantize_cache(graph, largest)
         layout = shape.layout(num_levels)
         speak_in_parts(graph.graph, layout.motion_close, layout.num_spoken)
         write_graph(graph, folder / way / LANGUAGE_MODEL)
@@ -130,9 +138,20 @@ def build(folder: Path, shape: Shape) -> Path:
     return folder
 
 
+def _largest_kept(graph: Path, shape: Shape) -> dict[str, NDArray[np.float32]]:
+    """Of each channel of keys and values, over random tokens, [kv heads, head dim]."""
+    session = ort.InferenceSession(graph, session_options(1), providers=["CPUExecutionProvider"])
+    tokens = np.random.default_rng(0).integers(3, shape.vocabulary, (4, MOST_TOKENS))
+    empty = np.zeros((len(tokens), shape.kv_heads, 0, shape.hidden // shape.heads), np.float32)
+    inputs = {value.name: empty for value in session.get_inputs()}
+    inputs |= {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
+    names = [value.name for value in session.get_outputs() if value.name.startswith("present.")]
+    found = session.run(names, inputs)
+    return {name: np.abs(np.asarray(kept)).max(axis=(0, 2)) for name, kept in zip(names, found, strict=True)}
+
+
 def random_decoder(preset: str) -> "MotionDecoder":
     """A motion decoder of a preset of train-vqvae."""
-    import numpy as np
     import torch
 
     from python_core.contract.skeleton import BODY_22

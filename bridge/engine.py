@@ -133,15 +133,18 @@ class Engine:
             outputs={"states", *presents, *(parts.values() or ["logits"])},
         )
         dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-        if (kind := inputs[names[0]].type) not in dtypes:
-            raise BundleError(f"{self._path}: {names[0]} is {kind}, expected float or float16; export the bundle again")
+        kept = dtypes | {"tensor(int8)": np.int8}
+        if (kind := inputs[names[0]].type) not in kept:
+            raise BundleError(
+                f"{self._path}: {names[0]} is {kind}, expected float, float16 or int8; export the bundle again"
+            )
         shape = inputs["input_ids"].shape
         if len(shape) != 3 or not isinstance(shape[2], int):
             raise BundleError(f"{self._path}: input_ids are {shape}, expected [B, P, levels]; export the bundle again")
         self.num_levels: int = shape[2]
         """Tokens of a position."""
         self._cache = KvCache(
-            names, graph.num_kv_heads, graph.head_dim, dtypes[kind], device(provider), max_rows, graph.max_positions
+            names, graph.num_kv_heads, graph.head_dim, kept[kind], device(provider), max_rows, graph.max_positions
         )
         self._written: dict[str, NDArray[np.floating]] = {}
         for output in self._session.get_outputs():
@@ -163,7 +166,7 @@ class Engine:
         self._states = self._written["states"]
         self._logits = self._written["logits"] if not parts else np.empty((max_rows, 1, num_spoken), np.float32)
         self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
-        self._beginnings: OrderedDict[tuple[Position, ...], NDArray[np.floating]] = OrderedDict()
+        self._beginnings: OrderedDict[tuple[Position, ...], NDArray[np.generic]] = OrderedDict()
         self._rows: list[Row | None] = []
         self._in_turn: list[Row] = []
 

@@ -31,7 +31,7 @@ class KvCache:
         names: list[str],
         num_kv_heads: int,
         head_dim: int,
-        dtype: type[np.floating],
+        dtype: type[np.generic],
         device: str,
         max_rows: int,
         max_positions: int,
@@ -40,7 +40,7 @@ class KvCache:
         self._dtype, self._device = np.dtype(dtype), device
         self._max_rows, self._max_positions = max_rows, max_positions
         self.num_rows = self.num_positions = 0
-        self._data: NDArray[np.floating] | None = None
+        self._data: NDArray[np.generic] | None = None
         self._on_device: ort.OrtValue | None = None
         if device == "cpu":
             self.reserve(min(FIRST_ROWS, max_rows), min(FIRST_POSITIONS, max_positions), [])
@@ -91,12 +91,12 @@ class KvCache:
         assert self._data is not None
         self._data[:, target, :, :num_positions] = self._data[:, source, :, :num_positions]
 
-    def read(self, row: int, num_positions: int) -> NDArray[np.floating]:
+    def read(self, row: int, num_positions: int) -> NDArray[np.generic]:
         """A copy of a row's first positions, [2 * layers, kv heads, positions, head dim]."""
         assert self._data is not None
         return self._data[:, row, :, :num_positions].copy()
 
-    def write(self, row: int, kept: NDArray[np.floating]) -> None:
+    def write(self, row: int, kept: NDArray[np.generic]) -> None:
         """Put back what `read` gave."""
         assert self._data is not None
         self._data[:, row, :, : kept.shape[2]] = kept

@@ -22,7 +22,8 @@ from export.language_model_graph import build_language_model
 from export.motion_decoder_graph import write_motion_decoder_graph
 from export.parity import check_language_model, check_motion_decoder
 from export.portable_graph import build_portable_language_model, language_model_profiles
-from export.quantization import quantize_language_model
+from export.quantization import largest_kept, quantize_language_model
+from export.quantized_cache import quantize_cache
 from export.replies import PROMPTS, WrittenReply, sample_replies
 from export.source import Source, read_source
 from export.stored_weights import store_weights_as_float16
@@ -126,26 +127,32 @@ def _language_model(
     else:
         graph = build_language_model(source, "fp16" if on_cuda else "fp32", config.provider, scratch)
     progress.update(task, advance=1)
-    if config.precision not in BITS:
+    bits, replies = BITS.get(config.precision), list[WrittenReply]()
+    if bits or config.keeps_int8:
+        asked = config.calibration_tokens
+        replies = sample_replies(source, captions, asked, CALIBRATION_SEED, progress, "replies to calibrate")
+    largest = largest_kept(source, graph, replies, progress) if config.keeps_int8 else None
+    if bits:
+        plain = build_language_model(source, "fp32", "cpu", scratch) if on_cuda else graph
+        graph, weights = quantize_language_model(source, graph, plain, bits, replies, progress)
         _cut_head(graph, source, config.provider)
+    else:
+        _cut_head(graph, source, config.provider)
+        weights = _write_floats(graph, config)
+    if largest is not None:
+        quantize_cache(graph, largest)
+        weights = f"{weights}; keys and values: 8 bits, a scale for each channel"
+    return graph, weights
+
+
+def _write_floats(graph: onnx.ModelProto, config: ExportConfig) -> str:
+    """Write weights as they were asked for, and say how."""
     if config.precision == "fp32":
-        return graph, "float32"
-    if config.precision == "fp16":
-        if on_cuda:
-            return graph, "float16"
-        store_weights_as_float16(graph)
-        return graph, "float16, computed in float32" if config.provider == "cpu" else "float16"
-    replies = sample_replies(
-        source, captions, config.calibration_tokens, CALIBRATION_SEED, progress, "replies to calibrate"
-    )
-    # Every fourth reply chooses among the ways that were learned from the others.
-    held_out = replies[::4]
-    calibration = [reply for number, reply in enumerate(replies) if number % 4]
-    plain = build_language_model(source, "fp32", "cpu", scratch) if on_cuda else graph
-    bits = BITS[config.precision]
-    quantized, weights = quantize_language_model(source, graph, plain, bits, calibration, held_out, progress)
-    _cut_head(quantized, source, config.provider)
-    return quantized, weights
+        return "float32"
+    if config.provider == "cuda":
+        return "float16"
+    store_weights_as_float16(graph)
+    return "float16, computed in float32" if config.provider == "cpu" else "float16"
 
 
 def _cut_head(graph: onnx.ModelProto, source: Source, provider: str) -> None:

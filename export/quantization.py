@@ -1,4 +1,7 @@
-"""How a language model's weights are written in 8 or 4 bits: several ways are tried, what they do is measured."""
+"""What export learns from replies: how weights are written in 8 or 4 bits, and how large keys and values become.
+
+Several ways to write weights are tried, what they do is measured.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from bridge.providers import session_options
+from export.quantized_cache import kept_values
 from export.quantized_graph import PER_OUTPUT, matrices, quantize_graph
 from export.quantized_weights import BLOCK_SIZES, Scheme
 from export.replies import WrittenReply
@@ -53,13 +57,34 @@ def sum_products(
     return {weights: sums[name] for weights, name in inputs.items()}
 
 
+def largest_kept(
+    source: Source, graph: onnx.ModelProto, replies: Sequence[WrittenReply], progress: Progress
+) -> dict[str, NDArray[np.float32]]:
+    """The largest magnitude of each channel of keys and values, over positions that a graph sees in use.
+
+    Args:
+        source: What is exported.
+        graph: Of its language model, in float32.
+        replies: Read with their prompts.
+        progress: Shows how far it is.
+
+    Returns:
+        For each of `kept_values`, [kv heads, head dim].
+    """
+    session, names = _open(graph), kept_values(graph.graph)
+    largest = dict.fromkeys(names, np.zeros((source.num_kv_heads, source.head_dim), np.float32))
+    for reply in progress.track(replies, description="keys and values"):
+        for name, values in zip(names, _read(source, session, names, reply), strict=True):
+            largest[name] = np.maximum(largest[name], np.abs(values).max(axis=(0, 2)))
+    return largest
+
+
 def quantize_language_model(
     source: Source,
     graph: onnx.ModelProto,
     plain: onnx.ModelProto,
     bits: int,
-    calibration: Sequence[WrittenReply],
-    held_out: Sequence[WrittenReply],
+    replies: Sequence[WrittenReply],
     progress: Progress,
 ) -> tuple[onnx.ModelProto, str]:
     """Write a graph's weights in the first way that is good enough, or else in the best one.
@@ -69,8 +94,7 @@ def quantize_language_model(
         graph: What is quantized; it stays as it is.
         plain: The same in float32 for the CPU, on which all is measured.
         bits: 8 or 4.
-        calibration: What the layers' inputs are learned from.
-        held_out: What is measured on.
+        replies: Every fourth chooses among the ways that were learned from the others.
         progress: Shows how far it is.
 
     Returns:
@@ -85,6 +109,8 @@ def quantize_language_model(
     if not sizes:
         least = BLOCK_SIZES[bits][-1]
         raise ValueError(f"int8 and int4 weights need a width that is a multiple of {least}, got {width}")
+    held_out = replies[::4]
+    calibration = [reply for number, reply in enumerate(replies) if number % 4]
     grams = sum_products(source, plain, calibration, progress)
     expected = _log_probabilities(source, plain, held_out)
     names = list(matrices(plain.graph))

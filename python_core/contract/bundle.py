@@ -48,7 +48,8 @@ class LanguageModelGraph:
     `attention_mask` [B, past + P] (1 for each position) and, for each layer N, `past_key_values.N.key` and `.value`
     [B, num_kv_heads, past, head_dim]; writes, after the last position, `logits` [B, 1, V] of the next one's first
     token, where V leaves out the tokens of later levels, `states` [B, 1, width], from which a depth head goes on, and
-    `present.N.key` and `.value` [B, num_kv_heads, past + P, head_dim].
+    `present.N.key` and `.value` [B, num_kv_heads, past + P, head_dim]. Keys and values are floats as they are computed,
+    or int8.
 
     Or its head is in two parts, each of which speaks for the rows of the batch that are named to it: then it reads
     `word_rows` and `motion_rows` as well, int64 [N] each, and instead of `logits` it writes `word_logits` [N, 1, W] of

@@ -128,6 +128,8 @@ def test_a_disk_that_fills_leaves_the_old_bundle_and_nothing_half_written(
     ("config", "expected"),
     [
         (ExportConfig(provider="tensorrt", precision="int4"), "precision int4 is not for tensorrt"),
+        (ExportConfig(provider="cuda", cache_precision="int8"), "cache_precision int8 is for --provider cpu, got cuda"),
+        (ExportConfig(cache_precision="int8"), "cache_precision int8 is not for precision fp32"),
         (ExportConfig(provider="tensorrt", decoder_precision="int8"), "decoder_precision int8 is not for tensorrt"),
         (ExportConfig(build_engines=True), "build_engines is for --provider tensorrt, got cpu"),
         (ExportConfig(judge=Path("judge")), "judge needs prepared"),

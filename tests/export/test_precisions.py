@@ -14,7 +14,7 @@ from bridge.engine import PARTS, Engine
 from bridge.stream import MotionModel
 from export import bundle_writer, graph_file
 from export.bundle_writer import export_bundle
-from export.config import ExportConfig, Precision, Provider
+from export.config import CachePrecision, ExportConfig, Precision, Provider
 from export.quantized_graph import quantize_graph
 from export.quantized_weights import BLOCK_SIZES, Scheme
 from python_core.contract.bundle import Manifest, MotionDecoderGraph, open_bundle
@@ -57,6 +57,27 @@ def test_the_bundle_is_smaller_agrees_with_torch_and_answers(
         assert (ops["MatMulIntegerToFloat"], ops["MatMulNBits"]) == (by_rows, by_blocks)
         assert (ops["GatherBlockQuantized"], ops["MatMul"], ops["Transpose"]) == (1, 1, 0)
         assert f"{7 if precision == 'int8' else 4} bits" in manifest.language_model.weights
+        assert manifest.language_model.weights.endswith("keys and values: 8 bits, a scale for each channel")
+
+
+@pytest.mark.parametrize(
+    ("precision", "cache_precision", "kept"),
+    [("fp16", "int8", onnx.TensorProto.INT8), ("int8", "full", onnx.TensorProto.FLOAT)],
+)
+def test_keys_and_values_are_kept_as_asked(
+    precision: Precision, cache_precision: CachePrecision, kept: int, tiny_checkpoint: Path, tmp_path: Path
+):
+    config = replace(CONFIG, precision=precision, cache_precision=cache_precision)
+    manifest = export_bundle(tiny_checkpoint, tmp_path / "b", config)
+    graph = onnx.load(tmp_path / "b" / "language_model.onnx").graph
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*graph.input, *graph.output)
+        if value.name.startswith(("past_key_values.", "present."))
+    }
+    assert len(types) == 4 * manifest.language_model.num_layers
+    assert set(types.values()) == {kept}
+    assert ("keys and values" in manifest.language_model.weights) == (cache_precision == "int8")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +122,7 @@ def test_a_row_has_the_same_bits_alone_and_among_others(precision: Precision, ti
 
     def read(rows: slice) -> list[np.ndarray]:
         fed = positions[rows]
-        empty = np.zeros((len(fed), graph.num_kv_heads, 0, graph.head_dim), np.float32)
+        empty = np.zeros((len(fed), graph.num_kv_heads, 0, graph.head_dim), np.int8)
         inputs = {value.name: empty for value in session.get_inputs()}
         inputs |= {"input_ids": fed, "attention_mask": np.ones(fed.shape[:2], np.int64)}
         inputs |= dict.fromkeys(PARTS, np.arange(len(fed)))
