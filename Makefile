@@ -24,10 +24,10 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 demo: .venv-demo/installed
 	.venv-demo/bin/python -m bridge demo --out demo
 
-# Two files of tests at a time. More threads than that on two cores would wait for each other. The first file makes the tiny
-# bundle while the other core has tests that need none; then slow files go first, so that no core is idle at the end.
+# Two files of tests at a time, in the order of tests/conftest.py. More threads than that on two cores would wait for each
+# other.
 test: check .csharp/done
-	$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/export/test_bundle_writer.py tests/unity_client tests/python_core tests
+	$(IN_VENV) OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/installed .csharp/done
 	$(IN_VENV) python -m pytest -m "slow and not gpu"
