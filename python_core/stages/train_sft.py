@@ -25,7 +25,6 @@ from python_core.checkpoint import (
     drop_incomplete,
     forget_after,
     load_language_model,
-    load_vqvae,
     save_language_model,
     start_run,
 )
@@ -33,7 +32,6 @@ from python_core.clips.cmu import CREDIT
 from python_core.clips.cmu import SOURCE as CMU
 from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import clip_takes, hold_out
-from python_core.contract.vocabulary import CodebookSize
 from python_core.depth_head import DepthHeadShape
 from python_core.evaluators.token_states import load_token_states
 from python_core.language_model import (
@@ -50,6 +48,7 @@ from python_core.language_model import (
 )
 from python_core.motion_model import IGNORED, SpeaksMotion, speak_motion
 from python_core.motion_tokenizer import MotionTokenizer
+from python_core.sft.carried_codes import carry_codes_over
 from python_core.sft.clip_codes import encode_once
 from python_core.sft.early_stop import ACCURACY, EarlyStop
 from python_core.sft.packing import pack
@@ -90,7 +89,12 @@ class TrainSftConfig(SampleShares):
 
     start: Path | None = None
     """Checkpoint of `train-sft` or `train-grpo` that learns on, from these clips and plans; `vqvae` has to have the
-    codebook that it speaks. None begins with the backbone, or from scratch.
+    codebook that it speaks, or see `new_codes`. None begins with the backbone, or from scratch.
+    """
+
+    new_codes: bool = False
+    """With start: it is to speak the codes of another motion tokenizer, `vqvae`. What it has for an entry begins as the
+    mean of what it had for those that its own tokenizer chooses at the same times, over the train split.
     """
 
     shape: LanguageModelShape = field(default_factory=LanguageModelShape)
@@ -169,6 +173,8 @@ class TrainSftConfig(SampleShares):
             raise ValueError("text_encoder is for a model from scratch; leave it out, or set backbone to None")
         if self.start is not None and self.backbone is not None:
             raise ValueError("start has a model of its own; leave it out, or set backbone to None")
+        if self.new_codes and self.start is None:
+            raise ValueError("new_codes is for a model that speaks others; give start, or leave it out")
         if self.packed < 1 or self.batch % self.packed:
             raise ValueError(f"packed must divide batch, which is {self.batch}, got {self.packed}")
 
@@ -232,7 +238,7 @@ def run(config: TrainSftConfig) -> None:
     prepared.check_rate(motion_tokenizer.frame_rate_hz, f"the motion tokenizer in {config.vqvae}")
     codebook = motion_tokenizer.model.shape.codebook
     # Before a run is begun, which a corrected one would be compared with.
-    model, tokenizer = _start(config, plans, codebook)
+    model, tokenizer = _start(config, prepared, plans, motion_tokenizer)
     if processes.is_main_process:
         warn_where_slow(config.bf16)
         inputs = {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
@@ -416,14 +422,21 @@ def _accuracy(evaluated: Any) -> dict[str, float]:
     return {ACCURACY: float(hits[hits != IGNORED].mean())}
 
 
-def _start(config: TrainSftConfig, plans: list[PlanRecord], codebook: CodebookSize) -> tuple[SpeaksMotion, Tokenizer]:
+def _start(
+    config: TrainSftConfig, prepared: PreparedClips, plans: list[PlanRecord], motion_tokenizer: MotionTokenizer
+) -> tuple[SpeaksMotion, Tokenizer]:
+    codebook = motion_tokenizer.model.shape.codebook
     if config.start is not None:
         began = load_language_model(config.start)
-        entries, spoken = (_codebook(folder) for folder in (config.vqvae, config.start / MOTION_TOKENIZER))
-        if entries.keys() != spoken.keys() or any(not torch.equal(entries[name], spoken[name]) for name in entries):
+        own = MotionTokenizer.load(config.start / MOTION_TOKENIZER)
+        if config.new_codes:
+            clips = (prepared.features(clip) for clip in prepared.split("train"))
+            carry_codes_over(began.model, own, motion_tokenizer, clips)
+        elif not _same_codebook(own, motion_tokenizer):
             raise ValueError(
                 f"{config.start} speaks the codes of the motion tokenizer in its folder {MOTION_TOKENIZER}, whose "
-                f"codebook is not that of {config.vqvae}; give --vqvae {config.start / MOTION_TOKENIZER}"
+                f"codebook is not that of {config.vqvae}; give --vqvae {config.start / MOTION_TOKENIZER}, or "
+                "--new-codes to teach it these"
             )
         return began.model, began.tokenizer
     if config.backbone is None:
@@ -437,10 +450,13 @@ def _start(config: TrainSftConfig, plans: list[PlanRecord], codebook: CodebookSi
     return speak_motion(model, token_layout(tokenizer, codebook), config.depth), tokenizer
 
 
-def _codebook(folder: Path) -> dict[str, Tensor]:
-    """What the codes of a motion tokenizer stand for."""
-    weights = load_vqvae(folder)[0].state_dict()
-    return {name: value for name, value in weights.items() if name.endswith(".vectors")}
+def _same_codebook(one: MotionTokenizer, other: MotionTokenizer) -> bool:
+    """Whether codes of both stand for the same."""
+    weights = [tokenizer.model.levels.state_dict() for tokenizer in (one, other)]
+    vectors = [{name: value for name, value in of.items() if name.endswith(".vectors")} for of in weights]
+    return vectors[0].keys() == vectors[1].keys() and all(
+        torch.equal(value, vectors[1][name]) for name, value in vectors[0].items()
+    )
 
 
 def _backbone_files(config: TrainSftConfig) -> dict[str, Path]:

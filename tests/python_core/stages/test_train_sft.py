@@ -170,6 +170,11 @@ def test_a_checkpoint_learns_on_with_its_words_and_speaks_no_codes_of_another_co
     with pytest.raises(ValueError, match=r"whose codebook is not that of .*other; give --vqvae"):
         train_sft.run(replace(config, vqvae=other, out=tmp_path / "refused"))
     assert not (tmp_path / "refused").exists()
+    # Unless it is to learn them, of which it knows a good part from the beginning.
+    train_sft.run(replace(config, vqvae=other, new_codes=True, out=tmp_path / "new"))
+    assert max(losses(tmp_path / "new").values()) < 0.5 * max(losses(tiny_checkpoint).values())
+    with pytest.raises(ValueError, match="new_codes is for a model that speaks others; give start"):
+        replace(config, start=None, new_codes=True)
     with pytest.raises(ValueError, match="start has a model of its own"):
         replace(PRESETS["small"], start=tiny_checkpoint)
 
