@@ -43,8 +43,8 @@ MOVES = {
 """Joint, axis and angle of what moves, and what is said: clips that begin and end at rest, so that they go together."""
 
 FIRST = ("export/test_bundle_writer.py", "python_core", "unity_client")
-"""Tests that come before all others: one worker makes the tiny bundle while the other has tests that need none. Those that
-take longest are next, so that no core is idle at the end.
+"""Tests that come before all others: one worker makes the tiny bundle while the other has tests that need none. Those
+that take longest are next, so that no core is idle at the end.
 """
 
 
