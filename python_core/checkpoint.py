@@ -49,6 +49,8 @@ FIELDS = {
 }
 """What a config holds that is read, by the kind of its checkpoint."""
 CHECKPOINT = "checkpoint.json"
+MAY_CHANGE = {"steps", "save_every", "stop_after_s", "workers"}
+"""Fields of a config that a run that goes on may have other values of."""
 MOTION_TOKENIZER = "vqvae"
 """Folder of the motion tokenizer in a checkpoint of a language model."""
 
@@ -290,9 +292,7 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_process
     folder.mkdir(parents=True, exist_ok=True)
     fields = json.loads(json.dumps(dataclasses.asdict(config), default=_plain))
     paths = {field for field, value in vars(config).items() if isinstance(value, Path)}
-    made_of = {
-        field: value for field, value in fields.items() if field not in paths | {"steps", "save_every", "workers"}
-    }
+    made_of = {field: value for field, value in fields.items() if field not in paths | MAY_CHANGE}
     made_of |= {name: sha256(path) for name, path in inputs.items()}
     if num_processes > 1:
         made_of["num_processes"] = num_processes

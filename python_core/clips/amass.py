@@ -16,14 +16,14 @@ Source: Mahmood et al. 2019, AMASS; Loper et al. 2015, SMPL; Guo et al. 2022, Hu
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from python_core.clips.arrays import npz_members, read_npy, read_npz_numbers, read_npz_word, to_float32
-from python_core.clips.clip import FARTHEST_M, Caption, Clip, ClipError, naming
+from python_core.clips.clip import FARTHEST_M, Clip, ClipError, naming
 from python_core.clips.humanml3d import FRAME_RATE_HZ, HUMANACT12, read_captions, read_split
 from python_core.clips.humanml3d_cuts import read_cuts
 from python_core.clips.layouts import list_files
@@ -165,7 +165,9 @@ def _read_cut(reader: AmassFolder, annotations: Path, clip_id: str) -> Clip:
         source, licence, assumed = found.relative_to(reader.folder).parts[0], AMASS_LICENCE, reader.assumed
     # HumanML3D counts captions' seconds in frames of 20 a second, also where the stride gives another rate.
     slower = FRAME_RATE_HZ / rate_hz
-    captions = tuple(Caption(words.text, words.start_s * slower, words.end_s * slower) for words in captions)
+    captions = tuple(
+        replace(caption, start_s=caption.start_s * slower, end_s=caption.end_s * slower) for caption in captions
+    )
     if mirrored := clip_id.startswith("M"):
         joints_m = mirror_joints(joints_m)
     with naming(reader.folder / take):

@@ -47,6 +47,8 @@ class Caption:
     start_s: float = 0.0
     end_s: float = 0.0
     """0 and 0 mean the whole clip."""
+    tagged: str = ""
+    """Its words with their parts of speech, `a/DET man/NOUN walk/VERB`, where its text file says them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +129,8 @@ def split_captions(clip: Clip) -> list[Clip]:
         joints_m = clip.joints_m[first:last]
         if len(joints_m) > 1:
             part = f"{clip.clip_id}@{first}-{last}"
-            clips.append(replace(clip, clip_id=part, joints_m=joints_m, captions=(Caption(caption.text),), plan=None))
+            alone = replace(caption, start_s=0.0, end_s=0.0)
+            clips.append(replace(clip, clip_id=part, joints_m=joints_m, captions=(alone,), plan=None))
     return clips
 
 
@@ -143,10 +146,16 @@ def mirror_clip(clip: Clip) -> Clip:
         clip,
         clip_id=f"M{clip.clip_id}",
         joints_m=mirror_joints(clip.joints_m),
-        captions=tuple(replace(caption, text=mirror_text(caption.text)) for caption in clip.captions),
+        captions=tuple(_mirror_caption(caption) for caption in clip.captions),
         plan=None if clip.plan is None else parse_plan(mirror_text(format_plan(clip.plan))),
         mirrored=not clip.mirrored,
     )
+
+
+def _mirror_caption(caption: Caption) -> Caption:
+    """Parts of speech are lost where words change."""
+    text = mirror_text(caption.text)
+    return caption if text == caption.text else replace(caption, text=text, tagged="")
 
 
 def mirror_text(text: str) -> str:

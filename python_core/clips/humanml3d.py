@@ -2,7 +2,8 @@
 
     new_joints/ID.npy        [F, 22, 3] joint positions, metres, 20 frames a second, or
     new_joint_vecs/ID.npy    [F - 1, 263] features
-    texts/ID.txt             a caption a line: words#tokens#start#end; 0 and 0 mean the whole clip, else seconds
+    texts/ID.txt             a caption a line: words#tokens#start#end; a token is word/part of speech, OTHER where that
+                             is not known; 0 and 0 mean the whole clip, else seconds
     train.txt, val.txt, ...  an id a line; an id that begins with M is a mirrored copy
     licences.csv             optional: id, source, licence; the id `*` stands for all clips without a line of their own
     takes.csv                optional: id, take, the recording that the clip was cut from; without it HumanML3D's own
@@ -108,10 +109,17 @@ def read_captions(path: Path) -> tuple[Caption, ...]:
             raise ClipError(
                 f"{path}:{number}: the end must come after the start, got {fields[2:]}, and within {LONGEST_S:.0f} s"
             )
-        captions.append(Caption(" ".join(fields[0].split()), start_s, end_s))
+        captions.append(Caption(" ".join(fields[0].split()), start_s, end_s, _read_tagged(fields[1])))
     if not captions:
         raise ClipError(f"{path}: no caption in it")
     return tuple(captions)
+
+
+def _read_tagged(tokens: str) -> str:
+    """Tokens as they are; empty where one is no word with a part of speech, or no part of speech is known."""
+    pairs = [token.rpartition("/") for token in tokens.split()]
+    known = all(word and tag for word, _, tag in pairs) and any(tag != "OTHER" for _, _, tag in pairs)
+    return " ".join(tokens.split()) if known else ""
 
 
 def _read_joints(folder: Path, clip_id: str) -> NDArray[np.float32]:

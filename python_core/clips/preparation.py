@@ -112,6 +112,7 @@ class Prepared:
 
     def add(self, clip: Clip, split: str, num_rows: int, mirrored: bool) -> None:
         """Note a clip whose rows follow those of the clips before."""
+        tagged = tuple(caption.tagged for caption in clip.captions)
         self.clips.append(
             PreparedClip(
                 clip_id=clip.clip_id,
@@ -123,6 +124,7 @@ class Prepared:
                 plan=None if clip.plan is None else format_plan(clip.plan),
                 first_row=self.num_rows,
                 num_rows=num_rows,
+                tagged=tagged if any(tagged) else (),
             )
         )
         if mirrored:
@@ -132,7 +134,7 @@ class Prepared:
 def write_shard(path: Path, prepared: Prepared, rows: list[NDArray[np.float32]]) -> None:
     """Keep what came of a shard."""
     note = {
-        "clips": [asdict(clip) for clip in prepared.clips],
+        "clips": [clip.as_record() for clip in prepared.clips],
         "mirrored": sorted(prepared.mirrored),
         "skipped": [asdict(skipped) for skipped in prepared.skipped],
         "sources": sorted(prepared.sources),
@@ -154,7 +156,7 @@ def read_shard(path: Path) -> Prepared:
     with np.load(path) as archive:
         note = json.loads(archive["note"].tobytes())
     return Prepared(
-        clips=[PreparedClip(**clip | {"captions": tuple(clip["captions"])}) for clip in note["clips"]],
+        clips=[PreparedClip.of_record(clip) for clip in note["clips"]],
         mirrored=set(note["mirrored"]),
         skipped=[Skipped(**skipped) for skipped in note["skipped"]],
         sources=set(note["sources"]),

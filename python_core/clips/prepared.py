@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,21 @@ class PreparedClip:
     """What happens when, as `format_plan` writes it, where that is known exactly."""
     first_row: int
     num_rows: int
+    tagged: tuple[str, ...] = ()
+    """The captions' words with their parts of speech, as `Caption` has them; none at all where none is known."""
+
+    @classmethod
+    def of_record(cls, record: dict[str, Any]) -> "PreparedClip":
+        """From what `as_record` gave, after JSON."""
+        lists: dict[str, Any] = {name: tuple(record.get(name, ())) for name in ("captions", "tagged")}
+        return cls(**record | lists)
+
+    def as_record(self) -> dict[str, Any]:
+        """Fields for JSON, without parts of speech where there are none: few clips have them."""
+        record = dataclasses.asdict(self)
+        if not self.tagged:
+            del record["tagged"]
+        return record
 
     def as_clip(self, features: NDArray[np.float32], frame_rate_hz: float) -> Clip:
         """The clip again, its joints those of its features, [F, D]."""
@@ -140,7 +156,7 @@ def write_prepared(
     with temporary.open("wb") as file:
         np.savez(file, mean=normalizer.mean, std=normalizer.std)
     temporary.replace(folder / "statistics.npz")
-    lines = [json.dumps(dataclasses.asdict(clip), ensure_ascii=False) for clip in clips]
+    lines = [json.dumps(clip.as_record(), ensure_ascii=False) for clip in clips]
     write_text(folder / "clips.jsonl", "".join(f"{line}\n" for line in lines))
     summary = {"format_version": FORMAT_VERSION, "frame_rate_hz": frame_rate_hz, "num_clips": len(clips)}
     write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
@@ -169,8 +185,7 @@ def read_prepared(folder: Path) -> PreparedClips:
         )
     # Not by splitlines: a caption may hold a separator that ends a line for it, but not for JSON.
     lines = (folder / "clips.jsonl").read_text(encoding="utf-8").split("\n")
-    records = [json.loads(line) for line in lines if line]
-    clips = tuple(PreparedClip(**record | {"captions": tuple(record["captions"])}) for record in records)
+    clips = tuple(PreparedClip.of_record(json.loads(line)) for line in lines if line)
     if len(clips) != summary["num_clips"]:
         raise ValueError(f"{folder}: {len(clips)} clips in clips.jsonl, {summary['num_clips']} expected; prepare again")
     with np.load(folder / "statistics.npz") as statistics:

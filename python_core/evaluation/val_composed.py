@@ -10,7 +10,6 @@ enough, choices with a long steady motion in them come up again with another pie
 give about 2,000 compositions that are not independent, which is why they remember their recordings (`bootstrap.py`).
 """
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -156,7 +155,7 @@ def read_val_composed(folder: Path, prepared: PreparedClips) -> ValComposed:
     for record in (json.loads(line) for line in lines if line):
         made_of[record["clip_id"]] = tuple(record.pop("made_of"))
         meanings[record["clip_id"]] = record.pop("meaning")
-        clips.append(PreparedClip(**record | {"captions": tuple(record["captions"])}))
+        clips.append(PreparedClip.of_record(record))
     rows = np.load(folder / "rows.npy", mmap_mode="r")
     composed = PreparedClips(tuple(clips), rows, prepared.normalizer, prepared.frame_rate_hz)
     return ValComposed(composed, made_of, meanings)
@@ -277,7 +276,7 @@ def _write(
         if recipe.mixed_part:
             meaning += f" by the {recipe.mixed_part}"
         extra = {"made_of": made_of, "meaning": meaning}
-        lines.append(json.dumps(dataclasses.asdict(prepared) | extra, ensure_ascii=False))
+        lines.append(json.dumps(prepared.as_record() | extra, ensure_ascii=False))
     temporary = folder / "rows.partial"
     with temporary.open("wb") as file:
         np.save(file, np.concatenate(rows))

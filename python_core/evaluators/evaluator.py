@@ -8,7 +8,7 @@ those of the code, so that published weights fit.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -228,6 +228,10 @@ class Judge(nn.Module):
         if forget > 0:
             ids[torch.rand(ids.shape) < forget] = unknown
         return self.text_encoder(self.words(ids.to(self.device)), tags.to(self.device), lengths)
+
+    def know_words(self, tagged: Mapping[str, tuple[TaggedWord, ...]]) -> None:
+        """Take the words of captions as they are given; spaCy tags those of others."""
+        self._tagged |= tagged
 
     def tag(self, captions: Sequence[str]) -> list[tuple[TaggedWord, ...]]:
         """Tagged words of captions, each caption tagged once."""

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from python_core.clips.prepared import PreparedClip
 from python_core.contract.skeleton import BODY_22
 from python_core.evaluators.evaluator import END, START, UNKNOWN, Judge, JudgeShape, check_clip
-from python_core.evaluators.word_tags import TaggedWord
+from python_core.evaluators.word_tags import TaggedWord, read_tagged
 from python_core.features import (
     Normalizer,
     feature_slices,
@@ -55,6 +56,15 @@ class PublishedJudge:
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
+
+    def know_words(self, clips: Sequence[PreparedClip]) -> int:
+        """Take words and parts of speech of captions from their text files, as published; spaCy tags others, of which
+        this is the number.
+        """
+        pairs = (pair for clip in clips for pair in zip(clip.captions, clip.tagged, strict=False))
+        tagged = {caption: words for caption, words in pairs if words}
+        self.judge.know_words({caption: read_tagged(words) for caption, words in tagged.items()})
+        return len({caption for clip in clips for caption in clip.captions} - tagged.keys())
 
     def embed_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of captions, [N, E]."""

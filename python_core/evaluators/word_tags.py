@@ -65,7 +65,17 @@ class WordTagger:
         return tagged
 
 
+def read_tagged(text: str) -> tuple[TaggedWord, ...]:
+    """Words as a text file has them, `a/DET man/NOUN walk/VERB`."""
+    pairs = (token.rpartition("/") for token in text.split())
+    return tuple(_with_tag(word, part_of_speech) for word, _, part_of_speech in pairs)
+
+
 def _tagged(text: str, lemma: str, part_of_speech: str) -> TaggedWord:
     word = lemma.lower() if part_of_speech in ("NOUN", "VERB") and text != "left" else text
+    return _with_tag(word, part_of_speech)
+
+
+def _with_tag(word: str, part_of_speech: str) -> TaggedWord:
     listed = next((tag for tag, words in _LISTS.items() if word in words), None)
     return TaggedWord(word, listed or (part_of_speech if part_of_speech in TAGS else "OTHER"))

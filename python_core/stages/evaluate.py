@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from python_core.checkpoint import CHECKPOINT, MOTION_TOKENIZER, load_language_model, refuse_processes, start_run
-from python_core.clips.prepared import read_prepared
+from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.contract.bundle import sha256
 from python_core.evaluation.clip_evaluation import ClipEvaluation
 from python_core.evaluation.evaluation import Spoken
@@ -140,8 +140,9 @@ def run(config: EvaluateConfig) -> None:
             a pool, the folder holds an evaluation of something else, or several processes were started.
     """
     refuse_processes(config.out)
-    judge, rate_hz = _load_judge(config.judge)
-    read_prepared(config.prepared).check_rate(rate_hz, f"the judge in {config.judge}")
+    prepared = read_prepared(config.prepared)
+    judge, rate_hz = _load_judge(config.judge, prepared)
+    prepared.check_rate(rate_hz, f"the judge in {config.judge}")
     judge_it(config, judge)
 
 
@@ -177,11 +178,16 @@ def _check(config: EvaluateConfig) -> None:
         raise ValueError(f"val_composed has no split {config.split!r}; composed.split says what it is made of")
 
 
-def _load_judge(folder: Path) -> tuple[Evaluator, float]:
-    """A judge, and how many frames a second it is for."""
+def _load_judge(folder: Path, prepared: PreparedClips) -> tuple[Evaluator, float]:
+    """A judge, and how many frames a second it is for. A published one reads captions by the words of their text files,
+    as its numbers were published.
+    """
     if (folder / CHECKPOINT).is_file():
         return load_judge(folder), evaluator_rate_hz(folder)
-    return load_published_judge(folder), FRAME_RATE_HZ
+    judge = load_published_judge(folder)
+    if num_unknown := judge.know_words(prepared.clips):
+        logger.warning("%d captions have no parts of speech in their text files; spaCy finds them", num_unknown)
+    return judge, FRAME_RATE_HZ
 
 
 def _load_spoken(config: EvaluateConfig) -> Spoken | None:

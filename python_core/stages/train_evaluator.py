@@ -39,6 +39,7 @@ from python_core.evaluators.evaluator_training import (
 from python_core.evaluators.halves import EvaluatorKind, own_clips, training_clips
 from python_core.evaluators.retrieval import measure_retrieval, measure_swaps
 from python_core.evaluators.reward_model import RewardShape
+from python_core.time_limit import TimeLimit, say_stopped
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,9 @@ class TrainEvaluatorConfig:
 
     save_every: int = 1_000
     """Steps between checkpoints, at each of which the held-out takes are measured."""
+
+    stop_after_s: float | None = None
+    """Seconds after which the run saves itself and ends, to go on when it is given again; None goes on to the end."""
 
     seed: int = 1
     """Of weights and batches."""
@@ -158,6 +162,7 @@ def run(config: TrainEvaluatorConfig) -> None:
         ValueError: The prepared clips, the text encoder or the word vectors are missing or do not fit, or no take
             belongs to this evaluator, all of its takes are held out, or several processes were started.
     """
+    time_limit = TimeLimit(config.stop_after_s)
     config = dataclasses.replace(config, out=config.out or Path("runs") / config.kind)
     out = config.out
     assert out is not None, "just set"
@@ -202,6 +207,7 @@ def run(config: TrainEvaluatorConfig) -> None:
             step += 1
             progress.update(task, completed=step)
             saves = step % config.save_every == 0 or step == total
+            is_over = time_limit.is_over() and step < total
             if saves and step > training.first_steps:
                 retrieval = measure_retrieval(training.evaluator(), prepared, held_out, config.seed)
                 best.offer(training.model, step, retrieval)
@@ -217,6 +223,12 @@ def run(config: TrainEvaluatorConfig) -> None:
                 latest = best.put_into(training.model)
                 training.save(out, config)
                 training.model.load_state_dict(latest)
+            elif is_over:
+                # Held-out takes are not measured, or they would choose among more weights than without a limit.
+                save_training(out / "training.pt", training.state() | {"step": step, "best": best.state()})
+            if is_over:
+                say_stopped(step, total)
+                return
         best.put_into(training.model)
         measures = _measure(training, prepared, config)
         line = json.dumps({"step": step, "best_step": best.step} | measures) + "\n"

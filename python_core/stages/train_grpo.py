@@ -50,7 +50,8 @@ from python_core.motion_tokenizer import MotionTokenizer
 from python_core.reply_mask import longest_reply
 from python_core.sft.clip_codes import CODES, read_codes
 from python_core.stages.build_reasoning import PlanRecord, read_plans
-from python_core.stages.train_sft import MetricsFile
+from python_core.stages.train_sft import OPTIMIZERS, MetricsFile, Optimizer
+from python_core.time_limit import TimeLimit
 from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,11 @@ class TrainGrpoConfig:
     warm_up_steps: int = 20
     """Steps until the learning rate is at its peak."""
 
+    optimizer: Optimizer = "adamw"
+    """`adafactor` keeps a few numbers for each row and column of a weight where `adamw` keeps two for each weight, so
+    that a checkpoint is a third as large.
+    """
+
     beta: float = 0.005
     """Weight of the divergence from the SFT model."""
 
@@ -166,6 +172,9 @@ class TrainGrpoConfig:
 
     save_every: int = 50
     """Steps between checkpoints."""
+
+    stop_after_s: float | None = None
+    """Seconds after which the run saves itself and ends, to go on when it is given again; None goes on to the end."""
 
     seed: int = 1
     """Of prompts and replies."""
@@ -252,6 +261,7 @@ def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | N
     Raises:
         ValueError: As `run`.
     """
+    time_limit = TimeLimit(config.stop_after_s, config.iterations)
     # A run that cannot begin leaves nothing that a corrected one would be compared with.
     read_config(config.sft, "language-model")
     rate_hz = read_config(config.sft / MOTION_TOKENIZER, "vqvae")["frame_rate_hz"]
@@ -263,11 +273,14 @@ def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | N
         start_run(config.out, config, read_files(config), processes.num_processes)
     processes.wait_for_everyone()
     trainer, layout = make_trainer(config, reward_model, judge)
+    trainer.add_callback(time_limit)
     if processes.is_main_process:
         drop_incomplete(config.out / "training", processes.num_processes)
     processes.wait_for_everyone()
     saved = any((config.out / "training").glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=saved or None)
+    if time_limit.has_stopped:
+        return
     best = best_checkpoint(config.out)
     weights = config.out / "last" if best is None else best[0]
     if best is None:
@@ -380,6 +393,7 @@ def make_trainer(
                 gradient_checkpointing=config.gradient_checkpointing,
                 use_cpu=not torch.cuda.is_available(),
                 use_vllm=config.vllm,
+                optim=OPTIMIZERS[config.optimizer],
                 save_steps=config.save_every,
                 save_total_limit=1,
                 logging_steps=1,

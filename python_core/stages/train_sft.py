@@ -10,7 +10,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
@@ -54,11 +54,15 @@ from python_core.sft.early_stop import ACCURACY, EarlyStop
 from python_core.sft.packing import pack
 from python_core.sft.samples import HeldOutSamples, SampleShares, SampleWriter, TrainingSamples
 from python_core.stages.build_reasoning import PlanRecord, read_plans
+from python_core.time_limit import TimeLimit
 from python_core.vqvae import FRAMES_PER_CODE
 from python_core.word_rows import word_rows
 
 logger = logging.getLogger(__name__)
 
+Optimizer = Literal["adamw", "adafactor"]
+OPTIMIZERS: dict[Optimizer, str] = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
+"""As `Trainer` calls them."""
 SAMPLE_WRITERS = 8
 """Processes that write samples for a GPU, which waits for a single one. A sample depends on its number alone."""
 
@@ -120,6 +124,11 @@ class TrainSftConfig(SampleShares):
     accumulate: int = 1
     """Passes in a step."""
 
+    optimizer: Optimizer = "adamw"
+    """`adafactor` keeps a few numbers for each row and column of a weight where `adamw` keeps two for each weight, so
+    that a checkpoint is a third as large.
+    """
+
     packed: int = 1
     """Samples side by side in a row. More than one saves padding, where attention leaves out what is masked."""
 
@@ -154,6 +163,9 @@ class TrainSftConfig(SampleShares):
 
     save_every: int = 500
     """Steps between checkpoints, at each of which held-out replies are foretold."""
+
+    stop_after_s: float | None = None
+    """Seconds after which the run saves itself and ends, to go on when it is given again; None goes on to the end."""
 
     seed: int = 1
     """Of the weights and the samples."""
@@ -226,6 +238,7 @@ def run(config: TrainSftConfig) -> None:
     Raises:
         ValueError: Clips, plans, tokenizer or backbone are missing or do not fit each other.
     """
+    time_limit = TimeLimit(config.stop_after_s)
     processes = PartialState(cpu=not torch.cuda.is_available())
     if processes.num_processes == 1 and torch.cuda.device_count() > 1:
         raise ValueError(
@@ -296,9 +309,10 @@ def run(config: TrainSftConfig) -> None:
             adam_beta2=0.99,
             bf16=config.bf16,
             use_cpu=not torch.cuda.is_available(),
+            optim=OPTIMIZERS[config.optimizer],
             save_steps=config.save_every,
             # With one, the trainer removes the last checkpoint at the end if another is the best.
-            save_total_limit=2,
+            save_total_limit=2 if held_out else 1,
             logging_steps=max(1, min(50, config.steps // 4)),
             report_to="tensorboard",
             logging_dir=str(config.out / "tensorboard"),
@@ -315,7 +329,7 @@ def run(config: TrainSftConfig) -> None:
         data_collator=lambda samples: pack(samples, -(-len(samples) // config.packed), layout.turn_end),
         compute_metrics=_accuracy,
         preprocess_logits_for_metrics=lambda hits, labels: hits,
-        callbacks=[MetricsFile(config.out / "metrics.jsonl")],
+        callbacks=[MetricsFile(config.out / "metrics.jsonl"), time_limit],
     )
     if held_out:
         trainer.add_callback(early_stop)
@@ -325,6 +339,8 @@ def run(config: TrainSftConfig) -> None:
         trainer.add_callback(words)
     saved = any((config.out / "training").glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=saved or None)
+    if time_limit.has_stopped:
+        return
     # Of all processes, since each may hold a part.
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trained is model else None
     if processes.is_main_process:

@@ -25,6 +25,7 @@ from python_core.checkpoint import (
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.pictures import Row, Strip, write_sheet
+from python_core.time_limit import TimeLimit, say_stopped
 from python_core.tokenizer_measures import entries_in_use, measure_readings
 from python_core.vqvae import FRAMES_PER_CODE, Vqvae, VqvaeShape
 from python_core.vqvae_training import TrainingSettings, VqvaeTraining, clip_weights
@@ -50,6 +51,9 @@ class TrainVqvaeConfig(TrainingSettings):
 
     save_every: int = 1_000
     """Steps between checkpoints."""
+
+    stop_after_s: float | None = None
+    """Seconds after which the run saves itself and ends, to go on when it is given again; None goes on to the end."""
 
     seed: int = 1
     """Of the weights, the windows and the codebook."""
@@ -105,6 +109,7 @@ def run(config: TrainVqvaeConfig) -> None:
     Raises:
         ValueError: The prepared clips are missing or of another format, or several processes were started.
     """
+    time_limit = TimeLimit(config.stop_after_s)
     refuse_processes(config.out)
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
@@ -135,9 +140,13 @@ def run(config: TrainVqvaeConfig) -> None:
                 record |= {"step": step, "loss": round(loss.item(), 5), "time_s": round(time.monotonic() - started, 1)}
                 metrics.write(json.dumps(record) + "\n")
                 metrics.flush()
-            if step % config.save_every == 0 or step == config.steps:
+            is_over = time_limit.is_over() and step < config.steps
+            if step % config.save_every == 0 or step == config.steps or is_over:
                 save_training(config.out / "training.pt", training.state_dict() | {"step": step})
                 save_vqvae(config.out, training.kept(), prepared.normalizer, prepared.frame_rate_hz, config)
+            if is_over:
+                say_stopped(step, config.steps)
+                return
     # Once more, in case the last run was killed between the two files.
     kept = training.kept().cpu()
     save_vqvae(config.out, kept, prepared.normalizer, prepared.frame_rate_hz, config)

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from python_core.clips.bvh import BvhFolder
-from python_core.clips.clip import Clip
+from python_core.clips.clip import Caption, Clip
 from python_core.contract.motion import Motion, multiply, rotate
 from python_core.contract.skeleton import BODY_22
 
 LINE = "a man walks#a/DET man/NOUN walk/VERB#0.0#0.0\n"
+CAPTION = Caption("a man walks", tagged="a/DET man/NOUN walk/VERB")
 POSITIONS = ("Xposition", "Yposition", "Zposition")
 ORDERS = ("XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")
 NAMES = (

@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     import bvhio
 
 from tests.python_core.clips.bvh_files import (
+    CAPTION,
     CMU,
     CMU_ROWS,
     CMU_UNIT_M,
@@ -49,7 +50,7 @@ def test_a_motion_that_the_bridge_wrote_is_read_back_to_a_tenth_of_a_millimetre(
     write_bvh(tmp_path / "a.bvh", smooth_motions[number])
     clip = read_one(tmp_path, (tmp_path / "a.bvh").read_text())
     np.testing.assert_allclose(clip.joints_m, smooth_motions[number].joint_positions_m(), atol=1e-4)
-    assert (clip.frame_rate_hz, clip.captions, clip.take) == (20.0, (Caption("a man walks"),), "a")
+    assert (clip.frame_rate_hz, clip.captions, clip.take) == (20.0, (CAPTION,), "a")
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -279,10 +280,10 @@ def test_a_folder_without_bvh_files_is_an_error(tmp_path: Path):
 def test_captions_are_in_texts_or_beside_the_file(tmp_path: Path):
     made_folder(tmp_path, bvh_text(CMU, CMU_ROWS), "w/a")
     reader = BvhFolder(tmp_path)
-    assert reader.read("w/a")[0].captions == (Caption("a man walks"),)
+    assert reader.read("w/a")[0].captions == (CAPTION,)
     (tmp_path / "texts" / "w").mkdir(parents=True)
     (tmp_path / "texts" / "w" / "a.txt").write_text("he runs#he/PRON run/VERB#0.0#0.0\n")
-    assert reader.read("w/a")[0].captions == (Caption("he runs"),)
+    assert reader.read("w/a")[0].captions == (Caption("he runs", tagged="he/PRON run/VERB"),)
     for path in (tmp_path / "texts" / "w" / "a.txt", tmp_path / "w" / "a.txt"):
         path.unlink()
     with pytest.raises(ClipError) as told:

@@ -168,6 +168,39 @@ def test_captions_lose_needless_white_space_and_nan_times_mean_the_whole_clip(tm
     assert read_captions(path) == (Caption("a man walks"), Caption("he turns."), Caption("he stops", 1.5, 2.25))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "tagged"),
+    [
+        (" a/DET  man/NOUN walk/VERB ", "a/DET man/NOUN walk/VERB"),
+        ("a/OTHER man/NOUN", "a/OTHER man/NOUN"),
+        # No part of speech is known, or tokens are something else.
+        ("a/OTHER man/OTHER walks/OTHER", ""),
+        ("a man walks", ""),
+        ("a/DET man walk/VERB", ""),
+        ("a/DET /NOUN", ""),
+        ("a/DET man/", ""),
+        ("", ""),
+    ],
+)
+def test_parts_of_speech_are_those_of_the_text_file_where_it_knows_one(tmp_path: Path, tokens: str, tagged: str):
+    path = tmp_path / "a.txt"
+    path.write_text(f"a man walks#{tokens}#0.0#0.0\n")
+    assert read_captions(path) == (Caption("a man walks", tagged=tagged),)
+
+
+def test_parts_of_speech_go_with_a_part_and_with_a_mirrored_copy_that_says_the_same(tmp_path: Path):
+    text = "he walks#he/PRON walk/VERB#0.0#0.0\nturns left#turn/VERB left/ADV#0.5#1.0\n"
+    clip = read_one(made_folder(tmp_path, text=text))
+    assert [part.captions for part in split_captions(clip)] == [
+        (Caption("he walks", tagged="he/PRON walk/VERB"),),
+        (Caption("turns left", tagged="turn/VERB left/ADV"),),
+    ]
+    assert mirror_clip(clip).captions == (
+        Caption("he walks", tagged="he/PRON walk/VERB"),
+        Caption("turns right", 0.5, 1.0),
+    )
+
+
 def test_time_tags_cut_a_clip_for_each_part(tmp_path: Path):
     text = "walks#a#0.0#0.0\nturns#b#0.5#1.0\nmoves#c#0.0#0.0\nstops#d#1.5#9.0\n"
     clip = read_one(made_folder(tmp_path, text=text))

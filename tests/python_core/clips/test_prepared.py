@@ -41,6 +41,15 @@ def test_clips_features_and_statistics_come_back(tmp_path: Path):
     assert [clip.clip_id for clip in prepared.split("train")] == ["clip0", "clip2"]
 
 
+def test_parts_of_speech_come_back_and_a_clip_without_them_has_no_field_of_them(tmp_path: Path):
+    clips, features = made_clips()
+    clips[1] = replace(clips[1], tagged=("a/DET man/NOUN walk/VERB", ""))
+    write_prepared(tmp_path, clips, features, 20.0)
+    assert read_prepared(tmp_path).clips == tuple(clips)
+    lines = [json.loads(line) for line in (tmp_path / "clips.jsonl").read_text().splitlines()]
+    assert ["tagged" in line for line in lines] == [False, True, False]
+
+
 def test_statistics_are_those_of_the_training_split_alone(tmp_path: Path):
     clips, features = made_clips()
     write_prepared(tmp_path, clips, features, 20.0)

@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.evaluators.evaluator import END, START, UNKNOWN, Judge, JudgeShape, judge_normalizer
 from python_core.evaluators.evaluator_checkpoint import embedding_distances, load_evaluator, load_judge, save_judge
 from python_core.evaluators.published_judge import load_published_judge, read_word_vectors
+from python_core.stages import evaluate
 
 TINY = JudgeShape(movement_width=8, motion_width=8, text_width=8, embedding_width=6, word_width=10, max_words=5)
 WORDS = (UNKNOWN, START, END, "person", "walk", "wave", "left")
@@ -181,6 +183,22 @@ def test_published_weights_see_published_features(
     embedded = loaded.embed_motions(clips[:1])
     assert embedded.shape == (1, 512)
     assert np.abs(embedded - judge.embed_motions(clips[:1])).max() > 1e-4
+
+
+def test_evaluate_gives_a_published_judge_the_words_of_text_files(
+    published: Path, prepared: PreparedClips, caplog: pytest.LogCaptureFixture
+):
+    captions = {caption for clip in prepared.clips for caption in clip.captions}
+    clip = replace(prepared.clips[0], captions=("someone strolls",), tagged=("person/NOUN walk/VERB",))
+    loaded, rate_hz = evaluate._load_judge(published, replace(prepared, clips=(*prepared.clips, clip)))
+    assert rate_hz == 20
+    # spaCy finds neither word of the caption among those that have vectors.
+    np.testing.assert_array_equal(
+        loaded.embed_texts(["someone strolls"]), load_published_judge(published).embed_texts(["person walk"])
+    )
+    assert [record.message for record in caplog.records] == [
+        f"{len(captions)} captions have no parts of speech in their text files; spaCy finds them"
+    ]
 
 
 def test_published_files_that_are_not_what_they_should_be_are_errors(published: Path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,25 @@ def test_words_without_a_vector_have_no_part_of_speech(judge: PublishedJudge, pr
     # "quickly" and "dance" are as unknown as each other.
     np.testing.assert_array_equal(judge.embed_texts(["person quickly"]), judge.embed_texts(["person dance"]))
     assert np.abs(judge.embed_texts(mixed) - plain.embed_texts(mixed)).max() > 1e-4
+
+
+def test_captions_are_read_by_the_words_of_their_text_files(judge: PublishedJudge, prepared: PreparedClips):
+    # Each line says something else than spaCy would.
+    tagged = ("walk/NOUN person/VERB", "", "left/OTHER walks/VERB dance/VERB")
+    captions = ("a person walks", "a person walks left", "left to walk")
+    clip = replace(prepared.clips[0], captions=captions, tagged=tagged)
+    assert judge.know_words([clip, replace(clip, captions=captions[1:2], tagged=())]) == 1
+    known, spoken, left = judge.judge.tag(captions)
+    assert known == (TaggedWord("walk", "Act"), TaggedWord("person", "VERB"))
+    assert spoken == (
+        TaggedWord(UNKNOWN, "OTHER"), TaggedWord("person", "NOUN"), TaggedWord("walk", "Act"), TaggedWord("left", "Loc")
+    )  # fmt: skip
+    # A word that is unknown has no part of speech, and lists count more than the file.
+    unknown = TaggedWord(UNKNOWN, "OTHER")
+    assert left == (TaggedWord("left", "Loc"), unknown, unknown)
+    other = PublishedJudge(judge.judge)
+    other.judge.know_words({"by hand": (TaggedWord("walk", "Act"), TaggedWord("person", "VERB"))})
+    np.testing.assert_array_equal(judge.embed_texts(captions[:1]), other.embed_texts(["by hand"]))
 
 
 def test_a_clip_that_is_too_short_is_refused(judge: PublishedJudge):

@@ -95,6 +95,15 @@ def test_licences_and_captions_come_along_to_mirrored_copies(prepared_folder: Pa
     assert clips["M000033t"].captions[0] == "a person waves the left hand."
 
 
+def test_parts_of_speech_of_text_files_come_along(own_clips: Path, tmp_path: Path):
+    text = "he walks.#he/PRON walk/VERB#0.0#0.0\ngoes left#go/VERB left/ADV#0.0#0.0\nhe goes#he/OTHER goes/OTHER#0#0\n"
+    (own_clips / "texts" / "000000t.txt").write_text(text)
+    clips = {clip.clip_id: clip for clip in prepared(own_clips, tmp_path / "out").clips}
+    assert clips["000000t"].tagged == ("he/PRON walk/VERB", "go/VERB left/ADV", "")
+    assert clips["M000000t"].tagged == ("he/PRON walk/VERB", "", "")
+    assert clips["000011t"].tagged == ()
+
+
 def test_statistics_are_of_the_train_split_with_its_mirrored_copies(prepared_folder: Path):
     made = read_prepared(prepared_folder)
     assert made.rows is not None

@@ -29,6 +29,10 @@ SHARES_HELD_OUT = {"judge": 0.0, "reward": 0.5}
 """The judge's only take is a squat; of the reward model's three, half the line holds out the walk and the wave."""
 
 
+RECORDED = Path(__file__).parents[2] / "recorded" / "train_evaluator.json"
+"""What the runs of `test_a_killed_run_goes_on_with_the_same_numbers` logged when they were recorded."""
+
+
 def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -66,6 +70,31 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
     for name, value in expected.items():
         assert torch.equal(value, actual[name]), name
     assert metrics(straight)[-1] == metrics(stopped)[-1]
+    lines = [
+        [{name: value for name, value in line.items() if name != "time_s"} for line in metrics(folder)[:-1]]
+        for folder in (straight, stopped)
+    ]
+    assert lines[0] == lines[1]
+    for line, recorded in zip(lines[0], json.loads(RECORDED.read_text())[kind], strict=True):
+        assert line == pytest.approx(recorded, rel=0.001)
+
+
+@pytest.mark.parametrize("kind", ["judge", "reward"])
+def test_a_run_in_slices_ends_in_the_weights_of_one_in_one_go(
+    tiny: TrainEvaluatorConfig, tmp_path: Path, kind: EvaluatorKind
+):
+    judge = replace(tiny.judge, movement_steps=1, movement_batch=2)
+    steps = 1 if kind == "judge" else 3
+    config = replace(tiny, kind=kind, judge=judge, steps=steps, save_every=2, held_out_share=SHARES_HELD_OUT[kind])
+    train_evaluator.run(replace(config, out=tmp_path / "straight"))
+    for step in (1, 2) if kind == "judge" else (1, 2, 3):
+        # Each run is over after its first step.
+        train_evaluator.run(replace(config, out=tmp_path / "slices", stop_after_s=0.0))
+        assert torch.load(tmp_path / "slices" / "training.pt")["step"] == step
+    expected, actual = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "slices"))
+    for name, value in expected.items():
+        assert torch.equal(value, actual[name]), name
+    assert metrics(tmp_path / "straight")[-1] == metrics(tmp_path / "slices")[-1]
 
 
 @pytest.mark.parametrize("kind", ["judge", "reward"])

@@ -18,22 +18,25 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
-from python_core.checkpoint import load_language_model, start_run
+from python_core.checkpoint import load_language_model, save_language_model, save_vqvae, start_run
 from python_core.clips.prepared import read_prepared
 from python_core.evaluators.evaluator import Judge, JudgeShape, judge_normalizer
 from python_core.evaluators.evaluator_checkpoint import load_evaluator, load_reward_model, save_judge, save_reward_model
 from python_core.evaluators.reward_model import RewardModel, RewardShape
 from python_core.evaluators.token_states import load_token_states
 from python_core.grpo.rewards import RewardError
-from python_core.language_model import LoraShape
+from python_core.language_model import LoraShape, new_language_model, token_layout, train_text_tokenizer
 from python_core.motion_tokenizer import MotionTokenizer
-from python_core.stages import train_grpo
+from python_core.stages import train_grpo, train_sft, train_vqvae
 from python_core.stages.build_reasoning import read_plans
 from python_core.stages.train_grpo import PRESETS, TrainGrpoConfig
+from python_core.vqvae import Vqvae
 from tests.conftest import MOVES, moved, write_clips
 
 PROCESS = Path(__file__).with_name("grpo_process.py")
 ROOT = Path(__file__).parents[3]
+RECORDED = ROOT / "tests" / "recorded" / "train_grpo.json"
+"""What the run of `test_a_run_in_slices_has_the_recorded_rewards` logged when it was recorded, in one go."""
 TINY_JUDGE = JudgeShape(movement_width=16, motion_width=16, text_width=16, embedding_width=16, word_width=16)
 TINY_REWARD = RewardShape(width=16, num_heads=2, text_layers=1, motion_layers=1, embedding_width=16)
 
@@ -94,6 +97,25 @@ def undisturbed(config: TrainGrpoConfig, tmp_path_factory: pytest.TempPathFactor
             (out / name / "judge.json").write_text(text)
     train_grpo.run(replace(config, out=out))
     return out
+
+
+@pytest.fixture(scope="module")
+def unlearned(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of random weights. A training before would end in other weights on another processor, and so would
+    all replies.
+    """
+    folder = tmp_path_factory.mktemp("unlearned")
+    prepared, sft = read_prepared(clips), train_sft.PRESETS["tiny"]
+    torch.manual_seed(6)
+    vqvae = Vqvae(train_vqvae.PRESETS["tiny"].shape)
+    for level in vqvae.levels:
+        torch.nn.init.normal_(level.vectors)  # type: ignore[arg-type]  # a buffer of ours
+    save_vqvae(folder / "vqvae", vqvae, prepared.normalizer, prepared.frame_rate_hz, {})
+    captions = [caption for clip in prepared.clips for caption in clip.captions]
+    tokenizer = train_text_tokenizer(captions, sft.shape.text_tokens, vqvae.shape.codebook)
+    model = new_language_model(sft.shape, sft.depth, token_layout(tokenizer, vqvae.shape.codebook))
+    save_language_model(folder, model, tokenizer, vqvae.shape.codebook, "unlearned", "made: 8 clips; CC0-1.0", {})
+    return folder
 
 
 def measures(folder: Path) -> list[dict[str, float]]:
@@ -258,6 +280,22 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     assert head is not None
     assert embeddings.weight is head.weight
+
+
+def test_a_run_in_slices_has_the_recorded_rewards(config: TrainGrpoConfig, unlearned: Path, tmp_path: Path):
+    # Motions alone: what has learned nothing writes no plan. Each run is over after its first step.
+    config = replace(config, sft=unlearned, out=tmp_path, reasoning_share=0.0, constrained_share=1.0)
+    config = replace(config, steps=3, judge_every=3, learning_rate=1e-3, mask_cut_off=False, stop_after_s=0.0)
+    for steps in (1, 2, 3):
+        assert not (tmp_path / "checkpoint.json").exists()
+        train_grpo.run(config)
+        assert [path.name for path in (tmp_path / "training").glob("checkpoint-*")] == [f"checkpoint-{steps}"]
+    assert load_language_model(tmp_path).model_id == config.model_id
+    recorded = json.loads(RECORDED.read_text())
+    lines = [line for line in measures(tmp_path) if "train_loss" not in line]
+    found = [{name: line[name] for name in wanted} for line, wanted in zip(lines, recorded, strict=True)]
+    for line, wanted in zip(found, recorded, strict=True):
+        assert line == pytest.approx(wanted, rel=0.002, abs=1e-5)
 
 
 def _kill_at_step_2(self: object, args: object, state: object, control: object, **_: object) -> None:

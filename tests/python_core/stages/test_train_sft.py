@@ -118,6 +118,38 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
             train_sft.run(replace(config, out=tmp_path / "stopped"))
 
 
+def test_a_run_in_slices_ends_in_the_weights_of_one_in_one_go_and_carries_one_small_checkpoint(
+    tiny_backbone: Path, prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, tmp_path: Path
+):
+    config = replace(
+        PRESETS["tiny"],
+        prepared=prepared_folder,
+        vqvae=tiny_vqvae,
+        plans=tiny_plans,
+        backbone=str(tiny_backbone),
+        lora=LoraShape(rank=2),
+        optimizer="adafactor",
+        steps=3,
+        vocabulary_steps=1,
+    )
+    train_sft.run(replace(config, out=tmp_path / "straight"))
+    out = tmp_path / "slices"
+    for step in (1, 2, 3):
+        assert not (out / "checkpoint.json").exists()
+        # Each run is over after its first step.
+        train_sft.run(replace(config, out=out, stop_after_s=0.0))
+        assert [path.name for path in (out / "training").glob("checkpoint-*")] == [f"checkpoint-{step}"]
+    expected, actual = (load_language_model(tmp_path / name).model.state_dict() for name in ("straight", "slices"))
+    for name, value in expected.items():
+        assert torch.equal(value, actual[name]), name
+    assert losses(tmp_path / "straight") == losses(out)
+    # Adafactor keeps rows and columns of a matrix.
+    kept = torch.load(out / "training" / "checkpoint-3" / "optimizer.pt")["state"].values()
+    matrices = [state for state in kept if "exp_avg_sq_row" in state]
+    assert len(matrices) > 0.5 * len(kept)
+    assert not any({"exp_avg", "exp_avg_sq"} & state.keys() for state in matrices)
+
+
 def test_a_backbone_that_is_not_there_leaves_no_run_behind(
     prepared_folder: Path, tiny_vqvae: Path, tiny_plans: Path, tmp_path: Path
 ):

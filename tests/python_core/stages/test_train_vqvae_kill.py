@@ -6,13 +6,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from python_core.clips.preparation import one_thread
+from python_core.stages import train_vqvae
+
 DieAtFiles = Callable[[str, str, Path, list[tuple[Path, int]]], int]
 
 ROOT = Path(__file__).parents[3]
+RECORDED = ROOT / "tests" / "recorded" / "train_vqvae.json"
+"""Losses of the undisturbed run when it was recorded, but for the commitment, which a code that falls the other way
+changes most.
+"""
 
 IMPORTS = """import torch
 from python_core.stages import train_vqvae
@@ -49,6 +57,21 @@ def test_a_run_that_dies_at_ever_later_files_ends_in_the_same_bytes(
     limits = [1, 4, 9, 16, NEVER]
     assert die_at_files(IMPORTS, WORK, prepared_folder, [(tmp_path / "out", limit) for limit in limits]) < len(limits)
     assert contents(tmp_path / "out") == undisturbed
+
+
+def test_an_undisturbed_run_has_the_recorded_losses(undisturbed: dict[str, list[dict[str, float]]]):
+    for line, recorded in zip(undisturbed["metrics"], json.loads(RECORDED.read_text()), strict=True):
+        assert {name: line[name] for name in recorded} == pytest.approx(recorded, rel=0.002)
+
+
+def test_a_run_in_slices_ends_in_the_same_bytes(prepared_folder: Path, undisturbed: dict[str, object], tmp_path: Path):
+    config = replace(train_vqvae.PRESETS["tiny"], prepared=prepared_folder, out=tmp_path, steps=6, save_every=2)
+    with one_thread():
+        for _ in range(6):
+            assert not (tmp_path / "measures.json").exists()
+            # Over after its first step.
+            train_vqvae.run(replace(config, stop_after_s=0.0))
+    assert contents(tmp_path) == undisturbed
 
 
 @pytest.mark.slow
