@@ -32,10 +32,8 @@ from random_weights import random_decoder
 from bridge.providers import open_session
 from export.config import DecoderPrecision
 from export.motion_decoder_graph import FILE, write_motion_decoder_graph
-from python_core.contract.skeleton import BODY_22
 from python_core.motion_decoder import MotionDecoder
 from python_core.stages.train_vqvae import PRESETS
-from python_core.steady_twist import MEMORY_FRAMES
 
 IN_A_ROW = 8
 SIZES = {"whole_ms": (1, 49), "one_ms": (1, 1), "batch_64_ms": (64, 1)}
@@ -75,9 +73,7 @@ def run_of(decoder: MotionDecoder, precision: DecoderPrecision, folder: Path) ->
         num_codes = decoder.vqvae.shape.codebook.num_codes
         inputs = {
             "codes": np.random.default_rng(1).integers(num_codes, size=(streams, codes)),
-            "conv_state": np.zeros((streams, graph.conv_state_size), np.float32),
-            "root_state": np.zeros((streams, 3), np.float32),
-            "past_joints_m": np.zeros((streams, MEMORY_FRAMES, BODY_22.num_joints, 3), np.float32),
+            **{state.name: np.zeros((streams, *state.shape), np.float32) for state in graph.states},
         }
         started = time.thread_time()
         session.run(None, inputs)

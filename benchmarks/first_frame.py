@@ -86,16 +86,15 @@ def write_motion_decoder(folder: Path) -> None:
     """The graph that all but transformers use, once."""
     from rival_stacks import motion_decoder
 
-    from export.motion_decoder_graph import INPUTS, write_motion_decoder_graph
+    from export.motion_decoder_graph import write_motion_decoder_graph
 
     if (folder / STATES).exists():
         return
     folder.mkdir(exist_ok=True)
     decoder = motion_decoder()
-    write_motion_decoder_graph(decoder, "fp16", folder)
+    graph = write_motion_decoder_graph(decoder, "fp16", folder)
     assert (folder / GRAPH).is_file()
-    states = zip(INPUTS[1:], decoder.zero_states(1), strict=True)
-    arrays: dict[str, Any] = {name: state.numpy() for name, state in states}
+    arrays: dict[str, Any] = {state.name: np.zeros((1, *state.shape), np.float32) for state in graph.states}
     np.savez(folder / STATES, **arrays)
 
 

@@ -17,7 +17,7 @@ Sources: Zhang et al. 2023, T2M-GPT; Mentzer et al. 2023, Finite Scalar Quantiza
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,10 @@ class NonCausalDecoder(nn.Module):
             layers += [nn.Upsample(scale_factor=2), nn.Conv1d(width, width, 3, padding=1)]
         layers += [nn.Conv1d(width, width, 3, padding=1), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Conv1d(width, shape.num_features, 3, padding=1))
-        self.state_size = 0
+        self.state_shapes = ()
 
-    def forward(self, vectors: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        return self.layers(vectors.mT).mT, state
+    def forward(self, vectors: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        return self.layers(vectors.mT).mT, []
 
 
 class NonCausal(Vqvae):
@@ -114,11 +114,11 @@ class FsqDecoder(Decoder):
         bounded = (self.bound(vectors) + (offset / half).atanh()).tanh() * half - offset
         return bounded + (bounded.round() - bounded).detach()
 
-    def decode_rounded(self, rounded: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        return super().forward(self.widen(rounded / (self.get_buffer("sizes") // 2)), state)
+    def decode_rounded(self, rounded: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        return super().forward(self.widen(rounded / (self.get_buffer("sizes") // 2)), states)
 
-    def forward(self, vectors: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        return self.decode_rounded(self.rounded(vectors), state)
+    def forward(self, vectors: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        return self.decode_rounded(self.rounded(vectors), states)
 
 
 class Fsq(Vqvae):
@@ -138,10 +138,10 @@ class Fsq(Vqvae):
         places = torch.cat([sizes.new_ones(1), sizes.cumprod(0)[:-1]])
         return (digits * places).sum(-1, keepdim=True), x[:, None]
 
-    def decode(self, codes: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(self, codes: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         sizes = self.fsq.get_buffer("sizes")
         places = torch.cat([sizes.new_ones(1), sizes.cumprod(0)[:-1]])
-        return self.fsq.decode_rounded((codes[..., None] // places % sizes - sizes // 2).float(), state)
+        return self.fsq.decode_rounded((codes[..., None] // places % sizes - sizes // 2).float(), states)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bridge.decoder import Decoder
 from bridge.providers import session_options
 from bridge.server import DEFAULT_BUNDLE
-from python_core.contract.bundle import MotionDecoderGraph, open_bundle
+from python_core.contract.bundle import GraphState, MotionDecoderGraph, open_bundle
 from python_core.contract.vocabulary import CodebookSize, TokenLayout
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ def build_decoder(folder: Path) -> Path:
 def open_decoder(folder: Path) -> Decoder:
     """What `build_decoder` wrote, on one thread."""
     fields = json.loads((folder / DECODER).read_text())
-    graph = MotionDecoderGraph(**(fields | {"profiles": ()}))
+    states = tuple(GraphState(**state) for state in fields["states"])
+    graph = MotionDecoderGraph(**(fields | {"states": states, "profiles": ()}))
     manifest = dataclasses.replace(open_bundle(DEFAULT_BUNDLE).manifest, motion_decoder=graph)
     return Decoder(folder, manifest, "cpu", num_threads=1)

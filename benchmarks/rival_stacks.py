@@ -28,7 +28,7 @@ from engine_speed import NEW_TOKENS, PROMPT_TOKENS
 from random_weights import SHAPES, build
 
 from bridge.providers import open_session
-from export.motion_decoder_graph import FILE, INPUTS, write_motion_decoder_graph
+from export.motion_decoder_graph import FILE, write_motion_decoder_graph
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, num_features
 from python_core.motion_decoder import MotionDecoder
@@ -128,12 +128,13 @@ def decoder_ms(batches: list[int], rounds: int) -> dict[str, dict[int, float]]:
     decoder, num_codes = motion_decoder(), PRESETS["small"].shape.codebook.num_codes
     taken: dict[str, dict[int, list[float]]] = {"torch": {}, "graph": {}}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        write_motion_decoder_graph(decoder, "fp16", Path(folder))
+        graph = write_motion_decoder_graph(decoder, "fp16", Path(folder))
         session = open_session(Path(folder) / FILE, "cpu", 1)
         for batch in batches:
             codes = torch.from_numpy(np.random.default_rng(1).integers(num_codes, size=(batch, 1)))
             inputs = (codes, *decoder.zero_states(batch))
-            arrays = {name: array.numpy() for name, array in zip(INPUTS, inputs, strict=True)}
+            names = ("codes", *(state.name for state in graph.states))
+            arrays = {name: array.numpy() for name, array in zip(names, inputs, strict=True)}
             runs = {
                 "torch": lambda inputs=inputs: decoder(*inputs),
                 "graph": lambda arrays=arrays: session.run(None, arrays),

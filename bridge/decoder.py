@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from bridge.providers import check_names, open_session
 from python_core.contract.bundle import BundleError, Manifest
-from python_core.contract.motion import CONTACT_THRESHOLD, Motion
+from python_core.contract.motion import CONTACT_THRESHOLD, Motion, multiply, rotate
 
-_INPUTS = ("codes", "conv_state", "root_state", "past_joints_m")
-_OUTPUTS = ("root_positions_m", "joint_rotations", "contacts", *(f"next_{state}" for state in _INPUTS[1:]))
+_FRAMES = ("root_positions_m", "joint_rotations", "contacts")
+_PLACED = ("root_state", "last_bones", "last_limbs")
+"""The first states, which say where a stream is."""
 
 
 @dataclass(frozen=True)
@@ -29,24 +30,23 @@ class RootPlace:
 class DecoderState:
     """Where a stream is: what the decoder remembers of the codes so far."""
 
-    conv: NDArray[np.float32]
-    """[conv_state_size]"""
-    root: NDArray[np.float32]
-    """x and z in metres and yaw in radians at which the next frame begins, [3]."""
-    past_joints_m: NDArray[np.float32]
-    """The joints of the last frames, [num_past_frames, J, 3]."""
+    states: tuple[NDArray[np.float32], ...]
+    """Of all streams of the run that wrote them, in the manifest's order, [B, ...] each."""
+    row: int
+    """This stream's."""
 
     @property
     def place(self) -> RootPlace:
-        return RootPlace(*self.root.tolist())
+        return RootPlace(*self.states[0][self.row].tolist())
 
     def at(self, place: RootPlace) -> "DecoderState":
-        """The same, but the next frame begins at a place. The joints of the last frames turn with the body."""
-        turn = place.yaw_rad - self.place.yaw_rad
-        x, y, z = np.moveaxis(self.past_joints_m.astype(np.float64), -1, 0)
-        turned = (x * math.cos(turn) + z * math.sin(turn), y, z * math.cos(turn) - x * math.sin(turn))
-        root = np.array([place.x_m, place.z_m, place.yaw_rad], np.float32)
-        return DecoderState(self.conv, root, np.stack(turned, axis=-1).astype(np.float32))
+        """The same, but the next frame begins at a place. The last frame turns with the body."""
+        _, bones, limbs, *others = (of_all[self.row : self.row + 1] for of_all in self.states)
+        half = (place.yaw_rad - self.place.yaw_rad) / 2
+        turn = np.array([0.0, math.sin(half), 0.0, math.cos(half)])
+        root = np.array([[place.x_m, place.z_m, place.yaw_rad]])
+        bones, limbs = rotate(turn, bones.astype(np.float64)), multiply(turn, limbs.astype(np.float64))
+        return DecoderState((*(moved.astype(np.float32) for moved in (root, bones, limbs)), *others), 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +71,11 @@ class Decoder:
 
     def __init__(self, folder: Path, manifest: Manifest, provider: str, num_threads: int = 1) -> None:
         self._manifest = manifest
-        path = folder / manifest.motion_decoder.file
-        self._session = open_session(path, provider, num_threads, manifest.motion_decoder)
-        check_names(path, self._session, inputs=set(_INPUTS), outputs=set(_OUTPUTS))
+        graph, path = manifest.motion_decoder, folder / manifest.motion_decoder.file
+        self._session = open_session(path, provider, num_threads, graph)
+        self._inputs = ("codes", *(state.name for state in graph.states))
+        self._outputs = (*_FRAMES, *(f"next_{state.name}" for state in graph.states))
+        check_names(path, self._session, inputs={*self._inputs, *_PLACED}, outputs=set(self._outputs))
 
     @property
     def provider(self) -> str:
@@ -82,26 +84,19 @@ class Decoder:
 
     def start(self) -> DecoderState:
         """The state before the first code: at the origin, facing +Z."""
-        graph = self._manifest.motion_decoder
-        past_joints = (graph.num_past_frames, self._manifest.skeleton.num_joints, 3)
-        return DecoderState(*(np.zeros(shape, np.float32) for shape in ((graph.conv_state_size,), (3,), past_joints)))
+        states = self._manifest.motion_decoder.states
+        return DecoderState(tuple(np.zeros((1, *state.shape), np.float32) for state in states), 0)
 
     def run(self, codes: Sequence[Sequence[int]], states: Sequence[DecoderState]) -> list[tuple[Frames, DecoderState]]:
         """Turn codes of several streams, equally many of each, into frames and the states after them.
 
         A stream's frames do not depend on the others.
         """
-        inputs = {
-            "codes": np.array(codes, dtype=np.int64),
-            "conv_state": np.stack([state.conv for state in states]),
-            "root_state": np.stack([state.root for state in states]),
-            "past_joints_m": np.stack([state.past_joints_m for state in states]),
-        }
-        outputs = [np.asarray(output) for output in self._session.run(_OUTPUTS, inputs)]
-        return [
-            (Frames(*(output[row] for output in outputs[:3])), DecoderState(*(output[row] for output in outputs[3:])))
-            for row in range(len(codes))
-        ]
+        arrays = (np.array(codes, dtype=np.int64), *_together(states))
+        outputs = self._session.run(self._outputs, dict(zip(self._inputs, arrays, strict=True)))
+        written = [np.asarray(output) for output in outputs]
+        frames, after = written[: len(_FRAMES)], tuple(written[len(_FRAMES) :])
+        return [(Frames(*(part[row] for part in frames)), DecoderState(after, row)) for row in range(len(codes))]
 
     def motion(self, frames: Frames, num_codes: int) -> Motion:
         """Check frames and make a motion of them.
@@ -138,6 +133,17 @@ class Decoder:
     def decode_whole(self, codes: list[int]) -> Motion:
         """Decode all codes in one run of the graph."""
         return self.decode(codes, self.start())[0]
+
+
+def _together(states: Sequence[DecoderState]) -> Sequence[NDArray[np.float32]]:
+    """The states of several streams, [B, ...] each.
+
+    As long as the same streams run together, they are what the last run wrote, and nothing is copied.
+    """
+    written, rows = states[0].states, [state.row for state in states]
+    if rows == list(range(len(written[0]))) and all(state.states is written for state in states):
+        return written
+    return [np.concatenate([s.states[k][s.row : s.row + 1] for s in states]) for k in range(len(written))]
 
 
 def join(parts: list[Motion]) -> Motion:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -11,23 +12,16 @@ import torch
 from export.graph_file import write_graph
 from export.quantized_decoder import quantize_decoder
 from export.stored_weights import store_weights_as_float16
-from python_core.contract.bundle import MotionDecoderGraph, ShapeProfile
+from python_core.contract.bundle import GraphState, MotionDecoderGraph, ShapeProfile
 from python_core.motion_decoder import MotionDecoder
-from python_core.steady_twist import MEMORY_FRAMES
 
 logger = logging.getLogger(__name__)
 
 FILE = "motion_decoder.onnx"
 OPSET = 20
-INPUTS = ("codes", "conv_state", "root_state", "past_joints_m")
-OUTPUTS = (
-    "root_positions_m",
-    "joint_rotations",
-    "contacts",
-    "next_conv_state",
-    "next_root_state",
-    "next_past_joints_m",
-)
+FRAMES = ("root_positions_m", "joint_rotations", "contacts")
+STATES = ("root_state", "last_bones", "last_limbs", "past_turns")
+"""Those before the convolutions', as the decoder takes them."""
 
 
 def write_motion_decoder_graph(
@@ -47,6 +41,8 @@ def write_motion_decoder_graph(
     # Batch and length differ from 1 and from each other here, so that the exporter takes neither for a constant.
     example = (torch.zeros(2, 3, dtype=torch.int64), *decoder.zero_states(2))
     any_size = torch.export.Dim.DYNAMIC
+    conv_states = [f"conv_state.{number}" for number in range(len(decoder.vqvae.decoder.state_shapes))]
+    states = (*STATES, *conv_states)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         program = torch.onnx.export(
@@ -54,9 +50,13 @@ def write_motion_decoder_graph(
             example,
             dynamo=True,
             opset_version=OPSET,
-            input_names=INPUTS,
-            output_names=OUTPUTS,
-            dynamic_shapes=({0: any_size, 1: any_size}, {0: any_size}, {0: any_size}, {0: any_size}),
+            input_names=("codes", *states),
+            output_names=(*FRAMES, *(f"next_{state}" for state in states)),
+            dynamic_shapes=(
+                {0: any_size, 1: any_size},
+                *({0: any_size} for _ in STATES),
+                tuple({0: any_size} for _ in conv_states),
+            ),
         )
     logger.debug("%s", said.getvalue())
     assert program is not None
@@ -67,19 +67,16 @@ def write_motion_decoder_graph(
         quantize_decoder(graph)
     onnx.checker.check_model(graph, full_check=True)
     write_graph(graph, bundle / FILE)
-    return MotionDecoderGraph(
-        file=FILE,
-        conv_state_size=decoder.vqvae.decoder.state_size,
-        num_past_frames=MEMORY_FRAMES,
-        precision=precision,
-        profiles=_profiles(decoder) if profiled else (),
-    )
+    shapes = [tuple(zeros.shape[1:]) for zeros in example[1:]]
+    found = tuple(GraphState(name=name, shape=shape) for name, shape in zip(states, shapes, strict=True))
+    profiles = _profiles(found) if profiled else ()
+    return MotionDecoderGraph(file=FILE, states=found, precision=precision, profiles=profiles)
 
 
-def _profiles(decoder: MotionDecoder) -> tuple[ShapeProfile, ...]:
+def _profiles(states: Sequence[GraphState]) -> tuple[ShapeProfile, ...]:
     """One code of one stream, some codes of some, a whole clip of many."""
-    states = [state.shape[1:] for state in decoder.zero_states(1)]
     profiles = [ShapeProfile(input="codes", min=(1, 1), opt=(16, 8), max=(64, 49))]
-    for name, shape in zip(INPUTS[1:], states, strict=True):
-        profiles.append(ShapeProfile(input=name, min=(1, *shape), opt=(16, *shape), max=(64, *shape)))
+    for state in states:
+        shape = state.shape
+        profiles.append(ShapeProfile(input=state.name, min=(1, *shape), opt=(16, *shape), max=(64, *shape)))
     return tuple(profiles)

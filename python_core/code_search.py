@@ -60,7 +60,7 @@ class CodeSearch:
 
         # What is known of each beginning, those of a clip in a row: its codes, its cost, and where it has led.
         codes, cost = near.new_zeros(num_clips, 0), wanted.new_zeros(num_clips)
-        conv_state = self.model.zero_state(num_clips)
+        conv_states = self.model.zero_states(num_clips)
         root, last_error = origin(num_clips, wanted), wanted.new_zeros(num_clips, BODY_22.num_joints, 3)
         for number in range(num_codes):
             frames = slice(number * FRAMES_PER_CODE, (number + 1) * FRAMES_PER_CODE)
@@ -68,8 +68,9 @@ class CodeSearch:
             beginning = torch.arange(len(cost), device=self.device).repeat_interleave(num_near)
             clip = beginning // width
             tried = near[:, None, number].expand(-1, width, -1).flatten()
-            decoded, conv_states = self.model.decoder(
-                vectors[:, None, number].expand(-1, width, -1, -1).flatten(0, 2)[:, None], conv_state[beginning]
+            decoded, next_states = self.model.decoder(
+                vectors[:, None, number].expand(-1, width, -1, -1).flatten(0, 2)[:, None],
+                [state[beginning] for state in conv_states],
             )
             joints, roots = self.reconstruction.joints(
                 decoded, RootState(root.position[beginning], root.yaw[beginning])
@@ -83,7 +84,8 @@ class CodeSearch:
             cost = cost.flatten()
             best = (best + torch.arange(num_clips, device=self.device)[:, None] * of_clip.shape[1]).flatten()
             codes = torch.cat([codes[beginning[best]], tried[best, None]], dim=1)
-            conv_state, root = conv_states[best], RootState(roots.position[best], roots.yaw[best])
+            conv_states = [state[best] for state in next_states]
+            root = RootState(roots.position[best], roots.yaw[best])
             last_error = error[best, -1]
         first = codes.unflatten(0, (num_clips, -1))[:, 0]
         return [found[:length].tolist() for found, length in zip(first, lengths, strict=True)]

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from python_core.contract.motion import CONTACT_THRESHOLD, Motion
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, RootState, feature_slices, features_to_body
-from python_core.steady_twist import MEMORY_FRAMES, MotionSolver
+from python_core.steady_twist import MotionSolver, TwistMemory
 from python_core.vqvae import FRAMES_PER_CODE, Vqvae
 
 
@@ -25,32 +25,39 @@ class MotionDecoder(nn.Module):
         self.register_buffer("mean", torch.from_numpy(normalizer.mean))
         self.register_buffer("std", torch.from_numpy(normalizer.std))
 
-    def forward(self, codes: Tensor, conv_state: Tensor, root_state: Tensor, past_joints: Tensor) -> tuple[Tensor, ...]:
-        """Decode codes.
+    def forward(
+        self,
+        codes: Tensor,
+        root_state: Tensor,
+        last_bones: Tensor,
+        last_limbs: Tensor,
+        past_turns: Tensor,
+        *conv_states: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Decode codes. States are zeros before the first.
 
         Args:
             codes: [B, T]
-            conv_state: Memory of the convolutions, zeros before the first code, [B, S].
             root_state: x, z and yaw at which the next frame begins, [B, 3].
-            past_joints: The joints of the last frames with the root above the origin, metres; zeros before the first
-                code, [B, P, J, 3].
+            last_bones, last_limbs, past_turns: What the solver's `TwistMemory` holds.
+            conv_states: Of the tokenizer's decoder.
 
         Returns:
             Root positions [B, F, 3], rotations [B, F, J, 4], contacts [B, F, 4] (on the ground above 0.5), and the
-            three states after the last frame.
+            states after the last frame, in the same order.
         """
-        normalized, conv_state = self.vqvae.decode(codes, conv_state)
+        normalized, next_conv_states = self.vqvae.decode(codes, conv_states)
         features = normalized * self.std + self.mean
         body, places, state = features_to_body(features, RootState(root_state[:, :2], root_state[:, 2]))
-        root_positions, rotations, past_joints = self.solver(body, past_joints)
+        root_positions, rotations, memory = self.solver(body, TwistMemory(last_bones, last_limbs, past_turns))
         contacts = features[..., feature_slices(BODY_22)["foot_contacts"]]
         root_state = torch.cat([state.position, state.yaw[:, None]], dim=1)
-        return root_positions + places, rotations, contacts, conv_state, root_state, past_joints
+        return root_positions + places, rotations, contacts, root_state, *memory, *next_conv_states
 
-    def zero_states(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The three states before the first code."""
-        past_joints = self.mean.new_zeros(batch, MEMORY_FRAMES, BODY_22.num_joints, 3)
-        return self.vqvae.zero_state(batch), self.mean.new_zeros(batch, 3), past_joints
+    def zero_states(self, batch: int) -> tuple[Tensor, ...]:
+        """The states before the first code."""
+        joints = self.mean.new_zeros(batch, 0, BODY_22.num_joints, 3)
+        return self.mean.new_zeros(batch, 3), *self.solver.start(joints), *self.vqvae.zero_states(batch)
 
     @torch.no_grad()
     def motions(self, series: Sequence[Sequence[int]], frame_rate_hz: float) -> list[Motion]:

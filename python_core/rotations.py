@@ -155,7 +155,9 @@ def matrix_to_quaternion(matrices: Tensor) -> Tensor:
 
 def with_positive_w(rotations: Tensor) -> Tensor:
     """The same rotations with w >= 0, [..., 4]."""
-    return torch.where(rotations[..., 3:] < 0, -rotations, rotations)
+    # A product puts w beside each number, since ONNX Runtime is slow where a last dimension of 1 meets another.
+    w = rotations @ rotations.new_tensor([[0.0] * 4] * 3 + [[1.0] * 4])
+    return torch.where(w < 0, -rotations, rotations)
 
 
 def _columns_to_quaternion(columns: Tensor) -> Tensor:

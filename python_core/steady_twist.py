@@ -13,6 +13,7 @@ Source of parallel transport: Bergou et al. 2008, Discrete Elastic Rods.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,19 @@ _LEAVES = {10: 7, 11: 8, 20: 18, 21: 19}
 """Joints without a bone of their own, and the ones that they turn with."""
 
 
+class TwistMemory(NamedTuple):
+    """What the twist of the next frames depends on; zeros before the first frame."""
+
+    bones: Tensor
+    """Directions of the last frame's bones by the joints that they end at, [..., J, 3]."""
+    limbs: Tensor
+    """The pose solver's rotations of its limb bones in the world, [..., L, 4]."""
+    turns: Tensor
+    """For each of the last frames how far the solver's twist of each limb bone ran ahead, and last how far it could be
+    followed, in turns, [..., MEMORY_FRAMES - 1, L + 1].
+    """
+
+
 class MotionSolver(nn.Module):
     """Solves frames in order, with the memory that a stream hands from piece to piece."""
 
@@ -41,31 +55,37 @@ class MotionSolver(nn.Module):
         super().__init__()
         self.poses = PoseSolver(BODY_22)
 
-    def start(self, like: Tensor) -> Tensor:
-        """The memory of a motion that has not begun, for joints [..., F, J, 3]: zeros, [..., MEMORY_FRAMES, J, 3]."""
-        return torch.zeros_like(like[..., :1, :, :]).expand(*like.shape[:-3], MEMORY_FRAMES, *like.shape[-2:])
+    def start(self, like: Tensor) -> TwistMemory:
+        """The memory of a motion that has not begun, for joints [..., F, J, 3]."""
+        batch, num_limbs = like.shape[:-3], len(_TWISTED)
+        shapes = (like.shape[-2:], (num_limbs, 4), (MEMORY_FRAMES - 1, num_limbs + 1))
+        return TwistMemory(*(like.new_zeros(*batch, *shape) for shape in shapes))
 
-    def forward(self, joints: Tensor, past: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, joints: Tensor, memory: TwistMemory) -> tuple[Tensor, Tensor, TwistMemory]:
         """Solve frames.
 
         Args:
             joints: Joint positions, metres, [..., F, J, 3].
-            past: The frames before them, zeros where there are none, [..., MEMORY_FRAMES, J, 3].
+            memory: Of the frames before them.
 
         Returns:
-            Root positions [..., F, 3], rotations local to the parent joint [..., F, J, 4], and the next `past`.
+            Root positions [..., F, 3], rotations local to the parent joint [..., F, J, 4], and the next memory.
         """
-        seen = torch.cat([past, joints], dim=-3)
-        roots, turned, directions = self.poses.in_the_world(seen)
-        limbs, bones = take(turned, _TWISTED), take(directions, _BONE_ENDS)
-        lag = _lag(limbs, bones, _limits(directions), known=seen.abs().amax((-1, -2), keepdim=True) > 0)
-        half = math.pi * lag
-        twist = torch.cat([bones * half.sin(), half.cos()], dim=-1)
+        roots, turned, bones = self.poses.in_the_world(joints)
+        limbs, limb_bones = take(turned, _TWISTED), take(bones, _BONE_ENDS)
+        bones_before = torch.cat([memory.bones[..., None, :, :], bones[..., :-1, :, :]], dim=-3)
+        limbs_before = torch.cat([memory.limbs[..., None, :, :], limbs[..., :-1, :, :]], dim=-3)
+        carried = multiply(shortest_arc(take(bones_before, _BONE_ENDS), limb_bones), limbs_before)
+        step = multiply_inverse(limbs, carried)
+        # Without a frame before it, the first one is not ahead: it takes the solver's twist.
+        ahead = _turn((step[..., :3] * limb_bones).sum(-1), step[..., 3])
+        turns = torch.cat([memory.turns, torch.cat([ahead, _limits(bones_before, bones)], dim=-1)], dim=-2)
+        half = math.pi * _lag(turns)
+        twist = torch.cat([limb_bones * half.sin()[..., None], half.cos()[..., None]], dim=-1)
         steady = multiply(twist, limbs)
-        rotations = self.poses.local(
-            take(torch.cat([turned, steady], dim=-2)[..., MEMORY_FRAMES:, :, :], self._places())
-        )
-        return roots[..., MEMORY_FRAMES:, :], rotations, seen[..., seen.shape[-3] - MEMORY_FRAMES :, :, :]
+        rotations = self.poses.local(take(torch.cat([turned, steady], dim=-2), self._places()))
+        last = TwistMemory(bones[..., -1, :, :], limbs[..., -1, :, :], turns[..., 1 - MEMORY_FRAMES :, :])
+        return roots, rotations, last
 
     def _places(self) -> list[int]:
         """For each joint, where its rotation is: the pose solver's, with the steady ones of limb bones after them."""
@@ -74,34 +94,30 @@ class MotionSolver(nn.Module):
         return [num_joints + _TWISTED.index(joint) if joint in _TWISTED else joint for joint in turns_with]
 
 
-def _limits(bones: Tensor) -> Tensor:
-    """How far twist may follow in each frame but the first, in turns, [..., F, J, 3] -> [..., F - 1, 1, 1]."""
-    chords = (bones[..., 1:, :, :] - bones[..., :-1, :, :]).norm(dim=-1, keepdim=True).amax(dim=-2, keepdim=True)
+def _limits(before: Tensor, bones: Tensor) -> Tensor:
+    """How far twist may follow from one frame's bones to the next one's, in turns, [..., J, 3] -> [..., 1]."""
+    chords = (bones - before).norm(dim=-1).amax(dim=-1, keepdim=True)
     # Twice the arcsine of half the chord, but for terms that are left out, so a little less.
     return (chords * (1 + chords.square() / 24) + RECOVERY) / (2 * math.pi)
 
 
-def _lag(limbs: Tensor, bones: Tensor, limits: Tensor, known: Tensor) -> Tensor:
-    """How far behind the pose solver's twist each limb bone stays, in turns, [..., F, L, 1].
+def _lag(turns: Tensor) -> Tensor:
+    """How far behind the pose solver's twist each limb bone stays, in turns, in all frames of `TwistMemory.turns` but
+    the first MEMORY_FRAMES - 1, [..., F, L].
 
     Twists about the same bone add up, so following is one number a bone: each frame the solver's twist runs ahead of
-    the transported one by `ahead`, and the limit is caught up.
+    the transported one, and the limit is caught up. All frames go through what happened before them side by side.
     """
-    carried = multiply(shortest_arc(bones[..., :-1, :, :], bones[..., 1:, :, :]), limbs[..., :-1, :, :])
-    step = multiply_inverse(limbs[..., 1:, :, :], carried)
-    ahead = _turn((step[..., :3] * bones[..., 1:, :, :]).sum(-1, keepdim=True), step[..., 3:])
-    # The first frame of a motion takes the solver's twist.
-    follows = known[..., 1:, :, :] & known[..., :-1, :, :]
-    ahead, limits = torch.where(follows, ahead, 0.0), torch.where(follows, limits, 0.5)
-    none = torch.zeros_like(ahead[..., :1, :, :])
-    lower = -limits
-    lag = ahead.clamp(lower, limits) - ahead
-    for _ in range(MEMORY_FRAMES - 1):
-        behind = torch.cat([none, lag[..., :-1, :, :]], dim=-3) - ahead
+    ahead, limits = turns[..., :-1], turns[..., -1:]
+    lag = torch.zeros_like(ahead[..., MEMORY_FRAMES - 1 :, :])
+    for first in range(MEMORY_FRAMES):
+        # Ends are counted from behind, because a graph computes ends that depend on the length.
+        frames = slice(first, first - MEMORY_FRAMES + 1 or None)
+        behind, limit = lag - ahead[..., frames, :], limits[..., frames, :]
         # Within half a turn.
         behind = behind - behind.round()
-        lag = behind - behind.clamp(lower, limits)
-    return torch.cat([none, lag], dim=-3)
+        lag = behind - behind.clamp(-limit, limit)
+    return lag
 
 
 def _turn(sine: Tensor, cosine: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ Source: van den Oord et al. 2017, Neural Discrete Representation Learning; Zhang
 Zeghidour et al. 2021, SoundStream, for the levels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -128,7 +129,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Vectors [B, T, C] and state [B, S] -> features [B, 4 T, D] and state. A state of zeros starts a motion."""
+    """Vectors [B, T, C] and states -> features [B, 4 T, D] and states: of each convolution the inputs that it looks
+    back at, [B, N, C]. Zeros start a motion.
+    """
 
     def __init__(self, shape: VqvaeShape) -> None:
         super().__init__()
@@ -142,23 +145,17 @@ class Decoder(nn.Module):
         self.last = CausalConv(shape.width, shape.num_features)
 
     @property
-    def state_size(self) -> int:
-        """Numbers in the state of one stream."""
-        return sum(conv.channels_in * conv.num_past for conv in self._convolutions())
+    def state_shapes(self) -> list[tuple[int, int]]:
+        """Of one stream: the inputs that each convolution looks back at, and the numbers of each."""
+        return [(conv.num_past, conv.channels_in) for conv in self._convolutions()]
 
-    def forward(self, vectors: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        convolutions = self._convolutions()
-        sizes = [conv.channels_in * conv.num_past for conv in convolutions]
-        pasts = [
-            part.reshape(state.shape[0], conv.num_past, conv.channels_in)
-            for part, conv in zip(state.split(sizes, dim=1), convolutions, strict=True)
-        ]
-        queue = iter(pasts)
+    def forward(self, vectors: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        pasts = iter(states)
         kept: list[Tensor] = []
 
         def run(layer: nn.Module, x: Tensor) -> Tensor:
-            y, past = layer(x, next(queue))
-            kept.append(past.flatten(1))
+            y, past = layer(x, next(pasts))
+            kept.append(past)
             return y
 
         x = functional.relu(run(self.first, vectors))
@@ -168,10 +165,10 @@ class Decoder(nn.Module):
                 x = run(block, x)
             x = run(up, x[:, :, None].expand(-1, -1, 2, -1).flatten(1, 2))
         x = functional.relu(run(self.mix, x))
-        return run(self.last, x), torch.cat(kept, dim=1)
+        return run(self.last, x), kept
 
     def _convolutions(self) -> list[CausalConv]:
-        """In the order in which they run, which is the order of the state."""
+        """In the order in which they run, which is the order of the states."""
         found = [self.first]
         for blocks, up in zip(self.blocks, self.ups, strict=True):
             assert isinstance(blocks, nn.ModuleList)
@@ -320,13 +317,13 @@ class Vqvae(nn.Module):
             codes, sums = codes.gather(1, kept), sums.gather(1, kept[..., None].expand(-1, -1, sums.shape[-1]))
         return codes, sums
 
-    def decode(self, codes: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes [B, T] and the state before them -> normalized features [B, 4 T, D] and the state after them."""
-        return self.decoder(self.vectors(codes), state)
+    def decode(self, codes: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Codes [B, T] and the decoder's states before them -> normalized features [B, 4 T, D] and its states."""
+        return self.decoder(self.vectors(codes), states)
 
-    def zero_state(self, batch: int) -> Tensor:
-        """The state before the first code, [B, S]."""
-        return self.encoder.linear.weight.new_zeros(batch, self.decoder.state_size)
+    def zero_states(self, batch: int) -> list[Tensor]:
+        """The decoder's states before the first code."""
+        return [self.encoder.linear.weight.new_zeros(batch, *shape) for shape in self.decoder.state_shapes]
 
     def _levels(self) -> list[Level]:
         return [level for level in self.levels if isinstance(level, Level)]

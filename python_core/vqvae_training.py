@@ -213,7 +213,7 @@ class VqvaeTraining:
         commitment = self.model.commitment(encoded, kept, inputs, chosen)
         with torch.autocast(target.device.type, torch.bfloat16, enabled=self.config.bf16):
             straight_through = encoded + (quantized - encoded).detach()
-            decoded, _ = self.model.decoder(straight_through, self.model.zero_state(len(target)))
+            decoded, _ = self.model.decoder(straight_through, self.model.zero_states(len(target)))
         if not fixed:
             self.model.follow(kept, inputs, chosen)
         return self.reconstruction.losses(target, decoded.float(), mask, commitment)

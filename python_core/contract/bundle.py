@@ -93,16 +93,26 @@ class DepthHeadGraph:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GraphState:
+    """What a graph reads under a name and writes as `next_` and the name; zeros before the first run."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Of one stream."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MotionDecoderGraph:
-    """Reads `codes` int64 [B, T], `conv_state` [B, conv_state_size], `root_state` [B, 3] (x and z in metres and yaw in
-    radians at which the next frame begins) and `past_joints_m` [B, num_past_frames, J, 3]; zeros before the first code.
-    Writes `root_positions_m` [B, F, 3], `joint_rotations` [B, F, J, 4], `contacts` [B, F, 4] (on the ground above 0.5),
-    `next_conv_state`, `next_root_state` and `next_past_joints_m`.
+    """Reads `codes` int64 [B, T] and the states of B streams, writes `root_positions_m` [B, F, 3], `joint_rotations`
+    [B, F, J, 4], `contacts` [B, F, 4] (on the ground above 0.5) and the next states.
+
+    The first states are `root_state` [B, 3] (x and z in metres and yaw in radians at which the next frame begins),
+    `last_bones` [B, J, 3] and `last_limbs` [B, L, 4], vectors and rotations that turn with the body in the world. The
+    others do not depend on where it is.
     """
 
     file: str
-    conv_state_size: int
-    num_past_frames: int
+    states: tuple[GraphState, ...]
     precision: str
     """fp32, fp16 or int8."""
     profiles: tuple[ShapeProfile, ...]

@@ -67,6 +67,23 @@ def test_frames_decoded_code_by_code_are_those_of_the_whole_clip_to_1e_5(model: 
     assert np.abs(streamed.joint_positions_m() - whole.joint_positions_m()).max() < 1e-5
 
 
+def test_whatever_streams_run_together_each_gets_the_frames_that_it_gets_alone(model: MotionModel, manifest: Manifest):
+    decoder = model.decoder
+    codes = np.random.default_rng(1).integers(manifest.tokens.num_codes, size=(3, 6)).tolist()
+    states, places = [decoder.start() for _ in codes], [0] * len(codes)
+    for together in ([0, 1, 2], [0, 1, 2], [0, 1], [1, 0], [2], [2, 0, 1], [2, 1, 0]):
+        given = [[codes[stream][places[stream]]] for stream in together]
+        found = decoder.run(given, [states[stream] for stream in together])
+        for stream, (frames, state) in zip(together, found, strict=True):
+            alone, states[stream] = decoder.run([[codes[stream][places[stream]]]], [states[stream]])[0]
+            assert np.array_equal(frames.root_positions_m, alone.root_positions_m)
+            assert np.array_equal(frames.joint_rotations, alone.joint_rotations)
+            for of_all, of_one in zip(state.states, states[stream].states, strict=True):
+                assert np.array_equal(of_all[state.row], of_one[0])
+            states[stream] = state
+            places[stream] += 1
+
+
 def test_chunks_follow_each_other_without_gaps_and_the_summary_counts_them(model: MotionModel):
     events = perform(model, AT_ONCE)
     streamed, summary = chunks(events), events[-1]

@@ -6,12 +6,11 @@ import torch
 from numpy.typing import NDArray
 
 from bridge.providers import open_session
-from export.motion_decoder_graph import FILE, INPUTS, OUTPUTS, write_motion_decoder_graph
+from export.motion_decoder_graph import FILE, write_motion_decoder_graph
 from python_core.contract.motion import Motion
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, num_features
 from python_core.motion_decoder import MotionDecoder
-from python_core.steady_twist import MEMORY_FRAMES
 from python_core.vqvae import Vqvae, VqvaeShape
 
 SHAPE = VqvaeShape(width=48, code_width=24, level_size=512, num_levels=6)
@@ -29,22 +28,18 @@ class Graph:
         width = num_features(BODY_22)
         normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.2, np.float32))
         written = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), precision, folder)
-        self.state_size = written.conv_state_size
+        self.states = written.states
         self.session = open_session(folder / FILE, "cpu", 1)
 
     def decode(self, codes: NDArray[np.int64], at_once: int) -> list[NDArray[np.float32]]:
         """Roots, rotations and contacts of streams' codes, [B, T], decoded `at_once` at a time."""
-        batch = len(codes)
-        states = [
-            np.zeros((batch, self.state_size), np.float32),
-            np.zeros((batch, 3), np.float32),
-            np.zeros((batch, MEMORY_FRAMES, BODY_22.num_joints, 3), np.float32),
-        ]
+        states = {state.name: np.zeros((len(codes), *state.shape), np.float32) for state in self.states}
         parts = []
         for first in range(0, codes.shape[1], at_once):
-            inputs = dict(zip(INPUTS, (codes[:, first : first + at_once], *states), strict=True))
-            roots, rotations, contacts, *states = (np.asarray(out) for out in self.session.run(OUTPUTS, inputs))
-            parts.append((roots, rotations, contacts))
+            inputs = {"codes": codes[:, first : first + at_once], **states}
+            outputs = [np.asarray(output) for output in self.session.run(None, inputs)]
+            parts.append(outputs[:3])
+            states = dict(zip(states, outputs[3:], strict=True))
         return [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from torch import nn
 
-from export.motion_decoder_graph import FILE, INPUTS, OUTPUTS, write_motion_decoder_graph
+from export.motion_decoder_graph import FILE, write_motion_decoder_graph
 from export.source import Source, read_source
 from python_core.contract.skeleton import BODY_22
 from python_core.features import num_features
@@ -34,7 +34,8 @@ def folder(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def decode(folder: Path, source: Source, codes: NDArray[np.int64]) -> list[NDArray[np.float32]]:
     session = ort.InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
     states = [state.numpy() for state in source.motion_decoder.zero_states(len(codes))]
-    found = session.run(OUTPUTS, dict(zip(INPUTS, (codes, *states), strict=True)))
+    names = [given.name for given in session.get_inputs()]
+    found = session.run(None, dict(zip(names, (codes, *states), strict=True)))
     return [np.asarray(values) for values in found]
 
 

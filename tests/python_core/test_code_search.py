@@ -42,7 +42,7 @@ def cost(search: CodeSearch, rows: NDArray[np.float32], series: list[list[int]])
     num_frames = 4 * len(series[0])
     target = torch.from_numpy(search.normalizer.normalize(rows[:num_frames]))[None]
     wanted, standing = search.reconstruction.joints(target)[0], search.reconstruction.standing(target)
-    decoded, _ = search.model.decode(torch.tensor(series), search.model.zero_state(len(series)))
+    decoded, _ = search.model.decode(torch.tensor(series), search.model.zero_states(len(series)))
     error = (search.reconstruction.joints(decoded)[0] - wanted).numpy()
     steps = np.diff(error, axis=1, prepend=np.zeros_like(error[:, :1]))
     of_feet = np.linalg.norm(steps[:, :, BODY_22.foot_joints], axis=-1) * standing.numpy()

@@ -19,14 +19,15 @@ def vqvae() -> Vqvae:
 @torch.no_grad()
 def test_a_stream_decodes_to_what_the_whole_clip_decodes_to(vqvae: Vqvae):
     codes = torch.randint(NUM_CODES, (2, 60))
-    whole, whole_state = vqvae.decode(codes, vqvae.zero_state(2))
+    whole, whole_states = vqvae.decode(codes, vqvae.zero_states(2))
     for sizes in ([1] * 60, [7, 1, 30, 22], [59, 1]):
-        state, parts = vqvae.zero_state(2), []
+        states, parts = vqvae.zero_states(2), []
         for part in codes.split(sizes, dim=1):
-            frames, state = vqvae.decode(part, state)
+            frames, states = vqvae.decode(part, states)
             parts.append(frames)
         assert torch.cat(parts, dim=1) == pytest.approx(whole.numpy(), abs=1e-5)
-        assert state == pytest.approx(whole_state.numpy(), abs=1e-5)
+        for state, whole_state in zip(states, whole_states, strict=True):
+            assert state == pytest.approx(whole_state.numpy(), abs=1e-5)
 
 
 @torch.no_grad()
@@ -34,7 +35,7 @@ def test_a_code_changes_no_frame_before_its_own(vqvae: Vqvae):
     codes = torch.randint(NUM_CODES, (1, 20))
     other = codes.clone()
     other[0, 12] = (other[0, 12] + 1) % NUM_CODES
-    before, after = (vqvae.decode(c, vqvae.zero_state(1))[0] for c in (codes, other))
+    before, after = (vqvae.decode(c, vqvae.zero_states(1))[0] for c in (codes, other))
     first = 12 * FRAMES_PER_CODE
     assert torch.equal(before[:, :first], after[:, :first])
     assert (before[:, first : first + FRAMES_PER_CODE] - after[:, first : first + FRAMES_PER_CODE]).abs().max() > 1e-3

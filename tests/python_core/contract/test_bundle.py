@@ -11,6 +11,7 @@ from python_core.contract.bundle import (
     DIGEST,
     FORMAT_VERSION,
     BundleError,
+    GraphState,
     LanguageModelGraph,
     LanguageModelParity,
     Manifest,
@@ -69,7 +70,10 @@ def made_manifest() -> Manifest:
         ),
         depth_head=None,
         motion_decoder=MotionDecoderGraph(
-            file="motion_decoder.onnx", conv_state_size=640, num_past_frames=8, precision="fp32", profiles=()
+            file="motion_decoder.onnx",
+            states=(GraphState(name="root_state", shape=(3,)), GraphState(name="conv_state.0", shape=(18, 32))),
+            precision="fp32",
+            profiles=(),
         ),
         sampling=SamplingDefaults(temperature=1.0, top_p=0.9, reasoning_temperature=0.5),
         parity=Parity(
@@ -236,6 +240,14 @@ CHANGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a profile that is no shape": (
         lambda f: f["language_model"]["profiles"][0].update(opt=16),
         "profiles is not valid (opt must be tuple, got 16)",
+    ),
+    "a motion decoder that hands on joints": (
+        lambda f: (f["motion_decoder"].pop("states"), f["motion_decoder"].update(num_past_frames=8)),
+        "motion_decoder lacks states; export the bundle again",
+    ),
+    "a state that has no shape": (
+        lambda f: f["motion_decoder"]["states"][0].update(shape=3),
+        "states is not valid (shape must be tuple, got 3)",
     ),
     "a name in a folder": (
         lambda f: f["files"].update({"weights/a.bin": "0"}),
