@@ -277,29 +277,39 @@ def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | N
     if processes.is_main_process:
         drop_incomplete(config.out / "training", processes.num_processes)
     processes.wait_for_everyone()
-    saved = any((config.out / "training").glob("checkpoint-*"))
-    trainer.train(resume_from_checkpoint=saved or None)
+    saved = last_step(config.out)
+    # A trainer that has taken all of its steps would take another one.
+    if saved < config.steps:
+        trainer.train(resume_from_checkpoint=saved > 0 or None)
     if time_limit.has_stopped:
         return
-    best = best_checkpoint(config.out)
-    weights = config.out / "last" if best is None else best[0]
-    if best is None:
-        trainer.save_model(str(weights))
     processes.wait_for_everyone()
     if processes.is_main_process:
-        _save(config, weights, layout)
+        best = best_checkpoint(config.out)
+        last = config.out / "training" / f"checkpoint-{last_step(config.out)}"
+        _save(config, last if best is None else best[0], layout)
     processes.wait_for_everyone()
+
+
+def last_step(folder: Path) -> int:
+    """Step of the last checkpoint of a run, 0 before the first."""
+    return max((int(path.name.split("-")[1]) for path in folder.glob("training/checkpoint-*")), default=0)
 
 
 def read_files(config: TrainGrpoConfig) -> dict[str, Path]:
-    """Files that a run depends on, by what they are."""
+    """Files that a run depends on, by what they are.
+
+    An SFT model with an adapter is known by that: merged into its backbone on another machine, it has other last bits.
+    """
+    adapters = sorted(config.sft.glob("training/checkpoint-*/adapter_model.safetensors"))
     folders = {
-        "language_model": config.sft / "language_model",
+        "language_model": None if adapters else config.sft / "language_model",
         "motion_tokenizer": config.sft / MOTION_TOKENIZER,
         "reward_model": config.reward_model,
         "judge": config.judge,
     }
     files = {"clips": config.prepared / "clips.jsonl", "plans": config.plans}
+    files |= {f"adapter/{path.parent.name}": path for path in adapters}
     if (config.sft / CODES).is_file():
         files["codes"] = config.sft / CODES
     for name, folder in folders.items():

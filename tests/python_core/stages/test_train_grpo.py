@@ -192,6 +192,14 @@ def test_a_run_is_of_its_evaluators_and_motion_tokenizer_too(config: TrainGrpoCo
     assert {"reward_model/model.safetensors", "judge/model.safetensors"} <= files.keys()
     assert all(path.is_file() for path in files.values())
     assert not any(name.startswith("judge/") for name in train_grpo.read_files(replace(config, judge=None)))
+    # What an adapter was merged into has other last bits on another machine.
+    adapted = shutil.copytree(config.sft, tmp_path / "adapted")
+    adapter = adapted / "training" / "checkpoint-8" / "adapter_model.safetensors"
+    adapter.parent.mkdir(parents=True)
+    adapter.touch()
+    found = train_grpo.read_files(replace(config, sft=adapted))
+    assert found["adapter/checkpoint-8"] == adapter
+    assert not any(name.startswith("language_model/") for name in found)
     start_run(tmp_path, config, files)
     with pytest.raises(ValueError, match=r"holds a run with another judge/model\.safetensors;"):
         start_run(tmp_path, config, files | {"judge/model.safetensors": files["reward_model/model.safetensors"]})
@@ -260,6 +268,8 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
 ):
     steps = 2 + iterations
     config = replace(config, lora=lora, save_every=iterations, steps=steps, judge_every=steps, iterations=iterations)
+    if lora is not None:
+        config = replace(config, judge=None)
     train_grpo.run(replace(config, out=tmp_path / "straight"))
     with monkeypatch.context() as patch:
         patch.setattr(train_grpo.MetricsFile, "on_save", _kill_at_step_2, raising=False)
@@ -291,6 +301,8 @@ def test_a_run_in_slices_has_the_recorded_rewards(config: TrainGrpoConfig, unlea
         train_grpo.run(config)
         assert [path.name for path in (tmp_path / "training").glob("checkpoint-*")] == [f"checkpoint-{steps}"]
     assert load_language_model(tmp_path).model_id == config.model_id
+    # Given again, it takes no further step.
+    train_grpo.run(config)
     recorded = json.loads(RECORDED.read_text())
     lines = [line for line in measures(tmp_path) if "train_loss" not in line]
     found = [{name: line[name] for name in wanted} for line, wanted in zip(lines, recorded, strict=True)]
