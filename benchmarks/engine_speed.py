@@ -33,10 +33,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from random_weights import (
-    DEPTH_HEAD,
-    LANGUAGE_MODEL,
+    DEPTH_HEAD_GRAPH,
     LEVEL_SIZE,
-    MOST_TOKENS,
     NUM_LEVELS,
     OURS,
     SHAPES,
@@ -49,7 +47,7 @@ from rich.table import Table
 from bridge.depth_head import DepthHead
 from bridge.engine import Engine, Row, Step
 from bridge.sampler import Sampler, draw
-from python_core.contract.bundle import BundleError, DepthHeadGraph, LanguageModelGraph
+from python_core.contract.bundle import BundleError
 from python_core.contract.vocabulary import Position, TokenLayout
 
 PROMPT_TOKENS, NEW_TOKENS = 60, 40
@@ -107,21 +105,12 @@ def main() -> None:
 
 
 def open_writer(folder: Path, shape: Shape, num_levels: int, precision: str, max_rows: int = 256) -> Writer:
-    graph = LanguageModelGraph(
-        file=LANGUAGE_MODEL,
-        num_layers=shape.layers,
-        num_kv_heads=shape.kv_heads,
-        head_dim=shape.hidden // shape.heads,
-        max_positions=MOST_TOKENS,
-        precision=precision,
-        weights="random",
-        profiles=(),
-    )
-    engine, layout = Engine(folder, graph, "cpu", num_threads=1, max_rows=max_rows), shape.layout(num_levels)
+    engine = Engine(folder, shape.graph(precision), "cpu", num_threads=1, max_rows=max_rows)
+    layout = shape.layout(num_levels)
     if num_levels == 1:
         return Writer(engine, None, layout)
-    described = DepthHeadGraph(file=DEPTH_HEAD, precision="int8", weights="random", temperature=1.0)
-    return Writer(engine, DepthHead(folder, described, layout.codebook, shape.hidden, "cpu", num_threads=1), layout)
+    head = DepthHead(folder, DEPTH_HEAD_GRAPH, layout.codebook, shape.hidden, "cpu", num_threads=1)
+    return Writer(engine, head, layout)
 
 
 def rates(

@@ -1,7 +1,8 @@
-"""Language models and a motion decoder with random weights, as graphs: what the benchmarks of speed run."""
+"""Language models and a motion decoder with random weights, as graphs and as a bundle: what the benchmarks run."""
 
 import dataclasses
 import json
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,16 @@ from numpy.typing import NDArray
 from bridge.decoder import Decoder
 from bridge.providers import session_options
 from bridge.server import DEFAULT_BUNDLE
-from python_core.contract.bundle import GraphState, MotionDecoderGraph, open_bundle
+from python_core.contract.bundle import (
+    TOKENIZER,
+    DepthHeadGraph,
+    GraphState,
+    LanguageModelGraph,
+    MotionDecoderGraph,
+    open_bundle,
+    sha256,
+    write_manifest,
+)
 from python_core.contract.vocabulary import CodebookSize, TokenLayout
 
 if TYPE_CHECKING:
@@ -29,6 +39,8 @@ OURS = {
 }
 """Our ways: levels of a position, and precision."""
 MOST_TOKENS = 512
+BUNDLE_WAY = "six levels"
+"""Of OURS, in a bundle."""
 LANGUAGE_MODEL, DEPTH_HEAD = "language_model.onnx", "depth_head.onnx"
 DECODER_PRESET, DECODER_PRECISION = "nano", "fp16"
 """Of train-vqvae: what goes with a model of 24 M parameters. Codes have NUM_LEVELS levels."""
@@ -66,7 +78,22 @@ class Shape:
             vocabulary_size=self.vocabulary,
         )
 
+    def graph(self, precision: str) -> LanguageModelGraph:
+        """What a manifest would say of the language model."""
+        return LanguageModelGraph(
+            file=LANGUAGE_MODEL,
+            num_layers=self.layers,
+            num_kv_heads=self.kv_heads,
+            head_dim=self.hidden // self.heads,
+            max_positions=MOST_TOKENS,
+            precision=precision,
+            weights="random",
+            profiles=(),
+        )
 
+
+DEPTH_HEAD_GRAPH = DepthHeadGraph(file=DEPTH_HEAD, precision="int8", weights="random", temperature=1.0)
+"""What a manifest would say of a depth head."""
 SHAPES = {
     "24m": Shape(512, 1408, 7, 8, 4, 3080),
     "smollm2": Shape(576, 1536, 30, 9, 3, 49160),
@@ -148,6 +175,35 @@ def _largest_kept(graph: Path, shape: Shape) -> dict[str, NDArray[np.float32]]:
     names = [value.name for value in session.get_outputs() if value.name.startswith("present.")]
     found = session.run(names, inputs)
     return {name: np.abs(np.asarray(kept)).max(axis=(0, 2)) for name, kept in zip(names, found, strict=True)}
+
+
+def build_bundle(folder: Path, shape: Shape) -> Path:
+    """A bundle of the language model that `build` has made in a folder, in 4 bits, and of the default bundle's decoder.
+
+    The tokenizer is the default bundle's, with more words, none of which occurs. The shape must have as many.
+    """
+    default, layout = open_bundle(DEFAULT_BUNDLE).manifest, shape.layout(NUM_LEVELS)
+    bundle, (_, precision) = folder / "bundle", OURS[BUNDLE_WAY]
+    shutil.rmtree(bundle, ignore_errors=True)
+    shutil.copytree(folder / BUNDLE_WAY, bundle)
+    shutil.copy(DEFAULT_BUNDLE / default.motion_decoder.file, bundle)
+    tokenizer = json.loads((DEFAULT_BUNDLE / TOKENIZER).read_text())
+    first, num_more = default.tokens.think_open, layout.think_open - default.tokens.think_open
+    assert num_more >= 0, f"the default bundle's tokenizer has {first} words, this shape {layout.think_open}"
+    tokenizer["model"]["vocab"] |= {f"more {number}": first + number for number in range(num_more)}
+    for token in tokenizer["added_tokens"]:
+        token["id"] += num_more if token["id"] >= first else 0
+    (bundle / TOKENIZER).write_text(json.dumps(tokenizer))
+    manifest = dataclasses.replace(
+        default,
+        model_id="random",
+        files={path.name: sha256(path) for path in bundle.iterdir()},
+        tokens=layout,
+        language_model=shape.graph(precision),
+        depth_head=DEPTH_HEAD_GRAPH,
+    )
+    write_manifest(bundle, manifest)
+    return bundle
 
 
 def random_decoder(preset: str) -> "MotionDecoder":

@@ -1,10 +1,15 @@
-"""What the bridge itself costs: python benchmarks/serve_cost.py [--bundle BUNDLE] [--rounds 25]
+"""What the bridge itself costs: python benchmarks/serve_cost.py [--bundle BUNDLE] [--rounds 25] [--work WORK]
 
     first_frame    milliseconds from a request, idle and without a plan, to its first four frames, beside the parts of
                    that measured apart: reading the prompt, one code, its frames. Both in turn, each prompt a new one.
-    memory         megabytes that `serve` holds after streams, less those of a process with the same imports and no
-                   bundle, beside the size of the bundle
+    memory         resident megabytes of `serve` after 64 streams, 8 at once, less those of a process with the same
+                   imports and no bundle, beside the size of the bundle
+    memory_smollm2 the same for a bundle of random weights in SmolLM2-135M's shape, 4 bits; engine_speed.py makes it in
+                   WORK, as does this, in ten minutes
     import         seconds of `python -m bridge --help`, the least of five: other work can only add to it
+
+What is subtracted has imported whatever `serve` has at its end, also what numpy imports at first use, and has done
+nothing: it has no server and no session. So all that serving needs counts, the pages of ONNX Runtime's code among it.
 
 Prints JSON. First frames are by the wall clock, so nothing else should run.
 """
@@ -21,6 +26,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+from random_weights import SHAPES, build, build_bundle
+
 from bridge.bench import BenchConfig, measure
 from bridge.connection import Connection
 from bridge.reply import Reply
@@ -33,6 +40,8 @@ from python_core.contract.bundle import BundleError
 PROMPT = "a person walks forward and raises hand number {}"
 STREAMS = BenchConfig(streams=(8,), rounds=8)
 """After which memory is steady."""
+IMPORTS = "bridge.__main__, bridge.server, bridge.stream, concurrent.futures.thread, numpy.ma, numpy.random"
+"""All that `serve` has imported after streams."""
 Drawn = TypeVar("Drawn")
 
 
@@ -40,12 +49,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
     parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--work", type=Path, help="folder of engine_speed.py, for memory_smollm2")
     arguments = parser.parse_args()
-    measured = {
+    measured: dict[str, dict[str, Any]] = {
         "first_frame": asyncio.run(first_frame(arguments.bundle, arguments.rounds)),
         "memory": memory(arguments.bundle),
         "import": {"seconds": min(import_s() for _ in range(5))},
     }
+    if arguments.work is not None:
+        shape = SHAPES["smollm2"]
+        measured["memory_smollm2"] = memory(build_bundle(build(arguments.work / "smollm2", shape), shape))
     print(json.dumps(measured, indent=2))
 
 
@@ -101,7 +114,7 @@ def first_code_s(model: MotionModel, request: MotionRequest) -> float:
 
 def memory(bundle: Path) -> dict[str, Any]:
     """Megabytes of the server and of its imports."""
-    imports = "import bridge.server, bridge.stream, sys; print('ready', flush=True); sys.stdin.read()"
+    imports = f"import {IMPORTS}, sys; print('ready', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", imports], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as bare:

@@ -78,9 +78,8 @@ class HeadPart:
     rows: str
     """The graph's input of these rows."""
     output: str
+    """What it writes of them, one after another, [rows, 1, tokens]."""
     tokens: range
-    logits: NDArray[np.floating]
-    """What was written of them, one after another, [rows, 1, tokens]."""
 
 
 Written = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -146,7 +145,7 @@ class Engine:
         self._cache = KvCache(
             names, graph.num_kv_heads, graph.head_dim, kept[kind], device(provider), max_rows, graph.max_positions
         )
-        self._written: dict[str, NDArray[np.floating]] = {}
+        self._outputs: dict[str, tuple[int, type[np.floating]]] = {}
         for output in self._session.get_outputs():
             if output.name in presents:
                 continue
@@ -155,16 +154,17 @@ class Engine:
                     f"{self._path}: {output.name} are {output.type} {output.shape}, expected floats of known size; "
                     "export the bundle again"
                 )
-            self._written[output.name] = np.empty((max_rows, 1, output.shape[-1]), dtypes[output.type])
+            self._outputs[output.name] = output.shape[-1], dtypes[output.type]
         self._parts: list[HeadPart] = []
         num_spoken = 0
         for rows, output in parts.items():
-            logits = self._written.pop(output)
-            tokens = range(num_spoken, num_spoken + logits.shape[-1])
-            self._parts.append(HeadPart(rows, output, tokens, logits))
+            tokens = range(num_spoken, num_spoken + self._outputs[output][0])
+            self._parts.append(HeadPart(rows, output, tokens))
             num_spoken = tokens.stop
-        self._states = self._written["states"]
-        self._logits = self._written["logits"] if not parts else np.empty((max_rows, 1, num_spoken), np.float32)
+        if parts:
+            self._outputs["logits"] = num_spoken, np.float32
+        self._written: dict[str, NDArray[np.floating]] = {}
+        self._make_room()
         self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
         self._beginnings: OrderedDict[tuple[Position, ...], NDArray[np.generic]] = OrderedDict()
         self._rows: list[Row | None] = []
@@ -178,12 +178,12 @@ class Engine:
     @property
     def num_spoken(self) -> int:
         """Tokens that have logits."""
-        return self._logits.shape[-1]
+        return self._outputs["logits"][0]
 
     @property
     def state_width(self) -> int:
         """Of what a depth head goes on from."""
-        return self._states.shape[-1]
+        return self._outputs["states"][0]
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -219,6 +219,7 @@ class Engine:
         lengths = [0 if one is None else one.num_positions for one in self._rows]
         if self._cache.reserve(len(self._rows), row.most_positions, lengths):
             self._bindings.clear()
+            self._make_room()
         self._recall(row, row.place)
         return row
 
@@ -240,6 +241,8 @@ class Engine:
             self._cache.move(len(self._rows), place, last.num_positions)
             self._rows[place], last.place = last, place
             self._drop_free_ends()
+        if not self._in_turn:
+            self._cache.give_back()
 
     def step(self) -> Step:
         """Read a slice of one row that joins, then one position of each row that is ready."""
@@ -282,6 +285,11 @@ class Engine:
                     row.feed([position])
         finally:
             self.leave(row)
+
+    def _make_room(self) -> None:
+        """For what is written of each row that the cache has room for, [rows, 1, size]."""
+        num_rows = self._cache.num_rows
+        self._written = {name: np.empty((num_rows, 1, size), dtype) for name, (size, dtype) in self._outputs.items()}
 
     def _drop_free_ends(self) -> None:
         while self._rows and self._rows[-1] is None:
@@ -330,7 +338,7 @@ class Engine:
 
     def _written_of(self, row: Row) -> Written:
         assert row.place is not None
-        logits, states = self._logits[row.place, 0], self._states[row.place, 0]
+        logits, states = (self._written[name][row.place, 0] for name in ("logits", "states"))
         return logits.astype(np.float32, copy=False), states.astype(np.float32, copy=False)
 
     def _run(
@@ -349,8 +357,8 @@ class Engine:
         if binding is None:
             binding = self._bindings[first, num_rows] = self._session.io_binding()
             self._cache.bind(binding, first, num_rows)
-            for name, buffer in self._written.items():
-                rows = buffer[first : first + num_rows]
+            for name in ("states",) if self._parts else ("states", "logits"):
+                rows = self._written[name][first : first + num_rows]
                 binding.bind_output(name, "cpu", 0, rows.dtype, rows.shape, rows.ctypes.data)
         mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
         binding.bind_cpu_input("input_ids", positions)
@@ -360,11 +368,12 @@ class Engine:
         ]
         for part, of_part in zip(self._parts, places, strict=True):
             binding.bind_cpu_input(part.rows, of_part - first)
-            logits = part.logits[: len(of_part)]
+            logits = self._written[part.output][: len(of_part)]
             binding.bind_output(part.output, "cpu", 0, logits.dtype, logits.shape, logits.ctypes.data)
         self._session.run_with_iobinding(binding)
         for part, of_part in zip(self._parts, places, strict=True):
-            self._logits[of_part, :, part.tokens.start : part.tokens.stop] = part.logits[: len(of_part)]
+            spoken = self._written[part.output][: len(of_part)]
+            self._written["logits"][of_part, :, part.tokens.start : part.tokens.stop] = spoken
 
     def _keep(self, row: Row, place: int) -> None:
         """Keep the cache of a beginning that another row may share."""

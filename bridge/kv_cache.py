@@ -1,6 +1,7 @@
 """The key-value caches of all rows of a language model: one buffer, written in place by the graph."""
 
 import mmap
+import sys
 
 import numpy as np
 import onnxruntime as ort
@@ -40,6 +41,7 @@ class KvCache:
         self._dtype, self._device = np.dtype(dtype), device
         self._max_rows, self._max_positions = max_rows, max_positions
         self.num_rows = self.num_positions = 0
+        self._pages: mmap.mmap | None = None
         self._data: NDArray[np.generic] | None = None
         self._on_device: ort.OrtValue | None = None
         if device == "cpu":
@@ -68,12 +70,17 @@ class KvCache:
         self.num_rows = _doubled(self.num_rows, num_rows, self._max_rows)
         self.num_positions = _doubled(self.num_positions, num_positions, self._max_positions)
         shape = self._shape()
-        pages = mmap.mmap(-1, int(np.prod(shape)) * self._dtype.itemsize)
-        self._data = np.frombuffer(pages, self._dtype).reshape(shape)
+        self._pages = mmap.mmap(-1, int(np.prod(shape)) * self._dtype.itemsize)
+        self._data = np.frombuffer(self._pages, self._dtype).reshape(shape)
         if old is not None:
             for row, length in enumerate(lengths[: old.shape[1]]):
                 self._data[:, row, :, :length] = old[:, row, :, :length]
         return True
+
+    def give_back(self) -> None:
+        """Return the memory of all rows to the system; none of them is in use."""
+        if self._pages is not None and sys.platform == "linux":
+            self._pages.madvise(mmap.MADV_REMOVE)
 
     def bind(self, binding: ort.IOBinding, first: int, num_rows: int) -> None:
         """Give rows to a run as its past and its present."""

@@ -1,5 +1,7 @@
 """Makes a language model's graph read positions and write states, as `motion_model.SpeaksMotion` does."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -50,17 +52,10 @@ def speak_first(graph: onnx.GraphProto, num_spoken: int) -> None:
     quantized = head.op_type == "MatMulNBits"
     if quantized:
         next(attribute for attribute in head.attribute if attribute.name == "N").i = num_spoken
-    used = [name for node in graph.node for name in node.input]
-    weights = {tensor.name: tensor for tensor in graph.initializer}
     nodes = GraphNodes("spoken")
     for place in (1, 2) if quantized else (1,):
-        name, axis = head.input[place], 0 if quantized else 1
-        if used.count(name) == 1 and name in weights:
-            values = numpy_helper.to_array(weights[name]).take(range(num_spoken), axis)
-            weights[name].CopyFrom(numpy_helper.from_array(values, name))
-        else:
-            ends = nodes.constant([num_spoken])
-            head.input[place] = nodes.node("Slice", name, nodes.constant([0]), ends, nodes.constant([axis]))
+        axis = 0 if quantized else 1
+        (head.input[place],) = _cut(graph, nodes, head.input[place], axis, [range(num_spoken)])
     others = [*graph.node]
     del graph.node[:]
     place = others.index(head)
@@ -75,8 +70,8 @@ def speak_in_parts(graph: onnx.GraphProto, first_motion: int, num_spoken: int) -
     `logits` the graph writes `word_logits` and `motion_logits`, of the rows that are listed in `word_rows` and
     `motion_rows`; an empty list costs nothing.
 
-    Where the head is the embedding as well, a session joins the parts as it loads. It would keep both a matrix that it
-    cuts and the parts.
+    Where the head is the embedding as well, the file has the rows that are looked up, and a session makes the parts of
+    them as it loads.
 
     Args:
         graph: Its inputs and outputs change.
@@ -85,35 +80,52 @@ def speak_in_parts(graph: onnx.GraphProto, first_motion: int, num_spoken: int) -
     """
     head = next(node for node in graph.node if "logits" in node.output)
     logits = next(value for value in graph.output if value.name == "logits")
-    used = [name for node in graph.node for name in node.input]
-    nodes, joined = GraphNodes("spoken"), list[onnx.NodeProto]()
-    parts: list[onnx.NodeProto] = []
+    nodes, parts = GraphNodes("spoken"), list[onnx.NodeProto]()
+    _store_rows(graph, head.input[1])
     for rows, output in PARTS.items():
         parts.append(onnx.NodeProto())
         parts[-1].CopyFrom(head)
         parts[-1].name, parts[-1].output[0] = f"{head.name}/{output}", output
         parts[-1].input[0] = nodes.node("Gather", head.input[0], rows, axis=0)
-    sizes = (first_motion, num_spoken - first_motion)
+    tokens = (range(first_motion), range(first_motion, num_spoken))
     quantized = head.op_type == "MatMulNBits"
     for place in (1, 2) if quantized else (1,):
-        name, axis = head.input[place], 0 if quantized else 1
-        whole = next(tensor for tensor in graph.initializer if tensor.name == name)
-        cut = np.split(numpy_helper.to_array(whole), [first_motion, num_spoken], axis)
-        graph.initializer.remove(whole)
-        names = [nodes.weights(values, f"{name}.{number}") for number, values in enumerate(cut[: len(parts)])]
+        names = _cut(graph, nodes, head.input[place], 0 if quantized else 1, tokens)
         for part, of_part in zip(parts, names, strict=True):
             part.input[place] = of_part
-        if used.count(name) > 1:
-            names += [nodes.weights(values, f"{name}.rest") for values in cut[len(parts) :] if values.size]
-            joined.append(helper.make_node("Concat", names, [name], f"spoken/{name}/Concat", axis=axis))
     graph.output.remove(logits)
     data_type = logits.type.tensor_type.elem_type
-    for (rows, output), size, part in zip(PARTS.items(), sizes, parts, strict=True):
+    for (rows, output), of_part, part in zip(PARTS.items(), tokens, parts, strict=True):
         graph.input.append(helper.make_tensor_value_info(rows, TensorProto.INT64, [rows]))
-        graph.output.append(helper.make_tensor_value_info(output, data_type, [rows, 1, size]))
+        graph.output.append(helper.make_tensor_value_info(output, data_type, [rows, 1, len(of_part)]))
         if quantized:
-            next(attribute for attribute in part.attribute if attribute.name == "N").i = size
+            next(attribute for attribute in part.attribute if attribute.name == "N").i = len(of_part)
     others = [node for node in graph.node if node != head]
     del graph.node[:]
-    graph.node.extend([*joined, *others, *nodes.nodes, *parts])
+    graph.node.extend([*others, *nodes.nodes, *parts])
     graph.initializer.extend(nodes.initializers)
+
+
+def _store_rows(graph: onnx.GraphProto, head: str) -> None:
+    """Let a graph store a head's matrix as the rows that are looked up, where it is the embedding as well.
+
+    A session that has mapped the file into memory reads then only what is looked up.
+    """
+    transpose = next((node for node in graph.node if node.op_type == "Transpose" and node.input[0] == head), None)
+    if transpose is not None:
+        whole = next(tensor for tensor in graph.initializer if tensor.name == head)
+        transpose.input[0], transpose.output[0] = transpose.output[0], head
+        rows = np.ascontiguousarray(numpy_helper.to_array(whole).T)
+        whole.CopyFrom(numpy_helper.from_array(rows, transpose.input[0]))
+
+
+def _cut(graph: onnx.GraphProto, nodes: GraphNodes, name: str, axis: int, parts: Sequence[range]) -> list[str]:
+    """Names of parts of a head's weights. Where these are the embedding as well, a session cuts them as it loads."""
+    used = [one for node in graph.node for one in node.input]
+    whole = next((tensor for tensor in graph.initializer if tensor.name == name), None)
+    if whole is None or used.count(name) > 1:
+        ends = ((nodes.constant([part.start]), nodes.constant([part.stop])) for part in parts)
+        return [nodes.node("Slice", name, *of_part, nodes.constant([axis])) for of_part in ends]
+    graph.initializer.remove(whole)
+    cut = [numpy_helper.to_array(whole).take(part, axis) for part in parts]
+    return [nodes.weights(values, f"{name}.{number}") for number, values in enumerate(cut)]

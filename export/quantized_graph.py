@@ -6,6 +6,9 @@ as they would with one scale for all. There are two ways:
 - blocks of weights that share a scale, in MatMulNBits: least to read, so best for one stream;
 - a scale for each output, in MatMulIntegerToFloat with 8-bit integers on both sides: most products a second, so best
   for many streams and for prompts. Weights keep to 7 bits, because processors without VNNI add two products in 16.
+
+A table is stored as its rows are looked up: where a session maps the file into memory, only rows that are asked for are
+read.
 """
 
 from collections.abc import Mapping
@@ -61,23 +64,19 @@ def quantize_graph(
     looked_up = [node.input[0] for node in lookups]
     transpose = next((node for node in graph.node if node.output[0] in looked_up and node.input[0] == head), None)
     assert transpose is None or schemes[head] == table_scheme, "one matrix is written in one way"
+    tables = looked_up if transpose is None else [head]
     # What is looked up is not multiplied: all its numbers count alike.
     quantized |= {name: quantize(matrix_of(weights[name]), None, table_scheme) for name in looked_up if name in weights}
     rows_in_8_bits, nodes = RowsIn8Bits(), list[onnx.NodeProto]()
     for node in graph.node:
         if node is transpose:
-            continue
-        if node in lookups:
+            nodes.append(helper.make_node("Reshape", [_rows(head), f"{head}.shape"], [_integers(head)], node.name))
+        elif node in lookups:
             table = node.input[0] if transpose is None else head
-            num_tokens = quantized[table].integers.shape[0]
-            rows = f"{table}.rows"
-            shape = np.array([num_tokens, -1], np.int64)
-            graph.initializer.append(numpy_helper.from_array(shape, f"{rows}.shape"))
-            nodes.append(helper.make_node("Reshape", [_integers(table), f"{rows}.shape"], [rows], f"{rows}.reshape"))
             nodes.append(
                 helper.make_node(
                     "GatherBlockQuantized",
-                    [rows, node.input[1], _scales(table)],
+                    [_rows(table), node.input[1], _scales(table)],
                     node.output,
                     node.name,
                     domain=DOMAIN,
@@ -102,7 +101,13 @@ def quantize_graph(
         if scheme.block_size is None:
             kept += output_weights(name, found)
         else:
-            kept += block_weights(name, found, scheme.bits, weights[name].data_type)
+            integers, scales = block_weights(name, found, scheme.bits, weights[name].data_type)
+            if name in tables:
+                if name == head:
+                    kept.append(numpy_helper.from_array(np.array(integers.dims), f"{head}.shape"))
+                rows = numpy_helper.to_array(integers).reshape(integers.dims[0], -1)
+                integers = numpy_helper.from_array(rows, _rows(name))
+            kept += [integers, scales]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
@@ -192,6 +197,10 @@ def matrix_of(tensor: onnx.TensorProto) -> Tensor:
 
 def _integers(name: str) -> str:
     return f"{name}.integers"
+
+
+def _rows(name: str) -> str:
+    return f"{name}.rows"
 
 
 def _scales(name: str) -> str:

@@ -1,3 +1,6 @@
+import mmap
+import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +172,29 @@ def test_the_cache_grows_with_its_rows_and_forgets_nothing(tiny_bundle: Path, ma
         assert np.array_equal(
             np.stack(logits), np.stack(alone(tiny_bundle, manifest, [words(5, 6, 7 + number)], words(12, 13)))
         )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others keep what they have given")
+def test_the_caches_memory_goes_back_when_the_last_row_leaves(tiny_bundle: Path, manifest: Manifest):
+    def resident_bytes() -> int:
+        """Of memory that processes may share, as the cache is."""
+        found = re.search(r"RssShmem:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        assert found is not None
+        return 1024 * int(found[1])
+
+    engine = Engine(tiny_bundle, manifest.language_model, "cpu", num_threads=1)
+    before = resident_bytes()
+    rows = [engine.join([words(*range(4, 24))]) for _ in range(2)]
+    first = [run(engine, row, words(5)) for row in rows]
+    held = resident_bytes() - before
+    # Keys and values of each layer and head: a page each at least, of both rows.
+    assert held >= 2 * 2 * manifest.language_model.num_layers * manifest.language_model.num_kv_heads * mmap.PAGESIZE
+    engine.leave(rows[0])
+    assert resident_bytes() - before == held
+    engine.leave(rows[1])
+    assert resident_bytes() == before
+    again = run(engine, engine.join([words(*range(4, 24))]), words(5))
+    assert all(np.array_equal(one, other) for one, other in zip(first[0], again, strict=True))
 
 
 def test_a_token_that_the_model_does_not_know_fails_its_row_and_no_other(engine: Engine, manifest: Manifest):

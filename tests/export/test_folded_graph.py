@@ -68,6 +68,20 @@ def test_each_part_says_what_the_head_says_of_its_rows_to_the_last_bit_whichever
         assert np.array_equal(spoken[1], motion[of_motion])
 
 
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_head_that_is_the_embedding_is_stored_once_as_the_rows_that_are_looked_up(quantized: bool):
+    model = build(tied=True, quantized=quantized)
+    speak_in_parts(model.graph, FIRST_MOTION, SPOKEN)
+    (rows,) = (tensor for tensor in model.graph.initializer if [*tensor.dims] == [TOKENS, WIDTH])
+    (lookup,) = (
+        node
+        for node in model.graph.node
+        if node.op_type in ("Gather", "GatherBlockQuantized") and node.output[0] == "looked_up"
+    )
+    assert lookup.input[0] == rows.name
+    assert sum(len(tensor.raw_data) for tensor in model.graph.initializer) < 1.2 * len(rows.raw_data)
+
+
 def test_a_head_of_its_own_keeps_the_weights_of_what_it_speaks_only():
     model = build(tied=False, quantized=False)
     speak_in_parts(model.graph, FIRST_MOTION, SPOKEN)
