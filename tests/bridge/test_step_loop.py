@@ -171,7 +171,8 @@ def test_a_stream_that_fails_ends_alone(model: MotionModel):
         (stream,) = model.steps.streams
         while not stream.is_ahead:
             await asyncio.sleep(0.001)
-        stream.state = replace(stream.state, conv=np.zeros(3, np.float32))  # As a defect would.
+        broken = tuple(np.zeros((1, 3), np.float32) for _ in stream.state.states)
+        stream.state = replace(stream.state, states=broken, row=0)  # As a defect would.
         good = asyncio.create_task(read(model, REQUEST))
 
         async def rest() -> list[Event]:
