@@ -54,7 +54,7 @@ bench: .venv/installed
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/first_frame.py build/bench $(BENCH)
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/crowd_speed.py build/bench $(BENCH)
 	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/decoder_speed.py > build/bench/decoder_speed.json
-	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/serve_cost.py > build/bench/serve_cost.json
+	$(IN_VENV) OMP_NUM_THREADS=1 python benchmarks/serve_cost.py --work build/bench $(BENCH) > build/bench/serve_cost.json
 	$(IN_VENV) python -m bridge bench --json build/bench/bridge.json
 	$(IN_VENV) python docs/pages/speed.py build/bench
 

@@ -180,7 +180,7 @@ def _largest_kept(graph: Path, shape: Shape) -> dict[str, NDArray[np.float32]]:
 def build_bundle(folder: Path, shape: Shape) -> Path:
     """A bundle of the language model that `build` has made in a folder, in 4 bits, and of the default bundle's decoder.
 
-    The tokenizer is the default bundle's, with more words, none of which occurs. The shape must have as many.
+    The tokenizer is the default bundle's with fewer words, or with more, none of which occurs.
     """
     default, layout = open_bundle(DEFAULT_BUNDLE).manifest, shape.layout(NUM_LEVELS)
     bundle, (_, precision) = folder / "bundle", OURS[BUNDLE_WAY]
@@ -188,11 +188,13 @@ def build_bundle(folder: Path, shape: Shape) -> Path:
     shutil.copytree(folder / BUNDLE_WAY, bundle)
     shutil.copy(DEFAULT_BUNDLE / default.motion_decoder.file, bundle)
     tokenizer = json.loads((DEFAULT_BUNDLE / TOKENIZER).read_text())
-    first, num_more = default.tokens.think_open, layout.think_open - default.tokens.think_open
-    assert num_more >= 0, f"the default bundle's tokenizer has {first} words, this shape {layout.think_open}"
-    tokenizer["model"]["vocab"] |= {f"more {number}": first + number for number in range(num_more)}
+    num_words, had = layout.think_open, default.tokens.think_open
+    words = {word: number for word, number in tokenizer["model"]["vocab"].items() if number < num_words}
+    merges = [pair for pair in tokenizer["model"]["merges"] if {*pair, "".join(pair)} <= words.keys()]
+    words |= {f"more {number}": number for number in range(had, num_words)}
+    tokenizer["model"] |= {"vocab": words, "merges": merges}
     for token in tokenizer["added_tokens"]:
-        token["id"] += num_more if token["id"] >= first else 0
+        token["id"] += num_words - had if token["id"] >= had else 0
     (bundle / TOKENIZER).write_text(json.dumps(tokenizer))
     manifest = dataclasses.replace(
         default,

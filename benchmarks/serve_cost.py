@@ -1,11 +1,12 @@
-"""What the bridge itself costs: python benchmarks/serve_cost.py [--bundle BUNDLE] [--rounds 25] [--work WORK]
+"""What the bridge itself costs: python benchmarks/serve_cost.py [--bundle BUNDLE] [--work WORK [--shapes 24m]]
 
     first_frame    milliseconds from a request, idle and without a plan, to its first four frames, beside the parts of
                    that measured apart: reading the prompt, one code, its frames. Both in turn, each prompt a new one.
     memory         resident megabytes of `serve` after 64 streams, 8 at once, less those of a process with the same
                    imports and no bundle, beside the size of the bundle
-    memory_smollm2 the same for a bundle of random weights in SmolLM2-135M's shape, 4 bits; engine_speed.py makes it in
-                   WORK, as does this, in ten minutes
+    memory_24m, memory_smollm2
+                   the same for bundles of the shapes of engine_speed.py, random weights in 4 bits, which lie in WORK or
+                   are made there in some minutes
     import         seconds of `python -m bridge --help`, the least of five: other work can only add to it
 
 What is subtracted has imported whatever `serve` has at its end, also what numpy imports at first use, and has done
@@ -16,6 +17,7 @@ Prints JSON. First frames are by the wall clock, so nothing else should run.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import re
 import subprocess
@@ -49,16 +51,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
     parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--work", type=Path, help="folder of engine_speed.py, for memory_smollm2")
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
     arguments = parser.parse_args()
     measured: dict[str, dict[str, Any]] = {
         "first_frame": asyncio.run(first_frame(arguments.bundle, arguments.rounds)),
         "memory": memory(arguments.bundle),
         "import": {"seconds": min(import_s() for _ in range(5))},
     }
-    if arguments.work is not None:
-        shape = SHAPES["smollm2"]
-        measured["memory_smollm2"] = memory(build_bundle(build(arguments.work / "smollm2", shape), shape))
+    for name in arguments.shapes if arguments.work is not None else ():
+        with contextlib.redirect_stdout(sys.stderr):  # The builder prints.
+            folder = build(arguments.work / name, SHAPES[name])
+        measured[f"memory_{name}"] = memory(build_bundle(folder, SHAPES[name]))
     print(json.dumps(measured, indent=2))
 
 

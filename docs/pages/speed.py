@@ -46,7 +46,7 @@ MADE_BY = {
     "first_frame.json": "benchmarks/first_frame.py WORK",
     "crowd_speed.json": "benchmarks/crowd_speed.py WORK",
     "decoder_speed.json": "benchmarks/decoder_speed.py > WORK/decoder_speed.json",
-    "serve_cost.json": "benchmarks/serve_cost.py > WORK/serve_cost.json",
+    "serve_cost.json": "benchmarks/serve_cost.py --work WORK > WORK/serve_cost.json",
     "bridge.json": "-m bridge bench --json WORK/bridge.json",
 }
 
