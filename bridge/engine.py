@@ -328,18 +328,18 @@ class Engine:
                     broken.append(row)
                     failed.append((row, self._step_error(error)))
         done = [row for row in ready if row not in broken]
-        written = [self._written_of(row) for row in done]
+        logits, states = (
+            self._written[name][:num_rows, 0].astype(np.float32, copy=False) for name in ("logits", "states")
+        )
+        written = [
+            (logits[place], states[place]) for row, place in zip(ready, places, strict=True) if row not in broken
+        ]
         # Now only: where a row leaves, another may move to its place.
         for row in broken:
             self.leave(row)
         for row in done:
             row.advance(1)
         return done, written
-
-    def _written_of(self, row: Row) -> Written:
-        assert row.place is not None
-        logits, states = (self._written[name][row.place, 0] for name in ("logits", "states"))
-        return logits.astype(np.float32, copy=False), states.astype(np.float32, copy=False)
 
     def _run(
         self, first: int, positions: NDArray[np.int64], lengths: NDArray[np.int64], speaking: Sequence[Row]

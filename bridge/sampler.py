@@ -5,7 +5,7 @@ had been drawn alone, because sums run along a row from left to right and what f
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Sampler:
             raise ValueError(f"temperature must be 0 or more, got {temperature}")
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must be more than 0 and at most 1, got {top_p}")
-        self._random = np.random.Generator(np.random.Philox(seed))
+        self._numbers = _random_numbers(seed)
         self.temperature, self.top_p = temperature, top_p
 
     def colder(self, times: float) -> "Sampler":
@@ -57,7 +57,14 @@ class Sampler:
 
     def random(self) -> float:
         """The next random number, from 0 to less than 1."""
-        return self._random.random()
+        return next(self._numbers)
+
+
+def _random_numbers(seed: int) -> Iterator[float]:
+    """From 0 to less than 1, asked for many at a time: numpy takes as long for one."""
+    random = np.random.Generator(np.random.Philox(seed))
+    while True:
+        yield from random.random(32).tolist()
 
 
 def draw(
@@ -74,12 +81,7 @@ def draw(
     sizes = [sum(map(len, ranges)) for ranges in allowed]
     few = [row for row, size in enumerate(sizes) if size <= FEW]
     if few:
-        scores = np.full((len(few), max(sizes[row] for row in few)), -np.inf)
-        for place, row in enumerate(few):
-            first = 0
-            for ids in allowed[row]:
-                scores[place, first : first + len(ids)] = logits[row][ids.start : ids.stop]
-                first += len(ids)
+        scores = _scores([logits[row] for row in few], [allowed[row] for row in few], max(sizes[row] for row in few))
         finite = np.isfinite(scores).sum(axis=1) == [sizes[row] for row in few]
         for row, choice in zip(few, _choose_where(finite, scores, [samplers[row] for row in few]), strict=True):
             drawn[row] = choice if isinstance(choice, BundleError) else _nth(allowed[row], choice)
@@ -89,13 +91,30 @@ def draw(
     return drawn
 
 
+def _scores(
+    logits: Sequence[NDArray[np.float32]], allowed: Sequence[Sequence[range]], size: int
+) -> NDArray[np.float64]:
+    """Of the tokens that each row may choose, [rows, size], filled up with -inf."""
+    if all(len(ranges) == 1 and len(ranges[0]) == size for ranges in allowed):
+        return np.array([row[ids.start : ids.stop] for row, (ids,) in zip(logits, allowed, strict=True)], np.float64)
+    scores = np.full((len(logits), size), -np.inf)
+    for place, (row, ranges) in enumerate(zip(logits, allowed, strict=True)):
+        first = 0
+        for ids in ranges:
+            scores[place, first : first + len(ids)] = row[ids.start : ids.stop]
+            first += len(ids)
+    return scores
+
+
 def _choose_where(
     finite: NDArray[np.bool_], scores: NDArray[np.float64], samplers: Sequence[Sampler]
 ) -> list[int | BundleError]:
     """Columns that are drawn, and an error for each other row."""
-    scores[~finite] = 0
+    whole = finite.tolist()
+    if not all(whole):
+        scores[~finite] = 0
     choices = _choose(scores, samplers).tolist()
-    return [choice if whole else not_finite() for choice, whole in zip(choices, finite.tolist(), strict=True)]
+    return [choice if good else not_finite() for choice, good in zip(choices, whole, strict=True)]
 
 
 def _draw_text(logits: NDArray[np.float32], allowed: Sequence[range], sampler: Sampler) -> int | BundleError:
@@ -127,16 +146,14 @@ def _choose(scores: NDArray[np.float64], samplers: Sequence[Sampler]) -> NDArray
         ordered = np.sort(weights, axis=1)[:, ::-1]
         reached = np.cumsum(ordered, axis=1)
         last = (reached < (top_p * reached[:, -1])[:, None]).sum(axis=1)
-        least = np.take_along_axis(ordered, np.minimum(last, scores.shape[1] - 1)[:, None], axis=1)
-        weights *= (weights >= least) | (top_p == 1)[:, None]
+        least = ordered[np.arange(len(last)), np.minimum(last, scores.shape[1] - 1)]
+        weights *= (weights >= least[:, None]) | (top_p == 1)[:, None]
     cumulative = np.cumsum(weights, axis=1)
-    random = np.array(
-        [0.0 if likeliest else sampler.random() for likeliest, sampler in zip(greedy, samplers, strict=True)]
-    )
+    random = np.array([sampler.random() if sampler.temperature else 0.0 for sampler in samplers])
     whole = cumulative[:, -1]
     aims = np.minimum(random * whole, np.nextafter(whole, 0))
     drawn = (cumulative <= aims[:, None]).sum(axis=1)
-    return np.where(greedy, scores.argmax(axis=1), drawn)
+    return np.where(greedy, scores.argmax(axis=1), drawn) if greedy.any() else drawn
 
 
 def _nth(ranges: Sequence[range], index: int) -> int:
