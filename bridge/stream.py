@@ -23,7 +23,7 @@ from bridge.step_loop import Decoded, Ended, StepLoop, Stream
 from python_core.contract.bundle import TOKENIZER, Bundle, BundleError, Manifest, open_bundle
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan, format_plan
-from python_core.contract.prompt import PromptError, prompt_parts
+from python_core.contract.prompt import PromptError, PromptTemplate
 from python_core.contract.quality import QualityReport, measure_quality
 from python_core.contract.vocabulary import (
     MAX_REASONING_TOKENS,
@@ -90,6 +90,7 @@ class MotionModel:
         max_rows = _rows_at_once(folder, manifest, provider, max_rows)
         self.tokenizer = _open_tokenizer(folder / TOKENIZER)
         _check_tokens(folder / TOKENIZER, self.tokenizer, manifest.tokens)
+        self._template = PromptTemplate(self.tokenizer, manifest.prompt_template, manifest.tokens)
         self.engine = Engine(folder, manifest.language_model, provider, num_threads, max_rows)
         expected = (manifest.tokens.num_levels, manifest.tokens.num_spoken)
         if (found := (self.engine.num_levels, self.engine.num_spoken)) != expected:
@@ -201,7 +202,7 @@ class MotionModel:
         """Refuse what the model cannot be given; the prompt as token ids, in parts that other requests may share."""
         manifest = self.bundle.manifest
         max_positions = manifest.language_model.max_positions
-        before, rest = prompt_parts(self.tokenizer, manifest.prompt_template, manifest.tokens, request.prompt)
+        before, rest = self._template.parts(request.prompt)
         if request.history is not None:
             self._refuse([self._codes_problem("history.codes", request.history.codes)])
         num_prompt, num_reply = len(before) + len(rest), self._num_given(request) + 1

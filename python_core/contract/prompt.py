@@ -32,36 +32,54 @@ class Tokenizer(Protocol):
     def token_to_id(self, token: str) -> int | None: ...
 
 
-def prompt_ids(tokenizer: Tokenizer, template: str, layout: TokenLayout, prompt: str) -> list[int]:
-    """Encode a prompt in its template: ids(prefix) + ids(prompt without outer white space) + ids(suffix).
+class PromptTemplate:
+    """A template whose own text is encoded once.
+
+    Args:
+        tokenizer: The model's.
+        template: Text with `{prompt}` in it.
+        layout: Where the tokens of replies are.
 
     Raises:
-        PromptError: As `prompt_parts`.
-        ValueError: As `prompt_parts`.
-    """
-    before, rest = prompt_parts(tokenizer, template, layout, prompt)
-    return [*before, *rest]
-
-
-def prompt_parts(tokenizer: Tokenizer, template: str, layout: TokenLayout, prompt: str) -> tuple[list[int], list[int]]:
-    """The same in two parts: what all prompts begin with, and the rest.
-
-    Raises:
-        PromptError: The prompt holds control tokens (turn markers, think or motion tags, codes) or nothing at all.
         ValueError: The template does not hold `{prompt}` once.
     """
-    if template.count(_HOLE) != 1:
-        raise ValueError(f"a prompt template holds {_HOLE} once, got {template!r}")
-    prefix, suffix = template.split(_HOLE)
-    ids = _encode(tokenizer, prompt.strip())
-    if not ids:
-        raise PromptError(f"the prompt has no words that the model knows, got {prompt!r}; say what the character does")
-    turn_markers = {tokenizer.token_to_id(TURN_START), tokenizer.token_to_id(TURN_END), layout.turn_end}
-    tags = {layout.think_open, layout.think_close, layout.motion_open, layout.motion_close}
-    for token_id in ids:
-        if token_id in turn_markers or token_id in tags or layout.is_of_code(token_id):
-            raise PromptError(f"the prompt holds the control token {tokenizer.id_to_token(token_id)!r}; take it out")
-    return _encode(tokenizer, prefix), [*ids, *_encode(tokenizer, suffix)]
+
+    def __init__(self, tokenizer: Tokenizer, template: str, layout: TokenLayout) -> None:
+        if template.count(_HOLE) != 1:
+            raise ValueError(f"a prompt template holds {_HOLE} once, got {template!r}")
+        self._tokenizer, self._layout = tokenizer, layout
+        self._before, self._after = (_encode(tokenizer, text) for text in template.split(_HOLE))
+        self._markers = {tokenizer.token_to_id(TURN_START), tokenizer.token_to_id(TURN_END), layout.turn_end}
+        self._markers |= {layout.think_open, layout.think_close, layout.motion_open, layout.motion_close}
+
+    def parts(self, prompt: str) -> tuple[list[int], list[int]]:
+        """A prompt in it: what all prompts begin with, and the rest, which is the prompt without outer white space and
+        the text after it.
+
+        Raises:
+            PromptError: The prompt holds control tokens (turn markers, think or motion tags, codes) or nothing at all.
+        """
+        ids = _encode(self._tokenizer, prompt.strip())
+        if not ids:
+            raise PromptError(
+                f"the prompt has no words that the model knows, got {prompt!r}; say what the character does"
+            )
+        for token_id in ids:
+            if token_id in self._markers or self._layout.is_of_code(token_id):
+                token = self._tokenizer.id_to_token(token_id)
+                raise PromptError(f"the prompt holds the control token {token!r}; take it out")
+        return self._before, [*ids, *self._after]
+
+
+def prompt_ids(tokenizer: Tokenizer, template: str, layout: TokenLayout, prompt: str) -> list[int]:
+    """Encode a prompt in its template.
+
+    Raises:
+        PromptError: As `PromptTemplate.parts`.
+        ValueError: As `PromptTemplate`.
+    """
+    before, rest = PromptTemplate(tokenizer, template, layout).parts(prompt)
+    return [*before, *rest]
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -6,7 +6,9 @@ import torch
 from numpy.typing import NDArray
 
 from bridge.providers import open_session
-from export.motion_decoder_graph import FILE, write_motion_decoder_graph
+from bridge.server import DEFAULT_BUNDLE
+from export.motion_decoder_graph import write_motion_decoder_graph
+from python_core.contract.bundle import MotionDecoderGraph, open_bundle
 from python_core.contract.motion import Motion
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, num_features
@@ -18,18 +20,17 @@ NUM_STREAMS, NUM_CODES = 64, 15
 
 
 class Graph:
-    """A decoder of random weights in ONNX Runtime."""
+    """A decoder in ONNX Runtime.
 
-    def __init__(self, precision: str, folder: Path) -> None:
-        torch.manual_seed(2)
-        model = Vqvae(SHAPE).eval()
-        for level in model.levels:
-            level.get_buffer("vectors").normal_()
-        width = num_features(BODY_22)
-        normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.2, np.float32))
-        written = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), precision, folder)
-        self.states = written.states
-        self.session = open_session(folder / FILE, "cpu", 1)
+    Args:
+        folder: Where the graph lies.
+        written: What is said of it.
+        num_codes: Entries of its codebook.
+    """
+
+    def __init__(self, folder: Path, written: MotionDecoderGraph, num_codes: int) -> None:
+        self.states, self.num_codes = written.states, num_codes
+        self.session = open_session(folder / written.file, "cpu", 1)
 
     def decode(self, codes: NDArray[np.int64], at_once: int) -> list[NDArray[np.float32]]:
         """Roots, rotations and contacts of streams' codes, [B, T], decoded `at_once` at a time."""
@@ -43,15 +44,32 @@ class Graph:
         return [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
 
 
-# Numbers stored in float16 would hide in what order they are added up; they are computed as in fp32.
-@pytest.fixture(scope="module", params=["fp32", pytest.param("int8", marks=pytest.mark.slow)])
-def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    return Graph(request.param, tmp_path_factory.mktemp("graph"))
+def of_bundle(folder: Path) -> Graph:
+    manifest = open_bundle(folder).manifest
+    return Graph(folder, manifest.motion_decoder, manifest.tokens.codebook.num_codes)
+
+
+def of_random_weights(folder: Path) -> Graph:
+    torch.manual_seed(2)
+    model = Vqvae(SHAPE).eval()
+    for level in model.levels:
+        level.get_buffer("vectors").normal_()
+    width = num_features(BODY_22)
+    normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.2, np.float32))
+    written = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), "int8", folder)
+    return Graph(folder, written, SHAPE.codebook.num_codes)
+
+
+@pytest.fixture(scope="module", params=["fp32", "fp16", pytest.param("int8", marks=pytest.mark.slow)])
+def graph(request: pytest.FixtureRequest, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    if request.param == "int8":
+        return of_random_weights(tmp_path_factory.mktemp("graph"))
+    return of_bundle({"fp32": tiny_bundle, "fp16": DEFAULT_BUNDLE}[request.param])
 
 
 @pytest.fixture(scope="module")
-def codes() -> NDArray[np.int64]:
-    return np.random.default_rng(4).integers(SHAPE.codebook.num_codes, size=(NUM_STREAMS, NUM_CODES))
+def codes(graph: Graph) -> NDArray[np.int64]:
+    return np.random.default_rng(4).integers(graph.num_codes, size=(NUM_STREAMS, NUM_CODES))
 
 
 def test_one_code_at_a_time_gives_what_the_whole_clip_gives(graph: Graph, codes: NDArray[np.int64]):

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from torch import nn
 
-from export.motion_decoder_graph import FILE, write_motion_decoder_graph
+from export.motion_decoder_graph import FILE
+from export.quantized_decoder import quantize_decoder
 from export.source import Source, read_source
 from python_core.contract.skeleton import BODY_22
 from python_core.features import num_features
@@ -24,10 +25,11 @@ def series(source: Source) -> NDArray[np.int64]:
 
 
 @pytest.fixture(scope="module")
-def folder(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("int8")
-    graph = write_motion_decoder_graph(source.motion_decoder, "int8", folder)
-    assert graph.precision == "int8"
+    graph = onnx.load(tiny_bundle / FILE)
+    quantize_decoder(graph)
+    onnx.save(graph, folder / FILE)
     return folder
 
 
