@@ -35,7 +35,7 @@ DECODER = "decoder"
 LEAD_S = 1.0
 """`max_lead_s` of the bridge, as long as nobody asks for another."""
 STEP = 1.05
-"""How many more characters are tried next, or fewer."""
+"""How many times as many characters are late as are in time, at most."""
 LONGEST_S = (MOST_TOKENS - PROMPT_TOKENS - 1) // CODES_A_SECOND
 """For which a character's codes have room beside its prompt and the one that is not timed."""
 WAYS = [way for way, (num_levels, _) in OURS.items() if num_levels == NUM_LEVELS]
@@ -111,9 +111,10 @@ def growth(work: Path, shape: str, way: str) -> dict[int, float]:
 
 
 def characters(arguments: argparse.Namespace, shape: str, way: str, cores: int, guess: float) -> int:
-    """The most that were in time, a process a core: up from the guess while they are, or down until they are."""
-    most, count = 0, math.ceil(guess)
-    while count > most:
+    """The most that were in time, a process a core: more until some are late, then between those and the most that
+    were in time, until they differ by less than `STEP`."""
+    most, late, count = 0, 0, math.ceil(guess)
+    while not late or late > max(most + 1, STEP * most):
         command = [sys.executable, __file__, str(arguments.work), "--shapes", shape]
         command += ["--seconds", str(arguments.seconds), "--held", way, str(count)]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(cores)]
@@ -121,11 +122,10 @@ def characters(arguments: argparse.Namespace, shape: str, way: str, cores: int, 
         if any(process.returncode for process in processes):
             raise RuntimeError(f"a process of {count} characters failed; what it said is above")
         if all(map(json.loads, answers)):
-            most, count = count, max(count + 1, math.floor(STEP * count))
-        elif most:
-            break
+            most = count
         else:
-            count = min(count - 1, math.floor(count / STEP))
+            late = count
+        count = (most + late) // 2 if late else max(most + 1, math.floor(STEP * most))
     return cores * most
 
 
