@@ -35,7 +35,7 @@ DECODER = "decoder"
 LEAD_S = 1.0
 """`max_lead_s` of the bridge, as long as nobody asks for another."""
 STEP = 1.05
-"""How many times as many characters are late as are in time, at most."""
+"""The search ends where so many times as many characters are late as are in time."""
 LONGEST_S = (MOST_TOKENS - PROMPT_TOKENS - 1) // CODES_A_SECOND
 """For which a character's codes have room beside its prompt and the one that is not timed."""
 WAYS = [way for way, (num_levels, _) in OURS.items() if num_levels == NUM_LEVELS]
@@ -111,8 +111,7 @@ def growth(work: Path, shape: str, way: str) -> dict[int, float]:
 
 
 def characters(arguments: argparse.Namespace, shape: str, way: str, cores: int, guess: float) -> int:
-    """The most that were in time, a process a core: more until some are late, then between those and the most that
-    were in time, until they differ by less than `STEP`."""
+    """The most that were in time, a process a core: up from the guess until some are late, then halfway between."""
     most, late, count = 0, 0, math.ceil(guess)
     while not late or late > max(most + 1, STEP * most):
         command = [sys.executable, __file__, str(arguments.work), "--shapes", shape]

@@ -327,19 +327,17 @@ class Engine:
                 except Exception as error:
                     broken.append(row)
                     failed.append((row, self._step_error(error)))
-        done = [row for row in ready if row not in broken]
+        done = [(row, place) for row, place in zip(ready, places, strict=True) if row not in broken]
         logits, states = (
             self._written[name][:num_rows, 0].astype(np.float32, copy=False) for name in ("logits", "states")
         )
-        written = [
-            (logits[place], states[place]) for row, place in zip(ready, places, strict=True) if row not in broken
-        ]
+        written = [(logits[place], states[place]) for _, place in done]
         # Now only: where a row leaves, another may move to its place.
         for row in broken:
             self.leave(row)
-        for row in done:
+        for row, _ in done:
             row.advance(1)
-        return done, written
+        return [row for row, _ in done], written
 
     def _run(
         self, first: int, positions: NDArray[np.int64], lengths: NDArray[np.int64], speaking: Sequence[Row]

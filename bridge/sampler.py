@@ -81,7 +81,12 @@ def draw(
     sizes = [sum(map(len, ranges)) for ranges in allowed]
     few = [row for row, size in enumerate(sizes) if size <= FEW]
     if few:
-        scores = _scores([logits[row] for row in few], [allowed[row] for row in few], max(sizes[row] for row in few))
+        scores = np.full((len(few), max(sizes[row] for row in few)), -np.inf)
+        for place, row in enumerate(few):
+            first = 0
+            for ids in allowed[row]:
+                scores[place, first : first + len(ids)] = logits[row][ids.start : ids.stop]
+                first += len(ids)
         finite = np.isfinite(scores).sum(axis=1) == [sizes[row] for row in few]
         for row, choice in zip(few, _choose_where(finite, scores, [samplers[row] for row in few]), strict=True):
             drawn[row] = choice if isinstance(choice, BundleError) else _nth(allowed[row], choice)
@@ -91,30 +96,13 @@ def draw(
     return drawn
 
 
-def _scores(
-    logits: Sequence[NDArray[np.float32]], allowed: Sequence[Sequence[range]], size: int
-) -> NDArray[np.float64]:
-    """Of the tokens that each row may choose, [rows, size], filled up with -inf."""
-    if all(len(ranges) == 1 and len(ranges[0]) == size for ranges in allowed):
-        return np.array([row[ids.start : ids.stop] for row, (ids,) in zip(logits, allowed, strict=True)], np.float64)
-    scores = np.full((len(logits), size), -np.inf)
-    for place, (row, ranges) in enumerate(zip(logits, allowed, strict=True)):
-        first = 0
-        for ids in ranges:
-            scores[place, first : first + len(ids)] = row[ids.start : ids.stop]
-            first += len(ids)
-    return scores
-
-
 def _choose_where(
     finite: NDArray[np.bool_], scores: NDArray[np.float64], samplers: Sequence[Sampler]
 ) -> list[int | BundleError]:
     """Columns that are drawn, and an error for each other row."""
-    whole = finite.tolist()
-    if not all(whole):
-        scores[~finite] = 0
+    scores[~finite] = 0
     choices = _choose(scores, samplers).tolist()
-    return [choice if good else not_finite() for choice, good in zip(choices, whole, strict=True)]
+    return [choice if whole else not_finite() for choice, whole in zip(choices, finite.tolist(), strict=True)]
 
 
 def _draw_text(logits: NDArray[np.float32], allowed: Sequence[range], sampler: Sampler) -> int | BundleError:

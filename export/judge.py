@@ -18,7 +18,7 @@ from export.replies import AT_ONCE, most_codes
 from export.source import Source
 from python_core.clips.prepared import read_prepared
 from python_core.contract.bundle import JudgeParity, Manifest
-from python_core.contract.prompt import prompt_ids
+from python_core.contract.prompt import PromptTemplate
 from python_core.contract.vocabulary import PROMPT_TEMPLATE
 from python_core.evaluation.generation import Prompt, Sampling, generate
 from python_core.evaluation.judgement import judged_features
@@ -79,6 +79,7 @@ def _torch_motions(
     source: Source, captions: Sequence[str], config: ExportConfig, progress: Progress
 ) -> list[NDArray[np.float32]]:
     motions: list[NDArray[np.float32]] = []
+    max_codes = most_codes(source, max(map(len, _asked(source, captions))))
     batches = [captions[first : first + AT_ONCE] for first in range(0, len(captions), AT_ONCE)]
     for number, batch in enumerate(progress.track(batches, description="replies before, for the judge")):
         sampling = Sampling(
@@ -86,7 +87,7 @@ def _torch_motions(
             top_p=config.top_p,
             depth_temperature=config.depth_temperature,
             reasoning_temperature=config.reasoning_temperature,
-            max_codes=most_codes(source, _longest(source, captions)),
+            max_codes=max_codes,
             constrained=True,
         )
         prompts = [Prompt(caption) for caption in batch]
@@ -102,15 +103,17 @@ def _session_motions(
     engine = Engine(bundle, manifest.language_model, provider)
     head = open_depth_head(bundle, manifest, engine.state_width, provider)
     decoder = Decoder(bundle, manifest, provider)
-    max_codes = most_codes(source, _longest(source, captions))
+    asked = _asked(source, captions)
+    max_codes = most_codes(source, max(map(len, asked)))
     motions = []
-    for seed, caption in enumerate(progress.track(captions, description="replies after, for the judge")):
-        prompt = prompt_ids(source.tokenizer, PROMPT_TEMPLATE, source.tokens, caption)
+    for seed, prompt in enumerate(progress.track(asked, description="replies after, for the judge")):
         motions.append(
             judged_features(decode_streamed(decoder, write_reply(engine, head, manifest, prompt, seed, max_codes)))
         )
     return motions
 
 
-def _longest(source: Source, captions: Sequence[str]) -> int:
-    return max(len(prompt_ids(source.tokenizer, PROMPT_TEMPLATE, source.tokens, caption)) for caption in captions)
+def _asked(source: Source, captions: Sequence[str]) -> list[list[int]]:
+    """Captions as prompts, in token ids."""
+    template = PromptTemplate(source.tokenizer, PROMPT_TEMPLATE, source.tokens)
+    return [template.ids(caption) for caption in captions]

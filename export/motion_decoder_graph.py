@@ -61,16 +61,26 @@ def write_motion_decoder_graph(
     logger.debug("%s", said.getvalue())
     assert program is not None
     graph = program.model_proto
-    if precision == "fp16":
-        store_weights_as_float16(graph)
-    elif precision == "int8":
-        quantize_decoder(graph)
+    store_weights(graph, precision)
     onnx.checker.check_model(graph, full_check=True)
     write_graph(graph, bundle / FILE)
     shapes = [tuple(zeros.shape[1:]) for zeros in example[1:]]
     found = tuple(GraphState(name=name, shape=shape) for name, shape in zip(states, shapes, strict=True))
     profiles = _profiles(found) if profiled else ()
     return MotionDecoderGraph(file=FILE, states=found, precision=precision, profiles=profiles)
+
+
+def store_weights(graph: onnx.ModelProto, precision: str) -> None:
+    """Store the weights of a decoder as `write_motion_decoder_graph` does; in place.
+
+    Args:
+        graph: In float32.
+        precision: fp32, fp16 or int8.
+    """
+    if precision == "fp16":
+        store_weights_as_float16(graph)
+    elif precision == "int8":
+        quantize_decoder(graph)
 
 
 def _profiles(states: Sequence[GraphState]) -> tuple[ShapeProfile, ...]:

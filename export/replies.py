@@ -7,7 +7,7 @@ from itertools import count
 from rich.progress import Progress
 
 from export.source import Source
-from python_core.contract.prompt import prompt_ids
+from python_core.contract.prompt import PromptTemplate
 from python_core.contract.vocabulary import PROMPT_TEMPLATE
 from python_core.evaluation.generation import Prompt, Sampling, generate
 from python_core.reply_mask import longest_reply
@@ -49,10 +49,11 @@ def sample_replies(
         ValueError: The model has no room for a prompt and a code.
     """
     replies: list[WrittenReply] = []
+    template = PromptTemplate(source.tokenizer, PROMPT_TEMPLATE, source.tokens)
     task = progress.add_task(what, total=num_tokens)
     written = 0
     for prompts, reasoning in _batches(captions):
-        asked = [prompt_ids(source.tokenizer, PROMPT_TEMPLATE, source.tokens, prompt.text) for prompt in prompts]
+        asked = [template.ids(prompt.text) for prompt in prompts]
         sampling = Sampling(max_codes=most_codes(source, max(map(len, asked))), constrained=True, reasoning=reasoning)
         model, tokenizer, tokens = source.language_model, source.tokenizer, source.tokens
         for ids, reply in zip(asked, generate(model, tokenizer, tokens, prompts, sampling, seed), strict=True):

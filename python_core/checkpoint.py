@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from python_core.clips.prepared import write_text
 from python_core.contract.bundle import sha256
 from python_core.contract.skeleton import BODY_22
 from python_core.contract.vocabulary import CodebookSize
@@ -57,10 +58,7 @@ MOTION_TOKENIZER = "vqvae"
 
 def write_json(path: Path, fields: dict[str, Any]) -> None:
     """Write dataclasses, paths and tuples as JSON, in one step."""
-    # Several processes may write one file.
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    temporary.write_text(json.dumps(fields, indent=2, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(fields, indent=2, ensure_ascii=False, default=_plain) + "\n")
 
 
 def save_vqvae(folder: Path, model: Vqvae, normalizer: Normalizer, frame_rate_hz: float, config: Any) -> None:
@@ -280,6 +278,8 @@ def read_sizes(kind: type[_Sizes], fields: Any, folder: Path) -> _Sizes:
 def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_processes: int = 1) -> None:
     """Note what a run in this folder is made of, or compare a run that goes on with what was noted.
 
+    Of several processes that share a run, one calls this: a file has one writer at a time.
+
     Args:
         folder: Where the run writes.
         config: Its config; how long it runs, how often it saves and how many workers it has may change.
@@ -325,9 +325,7 @@ def forget_after(path: Path, step: int) -> None:
     """Drop the lines of a metrics file that a killed run wrote after its last checkpoint; those steps come again."""
     if path.is_file():
         kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-        temporary = path.with_suffix(".partial")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
-        temporary.replace(path)
+        write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def drop_incomplete(folder: Path, num_processes: int) -> None:

@@ -53,8 +53,8 @@ class PromptTemplate:
         self._markers |= {layout.think_open, layout.think_close, layout.motion_open, layout.motion_close}
 
     def parts(self, prompt: str) -> tuple[list[int], list[int]]:
-        """A prompt in it: what all prompts begin with, and the rest, which is the prompt without outer white space and
-        the text after it.
+        """Token ids of a prompt in it, in two parts: the text before the prompt, which all prompts share, and the rest,
+        ids(prompt without outer white space) + ids(text after it).
 
         Raises:
             PromptError: The prompt holds control tokens (turn markers, think or motion tags, codes) or nothing at all.
@@ -68,18 +68,16 @@ class PromptTemplate:
             if token_id in self._markers or self._layout.is_of_code(token_id):
                 token = self._tokenizer.id_to_token(token_id)
                 raise PromptError(f"the prompt holds the control token {token!r}; take it out")
-        return self._before, [*ids, *self._after]
+        return [*self._before], [*ids, *self._after]
 
+    def ids(self, prompt: str) -> list[int]:
+        """The same in one piece.
 
-def prompt_ids(tokenizer: Tokenizer, template: str, layout: TokenLayout, prompt: str) -> list[int]:
-    """Encode a prompt in its template.
-
-    Raises:
-        PromptError: As `PromptTemplate.parts`.
-        ValueError: As `PromptTemplate`.
-    """
-    before, rest = PromptTemplate(tokenizer, template, layout).parts(prompt)
-    return [*before, *rest]
+        Raises:
+            PromptError: As `parts`.
+        """
+        before, rest = self.parts(prompt)
+        return [*before, *rest]
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:

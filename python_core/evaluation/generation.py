@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 
 from python_core.contract.plan import MOST_PLANS, parse_plan, planned_codes, reasoning_text
-from python_core.contract.prompt import prompt_ids
+from python_core.contract.prompt import PromptTemplate
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyError, ReplyParser, TokenLayout, parse_reply
 from python_core.motion_model import SpeaksMotion
 from python_core.reply_mask import ReplyRow, longest_reply
@@ -117,7 +117,8 @@ def generate(
         ValueError: The model has no room for a prompt and `max_codes`.
         PromptError: A prompt holds control tokens, or nothing.
     """
-    asked = [prompt_ids(tokenizer, PROMPT_TEMPLATE, layout, prompt.text) for prompt in prompts]
+    template = PromptTemplate(tokenizer, PROMPT_TEMPLATE, layout)
+    asked = [template.ids(prompt.text) for prompt in prompts]
     longest, history = max(map(len, asked)), max(len(prompt.history) for prompt in prompts)
     max_new = longest_reply(history + sampling.max_codes, sampling.reasoning)
     room = getattr(model.config, "max_position_embeddings", None)

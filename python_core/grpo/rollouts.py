@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 
-from python_core.contract.prompt import prompt_ids
+from python_core.contract.prompt import PromptTemplate
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyParser, TokenLayout
 from python_core.reply_mask import ReplyRow, longest_reply
 from python_core.reply_sampling import sample_replies
@@ -64,6 +64,7 @@ class Rollouts:
         self, tokenizer: Tokenizer, layout: TokenLayout, shares: FormShares, max_codes: int, seed: int
     ) -> None:
         self.tokenizer, self.layout, self.shares = tokenizer, layout, shares
+        self.template = PromptTemplate(tokenizer, PROMPT_TEMPLATE, layout)
         self.max_codes, self.seed = max_codes, seed
 
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class Rollouts:
         Raises:
             PromptError: The prompt is empty or holds control tokens.
         """
-        return prompt_ids(self.tokenizer, PROMPT_TEMPLATE, self.layout, prompt)
+        return self.template.ids(prompt)
 
     def sample(
         self, trainer: Any, prompts: Sequence[list[int]], forms: Sequence[ReplyForm]

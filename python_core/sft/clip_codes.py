@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from python_core.checkpoint import load_vqvae
 from python_core.clips.preparation import follow_parent, one_thread
-from python_core.clips.prepared import PreparedClip, read_prepared
+from python_core.clips.prepared import PreparedClip, read_prepared, write_text
 from python_core.code_search import CodeSearch
 from python_core.motion_tokenizer import MotionTokenizer
 
@@ -132,6 +132,4 @@ def read_codes(path: Path) -> Iterator[tuple[str, Series]]:
 
 
 def _rewrite(path: Path, found: dict[str, Series]) -> None:
-    temporary = path.with_suffix(".partial")
-    temporary.write_text("".join(f"{json.dumps([clip_id, series])}\n" for clip_id, series in found.items()), "utf-8")
-    temporary.replace(path)
+    write_text(path, "".join(f"{json.dumps([clip_id, series])}\n" for clip_id, series in found.items()))

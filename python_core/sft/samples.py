@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from python_core.clips.prepared import COMPOSED, PreparedClip
 from python_core.contract.plan import Plan, format_plan, parse_plan
-from python_core.contract.prompt import prompt_ids
+from python_core.contract.prompt import PromptTemplate
 from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, TokenLayout
 from python_core.language_model import text_ids
 from python_core.motion_model import IGNORED
@@ -155,6 +155,7 @@ class SampleWriter:
     ) -> None:
         self.codes, self.code_s = codes, code_s
         self.tokenizer, self.layout, self.shares = tokenizer, layout, shares
+        self.template = PromptTemplate(tokenizer, PROMPT_TEMPLATE, layout)
         self.text: list[PlanRecord] = []
         self.by_clip: dict[str, list[PlanRecord]] = defaultdict(list)
         too_long: list[str | None] = []
@@ -257,7 +258,7 @@ class SampleWriter:
     def _prompt(self, caption: str, random: np.random.Generator | None) -> list[int]:
         if random is not None and random.random() < 0.5:
             caption = caption.rstrip(".")
-        return prompt_ids(self.tokenizer, PROMPT_TEMPLATE, self.layout, caption)
+        return self.template.ids(caption)
 
     def _thinned(self, labels: list[int], random: np.random.Generator) -> list[int]:
         """The same labels without later levels of a share of the codes."""

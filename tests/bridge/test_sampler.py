@@ -29,6 +29,14 @@ def test_a_token_that_reaches_top_p_exactly_closes_the_nucleus_and_its_equals_ar
     assert drawn(Sampler(0, 1.0, 0.6), logits_of(0.25, 0.5, 0.25)) == {0, 1, 2}
 
 
+def test_random_numbers_are_those_of_the_seed_however_many_are_asked_for():
+    expected = np.random.Generator(np.random.Philox(11)).random(100).tolist()
+    sampler = Sampler(11, 1.0, 1.0)
+    colder = sampler.colder(0.5)
+    # One that is colder goes on where the other was.
+    assert [(colder if number % 3 else sampler).random() for number in range(100)] == expected
+
+
 def test_a_colder_sampler_draws_at_less_of_the_temperature_with_the_same_random_numbers():
     logits = logits_of(0.1, 0.5, 0.1, 0.3)
     hot, alone = Sampler(3, 1.0, 1.0), Sampler(3, 1.0, 1.0)

@@ -18,7 +18,7 @@ from export.depth_head_graph import write_depth_head
 from python_core.checkpoint import load_language_model
 from python_core.contract.bundle import BundleError, Manifest, sha256, write_manifest
 from python_core.contract.plan import MOST_PLANS, Beat, Plan, PlanError, parse_plan
-from python_core.contract.prompt import PromptError, prompt_ids
+from python_core.contract.prompt import PromptError, PromptTemplate
 from python_core.contract.quality import measure_quality
 from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLATE, CodebookSize, Place, ReplyParser
 from python_core.depth_head import DepthHead, DepthHeadShape
@@ -370,7 +370,7 @@ def test_the_likeliest_codes_after_a_history_are_those_of_torch(
     request = replace(AT_ONCE, temperature=0.0, history=History(history, 0.0, 0.0, 0.0))
     found = [chunk.code for chunk in chunks(perform(model, request))]
     reference = load_language_model(tiny_checkpoint)
-    prompt = prompt_ids(reference.tokenizer, PROMPT_TEMPLATE, layout, PROMPT)
+    prompt = PromptTemplate(reference.tokenizer, PROMPT_TEMPLATE, layout).ids(PROMPT)
     given = layout.reply_ids(None, history)[:-1]
     parser, token_ids = ReplyParser(layout), [*prompt, *given]
     for token_id in given:

@@ -57,6 +57,7 @@ def of_random_weights(folder: Path) -> Graph:
     width = num_features(BODY_22)
     normalizer = Normalizer(np.zeros(width, np.float32), np.full(width, 0.2, np.float32))
     written = write_motion_decoder_graph(MotionDecoder(model, normalizer).eval(), "int8", folder)
+    assert written.precision == "int8"
     return Graph(folder, written, SHAPE.codebook.num_codes)
 
 

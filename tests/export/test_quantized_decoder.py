@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from torch import nn
 
-from export.motion_decoder_graph import FILE
-from export.quantized_decoder import quantize_decoder
+from export.motion_decoder_graph import FILE, store_weights
 from export.source import Source, read_source
 from python_core.contract.skeleton import BODY_22
 from python_core.features import num_features
@@ -28,7 +27,7 @@ def series(source: Source) -> NDArray[np.int64]:
 def folder(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("int8")
     graph = onnx.load(tiny_bundle / FILE)
-    quantize_decoder(graph)
+    store_weights(graph, "int8")
     onnx.save(graph, folder / FILE)
     return folder
 

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -168,12 +169,19 @@ def test_stages_of_one_process_refuse_to_be_several(
     assert not (tmp_path / "run").exists()
 
 
-def test_processes_that_write_one_file_do_not_take_each_others(tmp_path: Path):
-    others = tmp_path / "run.partial"
-    others.write_text("of another process")
-    write_json(tmp_path / "run.json", {"seed": 1})
-    assert others.read_text() == "of another process"
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["run.json", "run.partial"]
+def test_what_a_killed_process_left_of_a_file_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            write_json(tmp_path / "run.json", {"seed": 1})
+    (left,) = tmp_path.iterdir()
+    assert left.name != "run.json"
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # The run goes on in another process.
+    write_json(tmp_path / "run.json", {"seed": 2})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"run.json": '{\n  "seed": 2\n}\n'}
 
 
 def test_a_run_that_goes_on_leaves_its_note_alone(tmp_path: Path):

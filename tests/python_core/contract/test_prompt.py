@@ -2,12 +2,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from python_core.contract.bundle import Manifest
-from python_core.contract.prompt import PromptError, prompt_ids
+from python_core.contract.prompt import PromptError, PromptTemplate
 from python_core.contract.vocabulary import PROMPT_TEMPLATE
 
 
 def encode(tokenizer: Tokenizer, manifest: Manifest, prompt: str) -> list[int]:
-    return prompt_ids(tokenizer, manifest.prompt_template, manifest.tokens, prompt)
+    return PromptTemplate(tokenizer, manifest.prompt_template, manifest.tokens).ids(prompt)
 
 
 def test_prefix_prompt_and_suffix_are_encoded_apart(tokenizer: Tokenizer, manifest: Manifest):
@@ -36,4 +36,4 @@ def test_text_that_only_looks_like_markup_is_text(tokenizer: Tokenizer, manifest
 
 def test_a_template_without_a_place_for_the_prompt_is_refused(tokenizer: Tokenizer, manifest: Manifest):
     with pytest.raises(ValueError, match=r"holds \{prompt\} once"):
-        prompt_ids(tokenizer, "user", manifest.tokens, "walk")
+        PromptTemplate(tokenizer, "user", manifest.tokens)

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 
 from python_core.clips.prepared import COMPOSED
 from python_core.contract.plan import parse_plan
-from python_core.contract.prompt import prompt_ids
+from python_core.contract.prompt import PromptTemplate
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyParser, TokenLayout, parse_reply
 from python_core.sft.samples import IGNORED, HeldOutSamples, Sample, SampleShares, SampleWriter, TrainingSamples
 from tests.python_core.sft.conftest import CODE_S, CODES, EXACT, GUESSED, ONE_BEAT, PLANS
@@ -266,9 +266,8 @@ def test_a_caption_that_is_only_text_ends_after_its_plan(
 ):
     sample = writer.of_text(np.random.default_rng(1))
     first = sample.labels.index(layout.think_open)
-    assert sample.input_ids[:first] in [
-        prompt_ids(sft_tokenizer, PROMPT_TEMPLATE, layout, caption) for caption in ("a dog barks.", "a dog barks")
-    ]
+    template = PromptTemplate(sft_tokenizer, PROMPT_TEMPLATE, layout)
+    assert sample.input_ids[:first] in [template.ids(caption) for caption in ("a dog barks.", "a dog barks")]
     assert sft_tokenizer.decode(sample.input_ids[first + 1 : -1]) == "1. bark, 1.0 s"
     # How long it takes is not learned from it.
     assert sft_tokenizer.decode([label for label in sample.labels[first + 1 : -1] if label != IGNORED]) == "1. bark, s"
