@@ -69,6 +69,12 @@ class SampleShares:
     this. A model that can rely on what it wrote takes its plan for little (Zhang et al. 2023, T2M-GPT, 3.3).
     """
 
+    later_corruption: float = 0.0
+    """Codes that the model reads keep their first levels and have random ones after them; which share of the codes is
+    drawn for each sample, from 0 to this. By the later levels of a clip a model knows what comes next, and it never
+    writes those to the letter.
+    """
+
     depth_share: float = 1.0
     """Share of the codes whose later levels are scored; the depth head does nothing for the others, and it is most of
     the work. The first code of a motion is always scored whole (Schalkwyk et al. 2025, CSM).
@@ -92,7 +98,7 @@ class SampleShares:
     """Clips of more codes are left out."""
 
     def __post_init__(self) -> None:
-        for name in ("plan_share", "text_share", "composed_share", "history_share", "corruption"):
+        for name in ("plan_share", "text_share", "composed_share", "history_share", "corruption", "later_corruption"):
             if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise ValueError(f"{name} goes from 0 to 1, got {getattr(self, name)}")
         if not 0 < self.depth_share <= 1:
@@ -275,14 +281,21 @@ class SampleWriter:
         return np.flatnonzero((found >= first_code) & (found < first_code + self.layout.level_size))
 
     def _corrupted(self, token_ids: list[int], random: np.random.Generator) -> list[int] | None:
-        """The same tokens with a share of the codes replaced, all levels of a code."""
-        if not self.shares.corruption:
+        """The same tokens with a share of the codes replaced, all levels or the later ones."""
+        shares, layout = self.shares, self.layout
+        if not (shares.corruption or shares.later_corruption):
             return None
-        layout, read, codes = self.layout, np.array(token_ids), self._firsts(token_ids)
-        starts = layout.first_code + layout.level_size * np.arange(layout.num_levels)
-        codes = codes[random.random(len(codes)) < random.uniform(0, self.shares.corruption)]
-        others = random.integers(layout.level_size, size=(len(codes), layout.num_levels)) + starts
-        read[codes[:, None] + np.arange(layout.num_levels)] = others
+        read, firsts, levels = np.array(token_ids), self._firsts(token_ids), np.arange(layout.num_levels)
+        kept = np.full(len(firsts), layout.num_levels)
+        if shares.later_corruption and layout.num_levels > 1:
+            replaced = random.random(len(firsts)) < random.uniform(0, shares.later_corruption)
+            kept[replaced] = random.integers(1, layout.num_levels, size=replaced.sum())
+        if shares.corruption:
+            kept[random.random(len(firsts)) < random.uniform(0, shares.corruption)] = 0
+        others = random.integers(layout.level_size, size=(len(firsts), layout.num_levels))
+        others += layout.first_code + layout.level_size * levels
+        replaced = levels >= kept[:, None]
+        read[(firsts[:, None] + levels)[replaced]] = others[replaced]
         return read.tolist()
 
 

@@ -66,6 +66,26 @@ def test_a_share_of_the_codes_is_read_as_others_and_all_are_scored(writer: Sampl
     assert again == corrupting.of_clip(ONE_BEAT, np.random.default_rng(7), with_plan=True)
 
 
+def test_a_share_of_the_codes_is_read_with_other_later_levels(writer: SampleWriter):
+    corrupting, layout, changed = shared(writer, later_corruption=0.8), writer.layout, []
+    for number in range(200):
+        sample, plain = (of.of_clip(ONE_BEAT, np.random.default_rng(number), True) for of in (corrupting, writer))
+        assert (sample.input_ids, sample.labels) == (plain.input_ids, plain.labels)
+        assert sample.read_ids is not None
+        differ = []
+        for token, read_instead in zip(sample.input_ids, sample.read_ids, strict=True):
+            level = (token - layout.first_code) // layout.level_size
+            if not layout.is_of_code(token) or level == 0:
+                assert read_instead == token
+            else:
+                assert (read_instead - layout.first_code) // layout.level_size == level
+                differ.append(read_instead != token)
+        changed.append(np.mean(differ))
+    assert max(changed) > 0.6
+    # From 0 to 0.8 by the sample; one level of two is that random entry or its own.
+    assert np.mean(changed) == pytest.approx(0.4, abs=0.05)
+
+
 def test_later_levels_of_a_share_of_the_codes_are_scored_and_the_first_code_is_whole(writer: SampleWriter):
     thinning, layout, shares = shared(writer, depth_share=0.25, plan_share=1.0, history_share=0.0), writer.layout, []
     for number in range(100):
@@ -108,6 +128,7 @@ def test_plans_and_the_first_codes_of_beats_count_as_much_as_is_said(writer: Sam
     "shares",
     [
         {"corruption": 1.1},
+        {"later_corruption": -0.1},
         {"depth_share": 0.0},
         {"plan_weight": 0.0},
         {"later_weight": -1.0},
