@@ -18,9 +18,12 @@ from transformers.utils.generic import ModelOutput
 
 from python_core.contract.vocabulary import CodebookSize, TokenLayout
 from python_core.depth_head import DepthHead, DepthHeadShape
+from python_core.token_draw import draw
 
 IGNORED = -100
 """Label of a token that is not scored."""
+AS_READ = -1.0
+"""Chance of a token that is read as it is."""
 IMPOSSIBLE = -1e9
 """Logit of a token that cannot come next because it is of another level."""
 CONFIG_FIELD = "motion_codes"
@@ -132,6 +135,7 @@ class SpeaksMotion(PreTrainedModel):
         labels: Tensor | None = None,
         weights: Tensor | None = None,
         read_ids: Tensor | None = None,
+        chances: Tensor | None = None,
         temperature: float = 1.0,
         scores: bool = False,
         entropies: bool = False,
@@ -149,6 +153,8 @@ class SpeaksMotion(PreTrainedModel):
             labels: The same tokens, IGNORED where one is not scored, [B, L].
             weights: How much each label counts in the loss, [B, L]; None counts all alike.
             read_ids: The same tokens with other codes here and there, which are read instead, [B, L].
+            chances: Numbers from 0 to 1 by which the later levels of codes are drawn that are read, as the model speaks
+                them after what it was to read before; AS_READ where tokens are read as they are, [B, L].
             temperature: Divides all logits of what is scored.
             scores: Give `log_probs`.
             entropies: Give `entropy`, to be looked at: nothing is learned through it.
@@ -165,6 +171,8 @@ class SpeaksMotion(PreTrainedModel):
         read = folded.input_ids
         if read_ids is not None:
             read = fold(read_ids, self.config.motion_codes["first_code"], self.codebook).input_ids
+        if chances is not None:
+            read = self._with_own_levels(read, folded, chances)
         states = self._states(read, folded.attention_mask, folded.position_ids, None, use_cache)
         if labels is None:
             return MotionOutput(logits=self._next_logits(folded, states, input_ids))
@@ -180,6 +188,22 @@ class SpeaksMotion(PreTrainedModel):
             past_key_values=cache,
             use_cache=use,
         ).last_hidden_state
+
+    @torch.no_grad()
+    def _with_own_levels(self, read: Tensor, folded: Folded, chances: Tensor) -> Tensor:
+        """Tokens by position, with later levels that the model speaks, [B, P, levels]."""
+        by_place = torch.full(read.shape, AS_READ, device=read.device)
+        rows = torch.arange(len(read), device=read.device)[:, None]
+        by_place[rows, folded.places, folded.levels] = chances
+        rows, places = torch.nonzero((read[..., -1] >= 0) & (by_place[..., -1] >= 0), as_tuple=True)
+        states = self._states(read, folded.attention_mask, folded.position_ids, None, False)[rows, places - 1]
+        spoken = read[rows, places, :1] - self.config.motion_codes["first_code"]
+        for level in range(1, self.codebook.num_levels):
+            logits = self.depth_head(states, spoken, last=True)[:, 0].float()
+            spoken = torch.cat((spoken, draw(logits, by_place[rows, places, level])[:, None]), dim=1)
+        own, levels = read.clone(), torch.arange(self.codebook.num_levels, device=read.device)
+        own[rows, places] = spoken + self.config.motion_codes["first_code"] + levels * self.codebook.level_size
+        return own
 
     def _first_logits(self, states: Tensor) -> Tensor:
         head: Any = self.get_output_embeddings()

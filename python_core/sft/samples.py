@@ -69,10 +69,9 @@ class SampleShares:
     this. A model that can rely on what it wrote takes its plan for little (Zhang et al. 2023, T2M-GPT, 3.3).
     """
 
-    later_corruption: float = 0.0
-    """Codes that the model reads keep their first levels and have random ones after them; which share of the codes is
-    drawn for each sample, from 0 to this. By the later levels of a clip a model knows what comes next, and it never
-    writes those to the letter.
+    own_levels: float = 0.0
+    """Share of the samples whose codes are read with later levels that the model speaks for them. By those of a clip it
+    knows, by heart, where in which clip it is; it never says them so again, and is lost when it reads its own.
     """
 
     depth_share: float = 1.0
@@ -98,7 +97,7 @@ class SampleShares:
     """Clips of more codes are left out."""
 
     def __post_init__(self) -> None:
-        for name in ("plan_share", "text_share", "composed_share", "history_share", "corruption", "later_corruption"):
+        for name in ("plan_share", "text_share", "composed_share", "history_share", "corruption", "own_levels"):
             if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise ValueError(f"{name} goes from 0 to 1, got {getattr(self, name)}")
         if not 0 < self.depth_share <= 1:
@@ -122,6 +121,8 @@ class Sample:
     """How much each counts; None counts all alike."""
     read_ids: list[int] | None = None
     """The same with other codes here and there, which the model reads instead; None reads them as they are."""
+    chances: list[float] | None = None
+    """Numbers from 0 to 1, by which the model draws the later levels of codes that it reads; None reads those there."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,8 @@ class SampleWriter:
         weights += [1.0, 1.0]  # The ends of motion and turn.
         if random is None:
             return Sample(input_ids, labels, weights)
-        return Sample(input_ids, self._thinned(labels, random), weights, self._corrupted(input_ids, random))
+        thinned, read_ids = self._thinned(labels, random), self._corrupted(input_ids, random)
+        return Sample(input_ids, thinned, weights, read_ids, self._chances(input_ids, random))
 
     def _continued(self, clip: PreparedClip, request: Request, random: np.random.Generator) -> Request:
         """The same from a later code on: from a later beat of an exact plan, with plan and caption of what is left; or
@@ -281,22 +283,21 @@ class SampleWriter:
         return np.flatnonzero((found >= first_code) & (found < first_code + self.layout.level_size))
 
     def _corrupted(self, token_ids: list[int], random: np.random.Generator) -> list[int] | None:
-        """The same tokens with a share of the codes replaced, all levels or the later ones."""
-        shares, layout = self.shares, self.layout
-        if not (shares.corruption or shares.later_corruption):
+        """The same tokens with a share of the codes replaced, all levels of a code."""
+        if not self.shares.corruption:
             return None
-        read, firsts, levels = np.array(token_ids), self._firsts(token_ids), np.arange(layout.num_levels)
-        kept = np.full(len(firsts), layout.num_levels)
-        if shares.later_corruption and layout.num_levels > 1:
-            replaced = random.random(len(firsts)) < random.uniform(0, shares.later_corruption)
-            kept[replaced] = random.integers(1, layout.num_levels, size=replaced.sum())
-        if shares.corruption:
-            kept[random.random(len(firsts)) < random.uniform(0, shares.corruption)] = 0
-        others = random.integers(layout.level_size, size=(len(firsts), layout.num_levels))
-        others += layout.first_code + layout.level_size * levels
-        replaced = levels >= kept[:, None]
-        read[(firsts[:, None] + levels)[replaced]] = others[replaced]
+        layout, read, codes = self.layout, np.array(token_ids), self._firsts(token_ids)
+        starts = layout.first_code + layout.level_size * np.arange(layout.num_levels)
+        codes = codes[random.random(len(codes)) < random.uniform(0, self.shares.corruption)]
+        others = random.integers(layout.level_size, size=(len(codes), layout.num_levels)) + starts
+        read[codes[:, None] + np.arange(layout.num_levels)] = others
         return read.tolist()
+
+    def _chances(self, token_ids: list[int], random: np.random.Generator) -> list[float] | None:
+        """By which the model draws the levels that it reads, where it shall read its own."""
+        if not self.shares.own_levels or random.random() >= self.shares.own_levels:
+            return None
+        return random.random(len(token_ids)).tolist()
 
 
 class TrainingSamples(Dataset[Sample]):

@@ -9,7 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from python_core.contract.vocabulary import CodebookSize, TokenLayout
 from python_core.depth_head import DepthHead, DepthHeadShape
 from python_core.language_model import LoraShape, merge_lora, with_lora
-from python_core.motion_model import IGNORED, IMPOSSIBLE, SpeaksMotion, fold, load_motion_model, speak_motion
+from python_core.motion_model import AS_READ, IGNORED, IMPOSSIBLE, SpeaksMotion, fold, load_motion_model, speak_motion
+from python_core.token_draw import draw
 
 DEPTH = DepthHeadShape(width=16, layers=2, feed_forward=24)
 SIZES = {
@@ -141,6 +142,31 @@ def test_what_is_read_instead_changes_what_follows_and_not_the_levels_of_the_cod
     code_ends = int(changed[-1]) + 1
     torch.testing.assert_close(other[:, :code_ends], scored[:, :code_ends])
     assert not torch.isclose(other[:, code_ends:], scored[:, code_ends:]).any()
+
+
+@torch.no_grad()
+def test_levels_drawn_by_chances_are_those_that_the_depth_head_speaks_after_what_was_read():
+    model, codes = speaks(3), [5, 300, 77]
+    ids = torch.tensor([reply(3, codes), reply(3, codes)])
+    chances = torch.rand(ids.shape, generator=torch.Generator().manual_seed(3))
+    chances[1] = AS_READ
+    folded = fold(ids, model.config.motion_codes["first_code"], model.codebook)
+    own = model._with_own_levels(folded.input_ids, folded, chances)
+    assert own[1].tolist() == folded.input_ids[1].tolist()
+    assert own[0, :, 0].tolist() == folded.input_ids[0, :, 0].tolist()
+    # Token after token by the logits of the whole model, which read the clip's own levels in the codes before.
+    spoken = ids.clone()
+    places = [place for place in range(ids.shape[1]) if folded.levels[0, place] > 0]
+    for place in places:
+        before = ids[:1, :place].clone()
+        begin = place - int(folded.levels[0, place])
+        before[0, begin:] = spoken[0, begin:place]
+        logits = model(input_ids=before).logits[:, -1]
+        spoken[0, place] = draw(logits, chances[:1, place])[0]
+    assert own[0, folded.places[0], folded.levels[0]].tolist() == spoken[0].tolist()
+    assert spoken[0].tolist() != ids[0].tolist()
+    read_instead = model(input_ids=ids, labels=ids, read_ids=torch.cat((spoken, ids[1:])), scores=True).log_probs
+    torch.testing.assert_close(model(input_ids=ids, labels=ids, chances=chances, scores=True).log_probs, read_instead)
 
 
 @torch.no_grad()

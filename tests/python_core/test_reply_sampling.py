@@ -7,7 +7,8 @@ from python_core.depth_head import DepthHeadShape
 from python_core.language_model import LanguageModelShape, new_language_model, token_layout, train_text_tokenizer
 from python_core.motion_model import SpeaksMotion, fold
 from python_core.reply_mask import ReplyRow, longest_reply
-from python_core.reply_sampling import ROOM, RoomyLayer, draw, sample_replies
+from python_core.reply_sampling import ROOM, RoomyLayer, sample_replies
+from python_core.token_draw import draw
 
 SHAPE = LanguageModelShape(text_tokens=300, width=32, layers=2, heads=2, feed_forward=32, max_tokens=512)
 DEPTH = DepthHeadShape(width=16, layers=1, feed_forward=16)

@@ -66,24 +66,20 @@ def test_a_share_of_the_codes_is_read_as_others_and_all_are_scored(writer: Sampl
     assert again == corrupting.of_clip(ONE_BEAT, np.random.default_rng(7), with_plan=True)
 
 
-def test_a_share_of_the_codes_is_read_with_other_later_levels(writer: SampleWriter):
-    corrupting, layout, changed = shared(writer, later_corruption=0.8), writer.layout, []
+def test_a_share_of_the_samples_reads_later_levels_of_the_models_own(writer: SampleWriter):
+    own, drawn = shared(writer, own_levels=0.6), []
     for number in range(200):
-        sample, plain = (of.of_clip(ONE_BEAT, np.random.default_rng(number), True) for of in (corrupting, writer))
+        sample, plain = (of.of_clip(ONE_BEAT, np.random.default_rng(number), True) for of in (own, writer))
         assert (sample.input_ids, sample.labels) == (plain.input_ids, plain.labels)
-        assert sample.read_ids is not None
-        differ = []
-        for token, read_instead in zip(sample.input_ids, sample.read_ids, strict=True):
-            level = (token - layout.first_code) // layout.level_size
-            if not layout.is_of_code(token) or level == 0:
-                assert read_instead == token
-            else:
-                assert (read_instead - layout.first_code) // layout.level_size == level
-                differ.append(read_instead != token)
-        changed.append(np.mean(differ))
-    assert max(changed) > 0.6
-    # From 0 to 0.8 by the sample; one level of two is that random entry or its own.
-    assert np.mean(changed) == pytest.approx(0.4, abs=0.05)
+        assert plain.chances is None
+        if sample.chances is not None:
+            assert len(sample.chances) == len(sample.input_ids)
+            assert 0 <= min(sample.chances) < max(sample.chances) < 1
+            drawn.append(sample.chances)
+    assert len(drawn) == pytest.approx(120, abs=15)
+    assert len({tuple(chances) for chances in drawn}) == len(drawn)
+    again = own.of_clip(ONE_BEAT, np.random.default_rng(7), with_plan=True)
+    assert again == own.of_clip(ONE_BEAT, np.random.default_rng(7), with_plan=True)
 
 
 def test_later_levels_of_a_share_of_the_codes_are_scored_and_the_first_code_is_whole(writer: SampleWriter):
@@ -128,7 +124,7 @@ def test_plans_and_the_first_codes_of_beats_count_as_much_as_is_said(writer: Sam
     "shares",
     [
         {"corruption": 1.1},
-        {"later_corruption": -0.1},
+        {"own_levels": -0.1},
         {"depth_share": 0.0},
         {"plan_weight": 0.0},
         {"later_weight": -1.0},
