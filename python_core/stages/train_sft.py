@@ -337,6 +337,8 @@ def run(config: TrainSftConfig) -> None:
         if trainer.is_fsdp_enabled:
             raise ValueError("text_encoder: FSDP cuts the embedding into parts, whose rows cannot be kept; use DDP")
         trainer.add_callback(words)
+    if config.own_levels and trainer.is_fsdp_enabled:
+        raise ValueError("own_levels: processes run the model once or twice by their samples, and FSDP waits; use DDP")
     saved = any((config.out / "training").glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=saved or None)
     if time_limit.has_stopped:
