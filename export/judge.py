@@ -52,8 +52,11 @@ def check_with_judge(
     with tempfile.TemporaryDirectory(dir=bundle.parent) as folder:
         composed = compose_val(config.prepared, Path(folder), ValComposedConfig(num=4 * config.judge_replies))
         held_out = HeldOutTexts(judge, composed, config.judge_replies, seed=0)
-    before = held_out.measure(0, _torch_motions(source, held_out.captions, config, progress))
-    after = held_out.measure(1, _session_motions(source, held_out.captions, bundle, manifest, provider, progress))
+    template = PromptTemplate(source.tokenizer, PROMPT_TEMPLATE, source.tokens)
+    asked = [template.ids(caption) for caption in held_out.captions]
+    max_codes = most_codes(source, max(map(len, asked)))
+    before = held_out.measure(0, _torch_motions(source, held_out.captions, max_codes, config, progress))
+    after = held_out.measure(1, _session_motions(asked, max_codes, bundle, manifest, provider, progress))
     parity = JudgeParity(
         num_replies=len(held_out.captions),
         r_at_3_before=before.r_at_3,
@@ -76,10 +79,10 @@ def check_with_judge(
 
 
 def _torch_motions(
-    source: Source, captions: Sequence[str], config: ExportConfig, progress: Progress
+    source: Source, captions: Sequence[str], max_codes: int, config: ExportConfig, progress: Progress
 ) -> list[NDArray[np.float32]]:
+    """Features of each reply's motion, [F, D]."""
     motions: list[NDArray[np.float32]] = []
-    max_codes = most_codes(source, max(map(len, _asked(source, captions))))
     batches = [captions[first : first + AT_ONCE] for first in range(0, len(captions), AT_ONCE)]
     for number, batch in enumerate(progress.track(batches, description="replies before, for the judge")):
         sampling = Sampling(
@@ -98,22 +101,15 @@ def _torch_motions(
 
 
 def _session_motions(
-    source: Source, captions: Sequence[str], bundle: Path, manifest: Manifest, provider: str, progress: Progress
+    asked: Sequence[list[int]], max_codes: int, bundle: Path, manifest: Manifest, provider: str, progress: Progress
 ) -> list[NDArray[np.float32]]:
+    """The same of prompts in token ids."""
     engine = Engine(bundle, manifest.language_model, provider)
     head = open_depth_head(bundle, manifest, engine.state_width, provider)
     decoder = Decoder(bundle, manifest, provider)
-    asked = _asked(source, captions)
-    max_codes = most_codes(source, max(map(len, asked)))
     motions = []
     for seed, prompt in enumerate(progress.track(asked, description="replies after, for the judge")):
         motions.append(
             judged_features(decode_streamed(decoder, write_reply(engine, head, manifest, prompt, seed, max_codes)))
         )
     return motions
-
-
-def _asked(source: Source, captions: Sequence[str]) -> list[list[int]]:
-    """Captions as prompts, in token ids."""
-    template = PromptTemplate(source.tokenizer, PROMPT_TEMPLATE, source.tokens)
-    return [template.ids(caption) for caption in captions]

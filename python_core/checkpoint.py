@@ -23,7 +23,6 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from python_core.clips.prepared import write_text
 from python_core.contract.bundle import sha256
 from python_core.contract.skeleton import BODY_22
 from python_core.contract.vocabulary import CodebookSize
@@ -31,6 +30,7 @@ from python_core.features import Normalizer
 from python_core.language_model import read_text_tokenizer, token_layout
 from python_core.motion_model import SpeaksMotion, load_motion_model
 from python_core.vqvae import Vqvae, VqvaeShape
+from python_core.whole_file import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from python_core.clips.clip import Caption, Clip
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, features_to_joints, num_features, origin
+from python_core.whole_file import write_text
 
 FORMAT_VERSION = 2
 SUMMARY = "prepared.json"
@@ -160,13 +161,6 @@ def write_prepared(
     write_text(folder / "clips.jsonl", "".join(f"{line}\n" for line in lines))
     summary = {"format_version": FORMAT_VERSION, "frame_rate_hz": frame_rate_hz, "num_clips": len(clips)}
     write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def read_prepared(folder: Path) -> PreparedClips:

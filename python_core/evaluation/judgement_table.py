@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from python_core.checkpoint import write_json
-from python_core.clips.prepared import write_text
 from python_core.evaluation.judgement import QualityMeans
 from python_core.evaluation.long_sequences import TransitionScores
 from python_core.evaluation.metrics import Estimate
 from python_core.evaluation.plan_measures import PlanMeasures
 from python_core.evaluation.told_apart import ToldApart
+from python_core.whole_file import write_text
 
 COLUMNS = {
     "r_at_1": "R@1 ↑",

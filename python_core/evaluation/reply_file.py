@@ -9,11 +9,11 @@ import numpy as np
 from rich.progress import track
 from tokenizers import Tokenizer
 
-from python_core.clips.prepared import write_text
 from python_core.contract.plan import reasoning_text
 from python_core.contract.vocabulary import TokenLayout
 from python_core.evaluation.generation import Prompt, Reply, Sampling, generate, read_reply
 from python_core.motion_model import SpeaksMotion
+from python_core.whole_file import write_text
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -27,7 +27,7 @@ from python_core.checkpoint import start_run, write_json
 from python_core.clips.clip import Clip, mirror_clip
 from python_core.clips.licences import is_permissive
 from python_core.clips.preparation import one_thread
-from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips, read_prepared, write_text
+from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import clip_takes, is_mirrored_copy
 from python_core.composed_motion import CompositionError
 from python_core.composition import CUT_FRAMES, Pool, Recipe
@@ -35,6 +35,7 @@ from python_core.contract.plan import format_plan
 from python_core.evaluation.protocols import group_by_keys
 from python_core.features import exact_features
 from python_core.reasoning.planner import Planner
+from python_core.whole_file import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,10 @@ from rich.progress import Progress
 
 from python_core.checkpoint import load_vqvae
 from python_core.clips.preparation import follow_parent, one_thread
-from python_core.clips.prepared import PreparedClip, read_prepared, write_text
+from python_core.clips.prepared import PreparedClip, read_prepared
 from python_core.code_search import CodeSearch
 from python_core.motion_tokenizer import MotionTokenizer
+from python_core.whole_file import write_text
 
 CODES = "codes.jsonl"
 SHARD_CLIPS = 64

@@ -44,9 +44,8 @@ def pack(samples: Sequence[Sample], num_rows: int, filler: int) -> dict[str, Any
         labels[number, :end] = torch.tensor([label for sample in row for label in sample.labels])
         counts = [sample.weights or [1.0] * len(sample.labels) for sample in row]
         weights[number, :end] = torch.tensor([weight for sample in counts for weight in sample])
-        if any(sample.chances for sample in row):
-            drawn = [sample.chances or [AS_READ] * len(sample.input_ids) for sample in row]
-            chances[number, :end] = torch.tensor([chance for sample in drawn for chance in sample])
+        drawn = [sample.chances or [AS_READ] * len(sample.input_ids) for sample in row]
+        chances[number, :end] = torch.tensor([chance for sample in drawn for chance in sample])
         parts = [*lengths, longest - end]
         position_ids[number] = torch.cat([torch.arange(length) for length in parts])
     tokens = {"input_ids": input_ids, "read_ids": read_ids, "labels": labels, "weights": weights}

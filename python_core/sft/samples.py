@@ -228,7 +228,7 @@ class SampleWriter:
         if random is None:
             return Sample(input_ids, labels, weights)
         thinned, read_ids = self._thinned(labels, random), self._corrupted(input_ids, random)
-        return Sample(input_ids, thinned, weights, read_ids, self._chances(input_ids, random))
+        return Sample(input_ids, thinned, weights, read_ids, self.chances(input_ids, random))
 
     def _continued(self, clip: PreparedClip, request: Request, random: np.random.Generator) -> Request:
         """The same from a later code on: from a later beat of an exact plan, with plan and caption of what is left; or
@@ -293,8 +293,8 @@ class SampleWriter:
         read[codes[:, None] + np.arange(layout.num_levels)] = others
         return read.tolist()
 
-    def _chances(self, token_ids: list[int], random: np.random.Generator) -> list[float] | None:
-        """By which the model draws the levels that it reads, where it shall read its own."""
+    def chances(self, token_ids: Sequence[int], random: np.random.Generator) -> list[float] | None:
+        """Numbers from 0 to 1, one a token, by which the model draws later levels; None for a sample read as it is."""
         if not self.shares.own_levels or random.random() >= self.shares.own_levels:
             return None
         return random.random(len(token_ids)).tolist()
@@ -348,7 +348,8 @@ class TrainingSamples(Dataset[Sample]):
 
 
 class HeldOutSamples(Dataset[Sample]):
-    """One whole reply for each held-out clip, with its plan unless plans are not learned.
+    """One whole reply for each held-out clip, with its plan unless plans are not learned. A share of them is read with
+    later levels that the model speaks, as in training.
 
     The short ones come first: with several processes the last batch is filled up with copies, which are recognised by
     their place among rows, and rows of a batch have the long ones first.
@@ -361,9 +362,13 @@ class HeldOutSamples(Dataset[Sample]):
         ordered = sorted(_usable(writer, clips), key=lambda clip: clip.num_rows)
         records = [(writer.by_clip[clip.clip_id][0], writer.codes[clip.clip_id][0]) for clip in ordered]
         planned = writer.shares.plan_share > 0
-        self.samples = [
+        whole = [
             writer.write(Request(record.caption, writer.timed(record.plan, codes) if planned else None, codes))
             for record, codes in records
+        ]
+        self.samples = [
+            replace(sample, chances=writer.chances(sample.input_ids, np.random.default_rng(number)))
+            for number, sample in enumerate(whole)
         ]
 
     def __len__(self) -> int:

@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
-from python_core.clips.prepared import PreparedClips, read_prepared, write_text
+from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.contract.plan import Beat, Plan, format_plan, parse_plan
 from python_core.evaluators.token_states import TokenStates, load_token_states
 from python_core.reasoning.known_beats import KnownBeats
@@ -36,6 +36,7 @@ from python_core.reasoning.reasoning_report import make_report, sample_table, sa
 from python_core.reasoning.synonyms import read_synonyms
 from python_core.reasoning.teacher import EndpointConfig, EndpointError, Spending, Teacher
 from python_core.reasoning.wordnet import read_kinds
+from python_core.whole_file import write_text
 
 logger = logging.getLogger(__name__)
 

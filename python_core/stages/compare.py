@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from python_core.clips.prepared import write_text
 from python_core.evaluation.bootstrap import percentile_interval
 from python_core.evaluation.evaluation import OURS
 from python_core.evaluation.judgement_table import NOTHING, as_table
+from python_core.whole_file import write_text
 
 logger = logging.getLogger(__name__)
 

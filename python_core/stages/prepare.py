@@ -43,13 +43,14 @@ from python_core.clips.preparation import (
     read_shard_rows,
     shard_path,
 )
-from python_core.clips.prepared import COMPOSED, FORMAT_VERSION, SUMMARY, PreparedClip, write_prepared, write_text
+from python_core.clips.prepared import COMPOSED, FORMAT_VERSION, SUMMARY, PreparedClip, write_prepared
 from python_core.clips.prepared_report import GuessedMapping, PreparedReport
 from python_core.contract.bundle import sha256
 from python_core.contract.plan import parse_plan
 from python_core.features import features_to_motion
 from python_core.pictures import Row, Strip, write_sheet
 from python_core.vqvae import FRAMES_PER_CODE
+from python_core.whole_file import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,8 @@ from python_core.checkpoint import (
     save_language_model,
     start_run,
 )
-from python_core.clips.prepared import PreparedClips, read_prepared
+from python_core.clips.prepared import read_prepared
 from python_core.contract.bundle import sha256
-from python_core.contract.plan import parse_plan
 from python_core.contract.vocabulary import TURN_END, TokenLayout
 from python_core.evaluation.val_composed import ValComposedConfig, compose_val
 from python_core.evaluators.evaluator import Evaluator
@@ -41,18 +39,19 @@ from python_core.grpo.alarms import Alarms
 from python_core.grpo.best_checkpoint import BestCheckpoint, best_checkpoint
 from python_core.grpo.judged_replies import HeldOutTexts
 from python_core.grpo.lora_tokens import drop_reference_adapter
+from python_core.grpo.prompts import check_room, read_prompts
 from python_core.grpo.replies import ReplyReader
 from python_core.grpo.rewards import PAPER_WEIGHTS, Rewards, RewardWeights
 from python_core.grpo.rollouts import FormShares, Rollouts
 from python_core.language_model import LoraShape, merge_lora, token_layout, with_lora
+from python_core.metrics_file import MetricsFile
 from python_core.motion_model import load_motion_model
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.reply_mask import longest_reply
 from python_core.sft.clip_codes import CODES, read_codes
-from python_core.stages.build_reasoning import PlanRecord, read_plans
-from python_core.stages.train_sft import OPTIMIZERS, MetricsFile, Optimizer
+from python_core.stages.build_reasoning import read_plans
+from python_core.stages.train_sft import OPTIMIZERS, Optimizer
 from python_core.time_limit import TimeLimit
-from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
 
@@ -436,50 +435,6 @@ def read_known_codes(config: TrainGrpoConfig) -> dict[str, list[int]]:
         logger.warning("%s: codes of other clips than %s has, not used", config.sft / CODES, config.prepared)
         return {}
     return {clip_id: series[0] for clip_id, series in read_codes(config.sft / CODES) if series}
-
-
-def read_prompts(prepared: PreparedClips, plans: Sequence[PlanRecord], max_codes: int) -> list[dict[str, Any]]:
-    """A row for each different caption of the train split: the caption, the first clip that it is of, and how many
-    beats its plan has, the clip's own where that is known exactly. Clips of no code, or of too many, are left out as
-    `train-sft` leaves them out.
-
-    Raises:
-        ValueError: A caption has no plan, or there is none.
-    """
-    planned = {(record.clip_id, record.caption): record.plan for record in plans}
-    rows: dict[str, dict[str, Any]] = {}
-    for clip in prepared.split("train"):
-        if not 1 <= clip.num_rows // FRAMES_PER_CODE <= max_codes:
-            continue
-        for caption in clip.captions:
-            if caption in rows:
-                continue
-            plan = clip.plan or planned.get((clip.clip_id, caption))
-            if plan is None:
-                raise ValueError(f"clip {clip.clip_id}: no plan for {caption!r}; run build-reasoning again")
-            num_beats = len(parse_plan(plan).beats)
-            rows[caption] = {"prompt": caption, "clip_id": clip.clip_id, "num_beats": num_beats}
-    if not rows:
-        raise ValueError(
-            f"no clip of split 'train' with 1 to {max_codes} codes has a caption, so there is nothing to ask; prepare "
-            "clips that have some, or set max_codes"
-        )
-    return list(rows.values())
-
-
-def check_room(model: PreTrainedModel, prompts: list[list[int]], max_codes: int) -> None:
-    """Refuse prompts and replies that are longer than the model can read.
-
-    Raises:
-        ValueError: The longest prompt and the longest reply do not fit together.
-    """
-    room = getattr(model.config, "max_position_embeddings", None)
-    prompt, reply = max(map(len, prompts)), longest_reply(max_codes)
-    if room is not None and prompt + reply > room:
-        raise ValueError(
-            f"a prompt of {prompt} tokens and a reply of up to {reply} do not fit a model of {room}; "
-            f"lower max_codes, now {max_codes}"
-        )
 
 
 def _start(model: PreTrainedModel, config: TrainGrpoConfig, layout: TokenLayout) -> Any:

@@ -4,8 +4,8 @@ Clips are encoded from their first frame on and from the next ones, so one motio
 some takes are held out; how well the model foretells them says which weights are kept, and when to stop.
 """
 
-import json
 import logging
+import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import SequentialSampler
@@ -23,7 +24,6 @@ from python_core.bfloat16 import warn_where_slow
 from python_core.checkpoint import (
     MOTION_TOKENIZER,
     drop_incomplete,
-    forget_after,
     load_language_model,
     save_language_model,
     start_run,
@@ -32,6 +32,7 @@ from python_core.clips.cmu import CREDIT
 from python_core.clips.cmu import SOURCE as CMU
 from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import clip_takes, hold_out
+from python_core.contract.vocabulary import CodebookSize
 from python_core.depth_head import DepthHeadShape
 from python_core.evaluators.token_states import load_token_states
 from python_core.language_model import (
@@ -46,6 +47,7 @@ from python_core.language_model import (
     train_text_tokenizer,
     with_lora,
 )
+from python_core.metrics_file import MetricsFile
 from python_core.motion_model import IGNORED, SpeaksMotion, speak_motion
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.sft.carried_codes import carry_codes_over
@@ -63,6 +65,8 @@ logger = logging.getLogger(__name__)
 Optimizer = Literal["adamw", "adafactor"]
 OPTIMIZERS: dict[Optimizer, str] = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
 """As `Trainer` calls them."""
+ZERO_STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"
+"""Of the environment in which `accelerate launch` starts a process."""
 SAMPLE_WRITERS = 8
 """Processes that write samples for a GPU, which waits for a single one. A sample depends on its number alone."""
 
@@ -236,7 +240,8 @@ def run(config: TrainSftConfig) -> None:
     """Train, and save model, tokenizer and motion tokenizer as one checkpoint.
 
     Raises:
-        ValueError: Clips, plans, tokenizer or backbone are missing or do not fit each other.
+        ValueError: Clips, plans, tokenizer or backbone are missing or do not fit each other; options that do not go
+            with the codes or with FSDP and ZeRO-3.
     """
     time_limit = TimeLimit(config.stop_after_s)
     processes = PartialState(cpu=not torch.cuda.is_available())
@@ -250,6 +255,7 @@ def run(config: TrainSftConfig) -> None:
     motion_tokenizer = MotionTokenizer.load(config.vqvae)
     prepared.check_rate(motion_tokenizer.frame_rate_hz, f"the motion tokenizer in {config.vqvae}")
     codebook = motion_tokenizer.model.shape.codebook
+    _check_options(config, codebook)
     # Before a run is begun, which a corrected one would be compared with.
     model, tokenizer = _start(config, prepared, plans, motion_tokenizer)
     if processes.is_main_process:
@@ -334,11 +340,7 @@ def run(config: TrainSftConfig) -> None:
     if held_out:
         trainer.add_callback(early_stop)
     if words is not None:
-        if trainer.is_fsdp_enabled:
-            raise ValueError("text_encoder: FSDP cuts the embedding into parts, whose rows cannot be kept; use DDP")
         trainer.add_callback(words)
-    if config.own_levels and trainer.is_fsdp_enabled:
-        raise ValueError("own_levels: processes run the model once or twice by their samples, and FSDP waits; use DDP")
     saved = any((config.out / "training").glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=saved or None)
     if time_limit.has_stopped:
@@ -373,25 +375,6 @@ class InOrder(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]  # Samples has a length
-
-
-class MetricsFile(TrainerCallback):
-    """Appends what the trainer logs to a file, a JSON object a line, in the main process."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # The trainer takes what a checkpoint says, though the config may have changed.
-        state.compute_steps(args, state.max_steps)
-        if state.is_world_process_zero:
-            forget_after(self.path, state.global_step)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as file:
-                file.write(json.dumps({"step": state.global_step} | (logs or {})) + "\n")
 
 
 class FixedRows(TrainerCallback):
@@ -466,6 +449,19 @@ def _start(
     add_motion_tokens(tokenizer, codebook)
     add_motion_rows(model, tokenizer, codebook)
     return speak_motion(model, token_layout(tokenizer, codebook), config.depth), tokenizer
+
+
+def _check_options(config: TrainSftConfig, codebook: CodebookSize) -> None:
+    """Refuse options that do not go with the codes or with how processes were launched."""
+    if config.own_levels and codebook.num_levels == 1:
+        raise ValueError(f"own_levels: codes of {config.vqvae} have one level, and no later ones; leave it out")
+    fsdp, zero_3 = parse_flag_from_env("ACCELERATE_USE_FSDP"), os.environ.get(ZERO_STAGE) == "3"
+    if config.text_encoder is not None and fsdp:
+        raise ValueError("text_encoder: FSDP cuts the embedding into parts, whose rows cannot be kept; use DDP")
+    if config.own_levels and (fsdp or zero_3):
+        raise ValueError(
+            "own_levels: processes run the model once or twice, by their samples, and FSDP and ZeRO-3 hang; use DDP"
+        )
 
 
 def _same_codebook(one: MotionTokenizer, other: MotionTokenizer) -> bool:

@@ -82,6 +82,16 @@ def test_a_share_of_the_samples_reads_later_levels_of_the_models_own(writer: Sam
     assert again == own.of_clip(ONE_BEAT, np.random.default_rng(7), with_plan=True)
 
 
+def test_what_is_held_out_is_read_as_what_is_trained_on(writer: SampleWriter):
+    """Or weights would be chosen by how well they continue levels that they never read."""
+    own = HeldOutSamples(shared(writer, own_levels=1.0), CLIPS).samples
+    plain = HeldOutSamples(writer, CLIPS).samples
+    assert [sample.chances for sample in plain] == [None] * len(CLIPS)
+    assert all(len(sample.chances or []) == len(sample.input_ids) for sample in own)
+    assert [replace(sample, chances=None) for sample in own] == plain
+    assert HeldOutSamples(shared(writer, own_levels=1.0), CLIPS).samples == own
+
+
 def test_later_levels_of_a_share_of_the_codes_are_scored_and_the_first_code_is_whole(writer: SampleWriter):
     thinning, layout, shares = shared(writer, depth_share=0.25, plan_share=1.0, history_share=0.0), writer.layout, []
     for number in range(100):
