@@ -1,6 +1,4 @@
-"""What the model in the box does with the demo's sentences. Thresholds hold for all of 20 seeds with room to spare, but
-for walks, of which 18 go on, those of the test among them.
-"""
+"""What the model in the box does with the demo's sentences."""
 
 import asyncio
 
@@ -17,6 +15,9 @@ from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan
 
 HEAD, FEET = 15, (10, 11)
+SEEDS = 20
+PACE_M_S = 0.54
+"""Of a whole motion whose plan says to walk and then to turn: 4 m in 7.4 s."""
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +51,24 @@ def test_the_character_stays_upright_on_the_floor_and_its_bones_keep_their_lengt
     assert np.abs(lengths_m - rest_m).max() < 1e-5
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_walk_goes_the_way_the_character_faces(model: MotionModel, seed: int):
-    plan, motion = act(model, PROMPTS["walk_and_turn"], seed)
-    # It may say a beat in two.
-    assert [*dict.fromkeys(beat.text for beat in plan.beats)] == ["walk forward", "turn around"]
-    assert motion.root_positions_m[:, 2].max() > 1
+def test_walks_go_the_way_the_character_faces(model: MotionModel):
+    at_pace = 0
+    for seed in range(SEEDS):
+        plan, motion = act(model, PROMPTS["walk_and_turn"], seed)
+        # It may say a beat in two.
+        assert [*dict.fromkeys(beat.text for beat in plan.beats)] == ["walk forward", "turn around"]
+        at_pace += motion.root_positions_m[:, 2].max() / (motion.num_frames / motion.frame_rate_hz) > PACE_M_S
+    assert at_pace >= 18
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_squat_goes_down(model: MotionModel, seed: int):
-    plan, motion = act(model, PROMPTS["squat"], seed)
-    assert "squat" in plan.beats[0].text
-    assert motion.root_positions_m[:, 1].min() < 0.7 < 0.85 < motion.root_positions_m[0, 1]
+def test_squats_go_down(model: MotionModel):
+    down = 0
+    for seed in range(SEEDS):
+        plan, motion = act(model, PROMPTS["squat"], seed)
+        assert "squat" in plan.beats[0].text
+        heights_m = motion.root_positions_m[:, 1]
+        down += heights_m.min() < 0.7 < 0.85 < heights_m[0]
+    assert down >= 15
 
 
 def test_the_same_seed_gives_the_same_frames_and_another_does_not(model: MotionModel):
