@@ -171,8 +171,14 @@ def shares(judgement: Judgement) -> list[tuple[str, str, str]]:
         [found.recognised for found in judgement.prompts if found.kind == kind] for kind in ("plain", "multi_beat")
     )
     sides = [found.sides for found in judgement.prompts if found.sides is not None]
+    as_asked = [
+        None if found.recognised is None else found.recognised and found.sides is not False
+        for found in judgement.prompts
+        if found.kind == "plain"
+    ]
     return [
         ("plain prompts that are recognised", "plain", share(plain)),
+        ("the same, but on the other side is not", "plain", share(as_asked)),
         ("prompts of several beats that are", "multi_beat", share(several)),
         ("left and right correct", "sides", share(sides)),
     ]
@@ -187,7 +193,8 @@ def page(judgement: Judgement) -> str:
         "",
         "What a designer of NPCs would type, written before any was looked at; none is a caption of the training clips",
         "(`docs/pages/prompts.py` checks it). One seed, none picked. A prompt is recognised if a stranger who sees its",
-        "strip would say what the character does, all beats of it. The body's left is blue, its right orange.",
+        "strip would say what the character does, all beats of it, on whichever side. The body's left is blue, its right",
+        "orange.",
         "",
         f"{judgement.model_id}, revision `{judgement.revision[:12]}`, seed {judgement.seed}. Judged by:",
         f"{judgement.judged_by or 'nobody yet'}. `make designer-prompts` makes sheets and page again.",

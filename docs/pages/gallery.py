@@ -153,7 +153,7 @@ def page(acted: Sequence[Acted], notes: dict[str, str], about: str, seed: int) -
             if part.scene.kind == kind:
                 said = [
                     *_asked(part),
-                    _verdict(part, reports.get(part.scene.name)),
+                    *_verdict(part, reports.get(part.scene.name)),
                     f"`{command(part.scene, seed)}`",
                     *([f"**Wrong:** {notes[part.scene.name]}"] if part.scene.name in notes else []),
                 ]
@@ -181,12 +181,17 @@ def _asked(part: Acted) -> list[str]:
     return said
 
 
-def _verdict(part: Acted, report: QualityReport | None) -> str:
+def _verdict(part: Acted, report: QualityReport | None) -> list[str]:
+    """The report's verdict, and its measures to unfold."""
     if part.clip is None or report is None:
-        return f"no motion: {part.refusal}"
+        return [f"no motion: {part.refusal}"]
     reason = f", for its `{report.weakest_measure}`" if report.verdict is not Verdict.GOOD else ""
     slides = f"feet in contact {100 * report.contact_foot_speed_m_s:.0f} cm/s"
-    return f"{report.verdict.value}, score {report.score:.2f}{reason}; {slides}; {part.clip.motion.duration_s:.1f} s"
+    measures = ", ".join(f"{name} {value:.3g}" for name, value in vars(report).items())
+    return [
+        f"{report.verdict.value}, score {report.score:.2f}{reason}; {slides}; {part.clip.motion.duration_s:.1f} s",
+        f"<details><summary>all measures</summary>{measures}</details>",
+    ]
 
 
 def _image(part: Acted) -> str:

@@ -1,7 +1,8 @@
 """The prompts that pages show, and that none is copied: python docs/pages/prompts.py CAPTIONS [CAPTIONS ...]
 
 CAPTIONS are files of training texts, a JSON object with `captions` a line, such as runs/prepared/clips.jsonl. Fails if
-a prompt of docs/designer_prompts is one of them, or if a word that the gallery takes for unknown is in one.
+a prompt of docs/designer_prompts is one of them, or if a word that the gallery takes for unknown is in one; "dodges"
+and "dodge" are the same.
 """
 
 import argparse
@@ -11,7 +12,10 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from lemminflect import getAllLemmas
 
 DOCS = Path(__file__).parents[1]
 GALLERY = DOCS / "gallery" / "prompts.toml"
@@ -94,15 +98,15 @@ def side_of(prompt: str) -> str | None:
 
 
 def copied(prompts: Iterable[str], captions: Iterable[str]) -> list[str]:
-    """Prompts that are a caption; case, marks and who acts make no difference."""
+    """Prompts that are a caption; case, marks, endings and who acts make no difference."""
     known = {_bare(caption) for caption in captions}
     return [prompt for prompt in prompts if _bare(prompt) in known]
 
 
 def known_words(scenes: Iterable[Scene], captions: Iterable[str]) -> list[str]:
     """Words of scenes that should be unknown, and are not."""
-    known = {word for caption in captions for word in _words(caption)}
-    return [scene.word for scene in scenes if scene.word in known]
+    known = {_lemma(word) for caption in captions for word in _words(caption)}
+    return [scene.word for scene in scenes if scene.word and _lemma(scene.word) in known]
 
 
 def _read(path: Path) -> dict:
@@ -117,7 +121,14 @@ def _words(text: str) -> list[str]:
 
 
 def _bare(text: str) -> str:
-    return WHO.sub("", " ".join(_words(text)))
+    return " ".join(map(_lemma, WHO.sub("", " ".join(_words(text))).split()))
+
+
+@cache
+def _lemma(word: str) -> str:
+    """A word without its ending, as a verb where it can be one."""
+    lemmas = getAllLemmas(word)
+    return next((lemmas[kind][0] for kind in ("VERB", "NOUN", "ADJ") if kind in lemmas), word)
 
 
 def main() -> int:
