@@ -6,6 +6,7 @@ training.pt             optimizer, step and random state, to go on after a kill
 """
 
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -137,6 +138,8 @@ def save_language_model(
 ) -> None:
     """Write a language model with its text tokenizer; the motion tokenizer is put beside it by the caller, before.
 
+    Hashes of both tokenizers say later whether they are still those that the model knows.
+
     Args:
         folder: To write into.
         model: The model.
@@ -148,7 +151,8 @@ def save_language_model(
         weights: Where they are not the model's own, because it is held in parts.
     """
     model.save_pretrained(folder / "language_model", state_dict=weights)
-    tokenizer.save(str(folder / "language_model" / "tokenizer.json"))
+    path = folder / "language_model" / "tokenizer.json"
+    tokenizer.save(str(path))
     write_json(
         folder / CHECKPOINT,
         {
@@ -156,6 +160,8 @@ def save_language_model(
             "kind": "language-model",
             "model_id": model_id,
             "codebook": dataclasses.asdict(codebook),
+            "tokenizer_sha256": sha256(path),
+            "codebook_sha256": codebook_sha256(folder / MOTION_TOKENIZER),
             "data_notice": notice,
             "training": config,
         },
@@ -179,7 +185,8 @@ def load_language_model(folder: Path) -> LanguageModel:
 
     Raises:
         ValueError: The folder holds no language model of this format or a damaged one, its text tokenizer is of another
-            model, or the motion tokenizer beside it has another codebook than the one that the model speaks.
+            model, or the motion tokenizer beside it has another codebook than the one that the model speaks. Models
+            saved without hashes of them are compared by sizes alone.
     """
     config = read_config(folder, "language-model")
     spoken = read_sizes(CodebookSize, config["codebook"], folder)
@@ -202,6 +209,7 @@ def load_language_model(folder: Path) -> LanguageModel:
     path = folder / "language_model" / "tokenizer.json"
     tokenizer = read_text_tokenizer(path)
     _check_tokens(model, tokenizer, path)
+    _check_hashes(config, folder)
     return LanguageModel(model, tokenizer, config["model_id"], config["data_notice"])
 
 
@@ -228,6 +236,37 @@ def _check_tokens(model: SpeaksMotion, tokenizer: Tokenizer, path: Path) -> None
             f"{path}: the model's tokens of codes are the last ones, from {expected[0]} to {expected[1] - 1}; the "
             f"tokenizer has its own from {found[0]} on, and {found[1]} tokens in all; {advice}"
         )
+
+
+def _check_hashes(config: dict[str, Any], folder: Path) -> None:
+    """Refuse tokenizers of another model, also where sizes are the same.
+
+    Raises:
+        ValueError: A hash is not the one in the config.
+    """
+    path, beside = folder / "language_model" / "tokenizer.json", folder / MOTION_TOKENIZER
+    hashes = {"tokenizer_sha256": (path, sha256(path))}
+    if beside.is_dir():
+        hashes["codebook_sha256"] = (beside / "model.safetensors", codebook_sha256(beside))
+    for name, (path, found) in hashes.items():
+        if found != (expected := config.get(name, found)):
+            raise ValueError(
+                f"{path}: of another model: its {name} is {found}, {CHECKPOINT} says {expected}; put back the file "
+                "that the language model was trained with, or copy the whole checkpoint again"
+            )
+
+
+def codebook_sha256(folder: Path) -> str:
+    """SHA-256 of the vectors of a motion tokenizer's codes, level by level; its decoder may learn on.
+
+    Raises:
+        ValueError: Its weights are missing or damaged.
+    """
+    weights, _ = read_weights(folder / "model.safetensors")
+    digest = hashlib.sha256()
+    for name in sorted(name for name in weights if name.endswith(".vectors")):
+        digest.update(weights[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_config(folder: Path, kind: str) -> dict[str, Any]:
@@ -308,16 +347,16 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_process
         write_json(path, made_of)
 
 
-def refuse_processes(folder: Path) -> None:
+def refuse_processes(out: Path) -> None:
     """For stages that run in one process.
 
     Raises:
-        ValueError: Several were started, which would write one folder.
+        ValueError: Several were started, which would write the same folder or file.
     """
     if (num_started := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         raise ValueError(
-            f"{folder}: this stage runs in one process, {num_started} were started and would write one folder; start "
-            "it without accelerate launch"
+            f"{out}: this stage runs in one process, {num_started} were started and would write it together; start it "
+            "without accelerate launch"
         )
 
 

@@ -164,6 +164,21 @@ def new_language_model(shape: LanguageModelShape, depth: DepthHeadShape, layout:
     return speak_motion(LlamaForCausalLM(config), layout, depth)
 
 
+def sizes_of(model: SpeaksMotion, layout: TokenLayout) -> tuple[LanguageModelShape, DepthHeadShape]:
+    """Sizes with which `new_language_model` makes one like it. What a backbone's config does not say is the default."""
+    config = model.config.to_dict()
+    names = {
+        "width": "hidden_size",
+        "layers": "num_hidden_layers",
+        "heads": "num_attention_heads",
+        "feed_forward": "intermediate_size",
+        "max_tokens": "max_position_embeddings",
+    }
+    known = {field: config[name] for field, name in names.items() if name in config}
+    depth = config["motion_codes"]["depth_head"] or {}
+    return LanguageModelShape(text_tokens=layout.think_open, **known), DepthHeadShape(**depth)
+
+
 def load_backbone(name: str) -> tuple[PreTrainedModel, Tokenizer]:
     """A pretrained causal language model and its tokenizer, from a folder in Hugging Face's layout or from its hub.
 

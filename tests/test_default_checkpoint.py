@@ -1,13 +1,18 @@
 """The checkpoint that the default bundle was made of: runs go on from it."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from export.source import Source, read_source
+from python_core.checkpoint import codebook_sha256
+from python_core.contract.bundle import sha256
 from python_core.evaluation.generation import Prompt, Sampling, generate
 from python_core.features import canonical_joints, exact_features
+from python_core.language_model import sizes_of
 from python_core.motion_tokenizer import MotionTokenizer
 from tests.conftest import FRAME_RATE_HZ, make_motion
 
@@ -37,6 +42,14 @@ def test_its_language_model_plans_what_is_said_and_walks_the_way_it_faces(source
     assert "walk" in source.tokenizer.decode(reply.parsed.reasoning_ids or [])
     assert motion.root_positions_m[-1, 2] > 1.0
     assert np.abs(motion.root_positions_m[:, 0]).max() < 1.0
+
+
+def test_it_notes_its_tokenizers_and_its_sizes(source: Source):
+    noted = json.loads((CHECKPOINT / "checkpoint.json").read_text(encoding="utf-8"))
+    assert noted["tokenizer_sha256"] == sha256(CHECKPOINT / "language_model" / "tokenizer.json")
+    assert noted["codebook_sha256"] == codebook_sha256(CHECKPOINT / "vqvae")
+    sizes = sizes_of(source.language_model, source.tokens)
+    assert [asdict(size) for size in sizes] == [noted["training"][name] for name in ("shape", "depth")]
 
 
 def test_it_names_every_licence(source: Source):

@@ -23,7 +23,7 @@ MOTION_OPEN, MOTION_CLOSE = "<Motion>", "</Motion>"
 
 PROMPT_TEMPLATE = f"{TURN_START}user\n{{prompt}}{TURN_END}\n{TURN_START}assistant\n"
 MAX_REASONING_TOKENS = 96
-"""Plans are trained to at most 80 tokens; more than this many is not a plan."""
+"""More than this many are not a plan, and plans of more are not trained on. A teacher and compositions keep to 80."""
 MAX_CODES = 2**63
 
 Position = tuple[int, ...]

@@ -1,6 +1,7 @@
 """Replies as what they say: plan, codes and motion. They are read and decoded as the bridge does it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from tokenizers import Tokenizer
 
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Plan, PlanError, parse_plan, reasoning_text
+from python_core.contract.quality import QualityReport, measure_quality
 from python_core.contract.vocabulary import ReplyError, TokenLayout, parse_reply
 from python_core.evaluation.judgement import judged_features
 from python_core.motion_tokenizer import MotionTokenizer
@@ -20,9 +22,15 @@ class Rollout:
     plan: Plan | None
     """None where no reasoning was asked for, or where its text is no plan and need not be one."""
     num_plan_tokens: int
+    """Of the reasoning, also where it is no plan; 0 without."""
     motion: Motion
     rows: NDArray[np.float32]
     """`judged_features`"""
+
+    @cached_property
+    def quality(self) -> QualityReport:
+        """What the bridge reports with the motion."""
+        return measure_quality(self.motion)
 
 
 class ReplyReader:

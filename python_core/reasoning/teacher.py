@@ -10,7 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from python_core.contract.plan import Plan
@@ -180,7 +180,8 @@ class Teacher:
         """Write plans as they come.
 
         Conversations that are under way when the endpoint is given up are brought to their end first, so that nothing
-        that was paid for is lost.
+        that was paid for is lost. Captions that it refuses come with the next one that it answers: if none is before
+        the run ends in an error, they count as failures, and are asked for again.
 
         Raises:
             EndpointError: The budget is spent, the endpoint refuses, or too many captions in a row had no answer.
@@ -191,6 +192,7 @@ class Teacher:
         left = iter(enumerate(sentences))
         running: dict[asyncio.Task[tuple[Written, EndpointError | None]], int] = {}
         failures: Counter[str] = Counter()
+        refused: dict[int, Written] = {}
         stop: EndpointError | None = None
         try:
             while True:
@@ -202,18 +204,27 @@ class Teacher:
                 for task in sorted(done, key=running.__getitem__):
                     index = running.pop(task)
                     written, error = task.result()
-                    yield index, written
                     stop = stop or error
-                    if _is_answered(written):
-                        failures.clear()
-                        continue
-                    failures[written.failure or written.rejections[-1].detail] += 1
+                    if _is_refused(written):
+                        refused[index] = written
+                        failures[written.rejections[-1].detail] += 1
+                    else:
+                        yield index, written
+                        if written.failure is None:
+                            for item in refused.items():
+                                yield item
+                            refused.clear()
+                            failures.clear()
+                            continue
+                        failures[written.failure] += 1
                     if failures.total() >= MAX_FAILURES_IN_A_ROW:
                         reason = failures.most_common(1)[0][0]
                         stop = stop or EndpointError(
                             f"{self.config.base_url}: no answer for {failures.total()} captions in a row ({reason}); "
                             "see to the endpoint, then run the same command to go on"
                         )
+            for index, written in refused.items():
+                yield index, written if stop is None else _as_failure(written)
             if stop is not None:
                 raise stop
         finally:
@@ -326,9 +337,13 @@ def _message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
-def _is_answered(written: Written) -> bool:
-    refused = written.plan is None and written.rejections and written.rejections[-1].why == "refused"
-    return written.failure is None and not refused
+def _is_refused(written: Written) -> bool:
+    return written.failure is None and bool(written.rejections) and written.rejections[-1].why == "refused"
+
+
+def _as_failure(refused: Written) -> Written:
+    *rejections, refusal = refused.rejections
+    return replace(refused, rejections=tuple(rejections), failure=refusal.detail)
 
 
 def _retry_after_s(header: str | None) -> float | None:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from python_core.checkpoint import start_run, write_json
+from python_core.checkpoint import refuse_processes, start_run, write_json
 from python_core.clips.humanml3d import FRAME_RATE_HZ
 from python_core.clips.joint_names import MAPPING_FILE
 from python_core.clips.listing import Listing, hash_files, list_names
@@ -129,10 +129,11 @@ def run(config: PrepareConfig) -> None:
 
     Raises:
         ClipError: A folder is in no layout that we read, or has none of the splits.
-        ValueError: The folder to write holds something else, a source to leave out is none of the clips' sources, or
-            no clip is left.
+        ValueError: The folder to write holds something else, a source to leave out is none of the clips' sources, no
+            clip is left, or several processes were started.
         OSError: A worker was killed.
     """
+    refuse_processes(config.out)
     _check(config)
     listing = list_names(config.clips, config.splits, config.body_model)
     if not (config.out / "run.json").is_file():

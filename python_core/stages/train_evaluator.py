@@ -230,6 +230,8 @@ def run(config: TrainEvaluatorConfig) -> None:
                 say_stopped(step, total)
                 return
         best.put_into(training.model)
+        # Once more, in case the last run was killed between the two files.
+        training.save(out, config)
         measures = _measure(training, prepared, config)
         line = json.dumps({"step": step, "best_step": best.step} | measures) + "\n"
         # A finished run that is given again comes to the same.

@@ -455,6 +455,6 @@ def _save(config: TrainGrpoConfig, weights: Path, layout: TokenLayout) -> None:
 
         model = merge_lora(PeftModel.from_pretrained(spoken.model, str(weights)))
     tokenizer: Tokenizer = spoken.tokenizer
-    save_language_model(config.out, model, tokenizer, layout.codebook, config.model_id, spoken.data_notice, config)
     shutil.copytree(config.sft / MOTION_TOKENIZER, config.out / MOTION_TOKENIZER, dirs_exist_ok=True)
+    save_language_model(config.out, model, tokenizer, layout.codebook, config.model_id, spoken.data_notice, config)
     logger.info("checkpoint in %s, of %s", config.out, weights)

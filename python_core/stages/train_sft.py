@@ -43,6 +43,7 @@ from python_core.language_model import (
     load_backbone,
     merge_lora,
     new_language_model,
+    sizes_of,
     token_layout,
     train_text_tokenizer,
     with_lora,
@@ -106,7 +107,7 @@ class TrainSftConfig(SampleShares):
     """
 
     shape: LanguageModelShape = field(default_factory=LanguageModelShape)
-    """Size of a model from scratch."""
+    """Size of a model from scratch; with start its checkpoint notes that of the model that began."""
 
     text_encoder: Path | None = None
     """Frozen text encoder that gives a model from scratch its rows of words, such as `fetch-backbone text-encoder`
@@ -287,8 +288,7 @@ def run(config: TrainSftConfig) -> None:
         model.set_attn_implementation("eager")
     layout = token_layout(tokenizer, codebook)
     words = _fixed_rows(config, model, tokenizer, layout.think_open)
-    code_s = FRAMES_PER_CODE / prepared.frame_rate_hz
-    writer = SampleWriter(plans, codes, code_s, tokenizer, layout, config)
+    writer = SampleWriter(plans, codes, FRAMES_PER_CODE / prepared.frame_rate_hz, tokenizer, layout, config)
     kept, held_out = _split(prepared, config)
     batches = config.accumulate * processes.num_processes
     trained: Any = model
@@ -351,6 +351,9 @@ def run(config: TrainSftConfig) -> None:
         shutil.copytree(config.vqvae, config.out / MOTION_TOKENIZER, dirs_exist_ok=True, ignore=_not_the_checkpoint)
         final = merge_lora(trained) if weights is None else model
         notice = data_notice(prepared)
+        if config.start is not None:
+            shape, depth = sizes_of(model, layout)
+            config = replace(config, shape=shape, depth=depth)
         save_language_model(config.out, final, tokenizer, codebook, config.model_id, notice, config, weights)
         logger.info("checkpoint in %s", config.out)
     processes.wait_for_everyone()

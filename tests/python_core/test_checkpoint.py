@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,12 +18,25 @@ from python_core.checkpoint import (
     forget_after,
     load_language_model,
     load_vqvae,
+    save_language_model,
+    save_vqvae,
     start_run,
     write_json,
 )
 from python_core.contract.vocabulary import CodebookSize
-from python_core.language_model import train_text_tokenizer
-from python_core.stages import evaluate, train_evaluator, train_vqvae
+from python_core.depth_head import DepthHeadShape
+from python_core.features import Normalizer
+from python_core.language_model import LanguageModelShape, new_language_model, token_layout, train_text_tokenizer
+from python_core.stages import (
+    build_reasoning,
+    compare,
+    evaluate,
+    fetch_backbone,
+    prepare,
+    train_evaluator,
+    train_vqvae,
+)
+from python_core.vqvae import Vqvae, VqvaeShape
 
 
 def test_a_motion_tokenizer_of_another_codebook_is_refused(tiny_checkpoint: Path, tmp_path: Path):
@@ -120,6 +134,61 @@ def test_a_config_without_what_is_read_of_it_is_refused(
         load_language_model(folder)
 
 
+@pytest.fixture(scope="module")
+def sized_alike(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Checkpoints of two models from scratch that know other words and other codes, and as many."""
+    folders = []
+    shape = VqvaeShape(width=16, code_width=8, level_size=8, num_levels=2)
+    for seed, texts in enumerate((["walk forward", "sit down"], ["jump over it", "turn left"])):
+        torch.manual_seed(seed)
+        folder, vqvae = tmp_path_factory.mktemp("alike"), Vqvae(shape)
+        for level in vqvae.levels:
+            torch.nn.init.normal_(level.vectors)  # type: ignore[arg-type]  # a buffer of ours
+        statistics = Normalizer(np.zeros(263, np.float32), np.ones(263, np.float32))
+        save_vqvae(folder / MOTION_TOKENIZER, vqvae, statistics, 20.0, {})
+        tokenizer = train_text_tokenizer(texts, 260, shape.codebook)
+        sizes = LanguageModelShape(width=32, layers=1, heads=2, feed_forward=32, max_tokens=64)
+        depth = DepthHeadShape(width=16, layers=1, feed_forward=16)
+        model = new_language_model(sizes, depth, token_layout(tokenizer, shape.codebook))
+        save_language_model(folder, model, tokenizer, shape.codebook, "alike", "made", {})
+        folders.append(folder)
+    return folders[0], folders[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("language_model/tokenizer.json", "tokenizer_sha256"), ("vqvae/model.safetensors", "codebook_sha256")],
+)
+def test_tokenizers_of_another_model_of_the_same_sizes_are_refused(
+    sized_alike: tuple[Path, Path], tmp_path: Path, name: str, field: str
+):
+    folder = shutil.copytree(sized_alike[0], tmp_path / "mixed")
+    load_language_model(folder)
+    shutil.copy(sized_alike[1] / name, folder / name)
+    noted = [json.loads((of / "checkpoint.json").read_text()) for of in sized_alike]
+    found, expected = (of[field] for of in reversed(noted))
+    with pytest.raises(
+        ValueError, match=rf"mixed/{name}: .* {field} is {found}, .* says {expected}; put back the file"
+    ):
+        load_language_model(folder)
+    # One that was saved without hashes has nothing to compare with.
+    del noted[0][field]
+    (folder / "checkpoint.json").write_text(json.dumps(noted[0]))
+    load_language_model(folder)
+
+
+def test_a_motion_tokenizer_whose_decoder_has_learned_on_has_the_same_codes(
+    sized_alike: tuple[Path, Path], tmp_path: Path
+):
+    folder = shutil.copytree(sized_alike[0], tmp_path / "on")
+    path = folder / MOTION_TOKENIZER / "model.safetensors"
+    weights = load_file(path)
+    moved = {name: value + 1 for name, value in weights.items() if name.startswith("decoder.")}
+    assert moved
+    save_file(weights | moved, path)
+    load_language_model(folder)
+
+
 def test_a_config_of_another_codebook_than_the_model_speaks_is_refused(tiny_checkpoint: Path, tmp_path: Path):
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "sft", ignore=shutil.ignore_patterns("training", "vqvae"))
     path = folder / "checkpoint.json"
@@ -158,6 +227,10 @@ def test_a_run_knows_each_of_its_inputs_also_if_two_files_have_one_name(tmp_path
         (train_vqvae, train_vqvae.PRESETS["tiny"]),
         (train_evaluator, train_evaluator.PRESETS["tiny"]),
         (evaluate, evaluate.PRESETS["tiny"]),
+        (prepare, prepare.PRESETS["tiny"]),
+        (build_reasoning, build_reasoning.PRESETS["tiny"]),
+        (compare, compare.PRESETS["small"]),
+        (fetch_backbone, fetch_backbone.PRESETS["small"]),
     ],
 )
 def test_stages_of_one_process_refuse_to_be_several(

@@ -382,6 +382,26 @@ def test_the_paper_takes_any_reasoning_but_not_none(
     assert values["format"] == [1.0, 0.0, 0.0]
 
 
+def test_what_alarms_watch_is_logged_whichever_rewards_count_and_of_any_reasoning(
+    motion_tokenizer: MotionTokenizer,
+    tokenizer: Tokenizer,
+    layout: TokenLayout,
+    prepared: PreparedClips,
+    reply: MakeReply,
+):
+    reader = ReplyReader(motion_tokenizer, tokenizer, layout, any_reasoning=True)
+    replies = [reply("walk somewhere", CODES), reply(PLAN, CODES), reply(PLAN, CODES)[:-2], reply(None, CODES)]
+    _, logged = score(
+        reader, prepared, replies, asked=[True, True, True, False], weights=RewardWeights(0, 0, 1, 0, 0, 0)
+    )
+    assert logged["format/unconstrained"] == 0.75
+    num_tokens = [len(text_ids(tokenizer, reasoning)) for reasoning in ("walk somewhere", PLAN)]
+    assert logged["plan/tokens"] == np.mean(num_tokens)
+    assert logged["plan/beats"] == 2
+    skate_m_s = measure_quality(motion_tokenizer.decode(CODES)).foot_skate_m_s
+    assert logged["foot_skate_m_s"] == pytest.approx(skate_m_s, abs=1e-4)
+
+
 def test_the_form_of_a_prompt_is_the_same_everywhere_and_the_shares_hold():
     shares = FormShares(reasoning=0.8, constrained=0.5)
     forms = [shares.form(1, step, f"caption {number}") for step in range(20) for number in range(50)]

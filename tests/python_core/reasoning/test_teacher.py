@@ -277,6 +277,28 @@ def test_too_many_captions_in_a_row_without_an_answer_stop_the_run(server, statu
     assert len(server.questions) == teacher.spending.num_requests == MAX_FAILURES_IN_A_ROW
 
 
+def test_captions_that_were_refused_before_another_is_answered_stay_rejected_also_where_the_run_ends_in_an_error(
+    server,
+):
+    def reply(question: dict[str, Any]) -> Any:
+        number = int(str(question["messages"][1]["content"]).split("number ")[1].split()[0])
+        return good(question) if number == 3 else refusal(400, "bad")
+
+    server.reply = reply
+    teacher, found = Teacher(server.config(concurrency=1)), {}
+
+    async def ask() -> None:
+        async for index, written in teacher.write([Sentence(f"number {k} walks", 4.0) for k in range(50)]):
+            found[index] = written
+
+    with pytest.raises(EndpointError, match=f"{MAX_FAILURES_IN_A_ROW} captions in a row"):
+        asyncio.run(ask())
+    assert len(found) == 4 + MAX_FAILURES_IN_A_ROW
+    assert [found[k].rejections[-1].why for k in range(3)] == ["refused"] * 3
+    assert all(found[k].failure is None for k in range(4))
+    assert all("HTTP 400" in found[k].failure and not found[k].rejections for k in range(4, 14))
+
+
 def test_the_budget_of_requests_is_never_exceeded_and_nothing_that_came_is_lost(server):
     server.reply = good
     teacher = Teacher(server.config(max_requests=21, concurrency=4))

@@ -323,6 +323,24 @@ def test_a_server_that_fails_leaves_what_came_and_the_next_run_goes_on(prepared,
     assert report_of(config)["num_requests"] == 8
 
 
+def test_captions_that_were_refused_until_the_run_ended_are_asked_for_again(prepared, server, tmp_path):
+    more = tmp_path / "more.jsonl"
+    captions = [f"a person takes {k} steps" for k in range(20)]
+    more.write_text(json.dumps({"captions": captions, "duration_s": 3.0}) + "\n", encoding="utf-8")
+    config = config_of(prepared, server, more_captions=more, endpoint={"concurrency": 1})
+    server.reply = lambda question: web.Response(status=400, text="max_tokens is not supported")
+    with pytest.raises(ValueError, match=r"10 captions in a row .*HTTP 400.*run the same command"):
+        run(config)
+    report = report_of(config)
+    assert (report["num_rejected"], report["num_open"], sum(report["failures"].values())) == (0, 23, 10)
+    server.reply = one_beat
+    server.asked.clear()
+    run(config)
+    assert len(server.asked) == 2 * 23
+    assert {record.writer for record in read_plans(config.out)} == {"wise", "exact"}
+    assert report_of(config)["num_requests"] == 10 + 2 * 23
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -38,9 +38,9 @@ def metrics(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    # The judge is killed in the middle of each of its two parts.
+    # The judge is killed in the middle of each of its two parts; each also after its last step, before its weights.
     ("kind", "killed_after"),
-    [("judge", 1), ("judge", 3), ("reward", 1)],
+    [("judge", 1), ("judge", 3), ("judge", 4), ("reward", 1), ("reward", 2)],
 )
 def test_a_killed_run_goes_on_with_the_same_numbers(
     tiny: TrainEvaluatorConfig, tmp_path: Path, kind: EvaluatorKind, killed_after: int

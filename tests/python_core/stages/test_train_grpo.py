@@ -429,7 +429,7 @@ def test_a_sampled_run_on_two_processes_completes(config: TrainGrpoConfig, tmp_p
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_weights(
+def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_numbers(
     config: TrainGrpoConfig, undisturbed: Path, tmp_path: Path
 ):
     path = write_config(config, tmp_path / "config.json", out=str(tmp_path / "out"))
@@ -441,6 +441,10 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_weights(
                 process.send_signal(signal.SIGKILL)
             time.sleep(0.01)
     assert start([str(path), "run"]).wait() == 0
+    wanted, found = (
+        [line for line in measures(folder) if "train_loss" not in line] for folder in (undisturbed, tmp_path / "out")
+    )
+    assert wanted == found
     for name, value in weights(undisturbed).items():
         assert torch.equal(value, weights(tmp_path / "out")[name]), name
 

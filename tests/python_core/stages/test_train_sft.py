@@ -1,6 +1,6 @@
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from python_core.checkpoint import load_language_model
 from python_core.clips.cmu import CREDIT
 from python_core.clips.prepared import read_prepared
 from python_core.contract.vocabulary import TURN_END, TURN_START, CodebookSize
+from python_core.depth_head import DepthHeadShape
 from python_core.evaluators.token_states import load_token_states
-from python_core.language_model import LoraShape, token_layout
+from python_core.language_model import LanguageModelShape, LoraShape, token_layout
 from python_core.metrics_file import MetricsFile
 from python_core.sft.early_stop import ACCURACY
 from python_core.sft.samples import IGNORED
@@ -214,11 +215,18 @@ def test_a_checkpoint_learns_on_with_its_words_and_speaks_no_codes_of_another_co
         steps=4,
         vocabulary_steps=0,
         learning_rate=1e-4,
+        # A model has sizes of its own.
+        shape=LanguageModelShape(width=96),
+        depth=DepthHeadShape(width=48),
         out=tmp_path / "on",
     )
     train_sft.run(config)
     before, after = load_language_model(tiny_checkpoint), load_language_model(config.out)
     assert after.tokenizer.to_str() == before.tokenizer.to_str()
+    noted = json.loads((config.out / "checkpoint.json").read_text())["training"]
+    num_words = token_layout(before.tokenizer, before.model.codebook).think_open
+    assert noted["shape"] == asdict(PRESETS["tiny"].shape) | {"text_tokens": num_words}
+    assert noted["depth"] == asdict(PRESETS["tiny"].depth)
     # It knows its clips.
     assert max(losses(config.out).values()) < 1.5 * min(losses(tiny_checkpoint).values())
     moved = [bool((a != b).any()) for a, b in zip(after.model.parameters(), before.model.parameters(), strict=True)]
@@ -227,7 +235,6 @@ def test_a_checkpoint_learns_on_with_its_words_and_speaks_no_codes_of_another_co
     train_sft.run(replace(config, text_encoder=text_encoder, out=tmp_path / "fixed"))
     fixed = load_language_model(tmp_path / "fixed")
     words = [one.model.get_input_embeddings().get_parameter("weight") for one in (before, fixed)]
-    num_words = token_layout(before.tokenizer, before.model.codebook).think_open
     assert torch.equal(words[0][:num_words], words[1][:num_words])
     assert not torch.equal(words[0][num_words:], words[1][num_words:])
     other = shutil.copytree(tiny_vqvae, tmp_path / "other")
