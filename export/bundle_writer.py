@@ -204,12 +204,16 @@ def _check_target(bundle: Path) -> None:
 def _put_in_place(built: Path, bundle: Path) -> None:
     """Replace a bundle by one that is complete."""
     bundle.mkdir(exist_ok=True)
-    # Without its manifest, nobody takes what is there meanwhile for a bundle.
-    (bundle / MANIFEST).unlink(missing_ok=True)
-    for path in bundle.iterdir():
-        path.unlink()
-    for path in sorted(built.iterdir(), key=lambda path: path.name == MANIFEST):
-        path.replace(bundle / path.name)
+    old = list(bundle.iterdir())
+    # A link or a mount leads to another file system, where files are copied, for which there may be no room.
+    with tempfile.TemporaryDirectory(dir=bundle, prefix=".export-") as folder:
+        files = [Path(shutil.move(path, folder)) for path in built.iterdir()]
+        # Without its manifest, nobody takes what is there meanwhile for a bundle.
+        (bundle / MANIFEST).unlink(missing_ok=True)
+        for path in old:
+            path.unlink(missing_ok=True)
+        for path in sorted(files, key=lambda path: path.name == MANIFEST):
+            path.replace(bundle / path.name)
 
 
 def _card(config: ExportConfig, source: Source) -> str:
