@@ -16,8 +16,9 @@ The grammar says whether a word or motion comes next, and our engine computes th
 is why it is measured in both phases. Rivals compute all of it at each position: a `LogitsProcessor` comes after it.
 
 Rivals take turns, round after round. Rates are positions for a second of this process's CPU time, so that other work on
-the machine counts as little as it can; caches are shared with it all the same. Prints, writes WORK/engine_speed.json:
-rates, the share of the memory bound, where a step's time goes, and the gaps of 16 streams while others join.
+the machine counts as little as it can; caches are shared with it all the same. Each round measures too how fast memory
+is read. Prints, writes WORK/engine_speed.json: rates, the share of the memory bound, where a step's time goes, and the
+gaps of 16 streams, alone and while others join, in turn as well.
 """
 
 import argparse
@@ -27,13 +28,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
+import onnx
 from random_weights import (
     DEPTH_HEAD_GRAPH,
+    LANGUAGE_MODEL,
     LEVEL_SIZE,
     NUM_LEVELS,
     OURS,
@@ -82,17 +86,18 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--rivals", nargs="*", default=["transformers", "genai"], choices=["transformers", "genai"])
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"memory_gb_s": memory_gb_s()}
+    results: dict[str, Any] = {}
     for name in arguments.shapes:
         folder = build(arguments.work / name, SHAPES[name])
         stacks = [*arguments.rivals, *OURS, *WORDS]
-        measured = rates(folder, SHAPES[name], stacks, arguments.batches, arguments.rounds)
-        weights_gb = sum(path.stat().st_size for path in (folder / "one level").iterdir()) / 1e9
-        # A word needs all weights but those of motion.
+        measured, memory_gb_s = rates(folder, SHAPES[name], stacks, arguments.batches, arguments.rounds)
+        word_gb = gb_of_a_word(folder / "one level" / LANGUAGE_MODEL, SHAPES[name])
         alone = measured["one level, words"].get(1)
         results[name] = {
             "positions_per_cpu_s": measured,
-            "share_of_memory_bound": alone and alone * weights_gb / results["memory_gb_s"],
+            "memory_gb_s": memory_gb_s,
+            "word_gb": word_gb,
+            "share_of_memory_bound": alone and alone * word_gb / memory_gb_s[1],
         }
         for way, (num_levels, precision) in OURS.items():
             writer = open_writer(folder / way, SHAPES[name], num_levels, precision)
@@ -115,8 +120,10 @@ def open_writer(folder: Path, shape: Shape, num_levels: int, precision: str, max
 
 def rates(
     folder: Path, shape: Shape, rivals: list[str], batches: list[int], rounds: int
-) -> dict[str, dict[int, float]]:
-    """Positions a second of decoding, for each rival and batch."""
+) -> tuple[dict[str, dict[int, float]], dict[int, float]]:
+    """Positions a second of decoding, for each rival and batch; GB of memory that one thread read a second, for each
+    batch.
+    """
     prompts = np.random.default_rng(0).integers(3, shape.vocabulary, (max(batches), PROMPT_TOKENS))
     makers: dict[str, Callable[[], Callable[[np.ndarray], float]]] = {
         "transformers": lambda: with_transformers(folder),
@@ -128,13 +135,16 @@ def rates(
         makers[name] = partial(_open_ours, folder, shape, way, step_words)
     runs = {name: makers[name]() for name in rivals}
     taken: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in batches} for name in rivals}
+    memory: dict[int, list[float]] = {batch: [] for batch in batches}
     for batch in batches:
         for _ in range(rounds):
+            memory[batch].append(read_memory())
             for name, run in runs.items():
                 if batch <= MOST_AT_ONCE.get(name, batch):
                     taken[name][batch].append(run(prompts[:batch]))
                     print(f"{name}, {batch} at a time: {taken[name][batch][-1]:.0f} positions/s", flush=True)
-    return {name: {batch: median(values) for batch, values in taken[name].items() if values} for name in rivals}
+    found = {name: {batch: median(values) for batch, values in taken[name].items() if values} for name in rivals}
+    return found, {batch: median(values) for batch, values in memory.items()}
 
 
 def with_transformers(folder: Path) -> Callable[[np.ndarray], float]:
@@ -307,11 +317,15 @@ def overhead(writer: Writer, batch: int) -> dict[str, float]:
     return found | {"neither": 1000 * (whole - sum(seconds)) / NEW_TOKENS}
 
 
-def gaps(writer: Writer, joins_a_second: float = 10.0, steps: int = 200) -> dict[str, float]:
-    """Milliseconds between codes of 16 rows, alone and while rows of 60 tokens join and leave after 20 tokens."""
+def gaps(writer: Writer, joins_a_second: float = 10.0, rounds: int = 5, steps: int = 240) -> dict[str, float]:
+    """Milliseconds between codes of 16 rows, alone and while rows of 60 tokens join and leave after 20 tokens: in turn,
+    of the codes of all rounds.
+    """
     random, engine = np.random.default_rng(2), writer.engine
-    found: dict[str, float] = {}
-    for name, rate in (("alone", 0.0), ("joined", joins_a_second)):
+    steps_a_code = NUM_LEVELS // engine.num_levels
+    asked = {"alone": 0.0, "joined": joins_a_second}
+    codes_s: dict[str, list[float]] = {name: [] for name in asked}
+    for name, rate in [*asked.items()] * rounds:
         rows = joined(writer, random.integers(3, 5000, (16, PROMPT_TOKENS)))
         guests: set[Row] = set()
         began = last = time.process_time()
@@ -333,15 +347,24 @@ def gaps(writer: Writer, joins_a_second: float = 10.0, steps: int = 200) -> dict
                 del rows[guest]
         for row in rows:
             engine.leave(row)
-        steps_a_code = NUM_LEVELS // engine.num_levels
-        num_codes = steps // steps_a_code
-        codes = np.reshape(taken[: num_codes * steps_a_code], (num_codes, steps_a_code)).sum(axis=1)
-        found[f"{name}_p99_ms"] = 1000 * float(np.quantile(codes, 0.99))
-    return found
+        codes_s[name] += np.reshape(taken, (-1, steps_a_code)).sum(axis=1).tolist()
+    found = {f"{name}_p99_ms": 1000 * float(np.quantile(of, 0.99)) for name, of in codes_s.items()}
+    return found | {"codes": len(codes_s["alone"])}
 
 
-def memory_gb_s() -> float:
-    """How fast one thread reads memory."""
+def gb_of_a_word(graph: Path, shape: Shape) -> float:
+    """Weights that a word needs: all but the head's rows of motion."""
+    share_of_words = shape.layout(1).motion_close / shape.vocabulary
+    num_bytes = 0.0
+    for tensor in onnx.load(graph, load_external_data=False).graph.initializer:
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        is_of_head = list(tensor.dims[:1]) == [shape.vocabulary]
+        num_bytes += prod(tensor.dims) * itemsize * (share_of_words if is_of_head else 1)
+    return num_bytes / 1e9
+
+
+def read_memory() -> float:
+    """GB that one thread reads a second."""
     numbers = np.ones(2**25)
     best = 0.0
     for _ in range(5):

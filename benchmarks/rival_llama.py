@@ -32,6 +32,7 @@ xllamacpp: Any = importlib.import_module("xllamacpp")
 
 # As engine_speed.py and first_frame.py, whose imports this environment lacks.
 PROMPT_TOKENS, NEW_TOKENS, NUM_LEVELS = 60, 40, 6
+BATCHES = (1, 4, 16, 64)
 PLANS = (0, 40, 80)
 NAMES = {
     "self_attn.q_proj": "attn_q",
@@ -50,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--shapes", nargs="+", default=["24m", "smollm2"])
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16])
+    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--first-code", action="store_true", help="one process: only that, of the first of the shapes")
     arguments = parser.parse_args()

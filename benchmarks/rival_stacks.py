@@ -1,4 +1,4 @@
-"""What a user would run otherwise: python benchmarks/rival_stacks.py WORK [--shapes 24m] [--batches 1 16] [--rounds 3]
+"""What a user would run otherwise: python benchmarks/rival_stacks.py WORK [--shapes 24m] [--batches 1 16]
 
 Goes with engine_speed.py, on the same weights in WORK, prompts and thread, rivals in turn, for a second of CPU time:
 
@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import torch
-from engine_speed import NEW_TOKENS, PROMPT_TOKENS
-from random_weights import SHAPES, build
+from engine_speed import BATCHES, NEW_TOKENS, PROMPT_TOKENS
+from random_weights import SHAPES, Shape, build
 
 from bridge.providers import open_session
 from export.motion_decoder_graph import FILE, write_motion_decoder_graph
@@ -42,22 +42,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16])
+    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results: dict[str, Any] = {"decoder_ms": decoder_ms(arguments.batches, arguments.rounds)}
     for name in arguments.shapes:
         folder = build(arguments.work / name, SHAPES[name])
-        results[name] = {"positions_per_cpu_s": rates(folder, arguments.batches, arguments.rounds)}
+        results[name] = {"positions_per_cpu_s": rates(folder, SHAPES[name], arguments.batches, arguments.rounds)}
     (arguments.work / "rival_stacks.json").write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 
-def rates(folder: Path, batches: list[int], rounds: int) -> dict[str, dict[int, float]]:
+def rates(folder: Path, shape: Shape, batches: list[int], rounds: int) -> dict[str, dict[int, float]]:
     """Positions a second of decoding."""
     rivals = {"transformers": with_transformers(folder), "optimum": with_optimum(folder)}
-    prompts = torch.from_numpy(np.random.default_rng(0).integers(3, 3000, (max(batches), PROMPT_TOKENS)))
+    random = np.random.default_rng(0)
+    prompts = torch.from_numpy(random.integers(3, shape.vocabulary, (max(batches), PROMPT_TOKENS)))
     taken: dict[str, dict[int, list[float]]] = {name: {batch: [] for batch in batches} for name in rivals}
     for batch in batches:
         for _ in range(rounds):

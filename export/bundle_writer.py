@@ -59,6 +59,7 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
         OSError: There is no room on the disk. An old bundle stays as it was.
     """
     check_config(config)
+    _warn(config)
     card = config.card.read_text(encoding="utf-8") if config.card is not None else None
     _check_target(bundle)
     bundle.parent.mkdir(parents=True, exist_ok=True)
@@ -183,11 +184,25 @@ def _check(
     )
 
 
+def _warn(config: ExportConfig) -> None:
+    """Say what the export goes without."""
+    if config.prepared is None and (config.precision in BITS or config.keeps_int8):
+        logger.warning("calibration asks %d fixed sentences; --prepared FOLDER asks captions", len(PROMPTS))
+    if config.judge is None and config.precision in BITS:
+        logger.warning("no judge looks at what %s does to motions; give --prepared and --judge", config.precision)
+
+
 def _captions(config: ExportConfig) -> Sequence[str]:
-    """What the model is asked: one caption of each clip, in an order that does not depend on theirs."""
+    """What the model is asked: one caption of each train clip, in an order that does not depend on theirs.
+
+    Raises:
+        ValueError: There are no train clips with captions.
+    """
     if config.prepared is None:
         return PROMPTS
-    captions = [clip.captions[0] for clip in read_prepared(config.prepared).clips if clip.captions]
+    captions = [clip.captions[0] for clip in read_prepared(config.prepared).split("train") if clip.captions]
+    if not captions:
+        raise ValueError(f"{config.prepared}: no train clip has a caption; leave --prepared out")
     return [captions[place] for place in np.random.default_rng(0).permutation(len(captions))]
 
 
@@ -204,12 +219,16 @@ def _check_target(bundle: Path) -> None:
 def _put_in_place(built: Path, bundle: Path) -> None:
     """Replace a bundle by one that is complete."""
     bundle.mkdir(exist_ok=True)
-    # Without its manifest, nobody takes what is there meanwhile for a bundle.
-    (bundle / MANIFEST).unlink(missing_ok=True)
-    for path in bundle.iterdir():
-        path.unlink()
-    for path in sorted(built.iterdir(), key=lambda path: path.name == MANIFEST):
-        path.replace(bundle / path.name)
+    old = list(bundle.iterdir())
+    # A link or a mount leads to another file system, where files are copied, for which there may be no room.
+    with tempfile.TemporaryDirectory(dir=bundle, prefix=".export-") as folder:
+        files = [Path(shutil.move(path, folder)) for path in built.iterdir()]
+        # Without its manifest, nobody takes what is there meanwhile for a bundle.
+        (bundle / MANIFEST).unlink(missing_ok=True)
+        for path in old:
+            path.unlink(missing_ok=True)
+        for path in sorted(files, key=lambda path: path.name == MANIFEST):
+            path.replace(bundle / path.name)
 
 
 def _card(config: ExportConfig, source: Source) -> str:

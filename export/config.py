@@ -44,7 +44,9 @@ class ExportConfig:
     """With build_engines: write ONNX files that hold nothing but an engine, which open fastest."""
 
     prepared: Path | None = None
-    """Folder that prepare wrote: its captions are asked in calibration and parity; None asks a dozen sentences."""
+    """Folder that prepare wrote: captions of its train clips are asked in calibration and parity; None asks a dozen
+    sentences.
+    """
 
     judge: Path | None = None
     """Folder that train-evaluator --kind judge wrote: says whether int8 and int4 replies are as good as before. It is
@@ -82,7 +84,7 @@ class ExportConfig:
     """
 
     parity_tokens: int = 2000
-    """Tokens of replies on which torch and the session are compared."""
+    """Tokens of replies on which torch and the session are compared; a code has one for each level."""
 
     calibration_tokens: int = 8000
     """Tokens of replies from which int8 and int4 learn what the layers get as inputs, and how large keys and values

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +16,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from export import bundle_writer
 from export.bundle_writer import export_bundle
 from export.config import ExportConfig
 from python_core.clips.prepared import PreparedClip, write_prepared
-from python_core.contract.bundle import Manifest, open_bundle
+from python_core.contract.bundle import Manifest, MotionDecoderGraph, open_bundle
 from python_core.contract.motion import Motion
 from python_core.contract.skeleton import BODY_22
 from python_core.features import canonical_joints, exact_features
@@ -205,6 +207,17 @@ def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def manifest(tiny_bundle: Path) -> Manifest:
     return open_bundle(tiny_bundle).manifest
+
+
+@pytest.fixture
+def decoder_of_the_tiny_bundle(tiny_bundle: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets exports take the motion decoder of the tiny bundle, since it takes longest to write."""
+
+    def copy(_decoder: object, _precision: str, bundle: Path, *_: object) -> MotionDecoderGraph:
+        shutil.copy(tiny_bundle / manifest.motion_decoder.file, bundle)
+        return manifest.motion_decoder
+
+    monkeypatch.setattr(bundle_writer, "write_motion_decoder_graph", copy)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from prompts import DOCS
 
 from bridge.server import DEFAULT_BUNDLE
+from python_core.contract.bundle import open_bundle
 
 CODES_A_SECOND = 5
 LEVELS = 6
@@ -35,9 +37,11 @@ CROWD = (
     "decoder of width 256 in float16, random weights too, a process a core:"
 )
 MEASURES = (
-    "Overhead at 16: milliseconds of CPU time of a step of 16 streams in the language model, in the depth head and in\n"
-    "neither, which is Python and copies. Gaps of 16: from code to code of 16 streams, alone and while 10 requests a\n"
-    "second join."
+    "Memory GB/s: how fast one thread sums an array of 268 MB, in the rounds of so many streams. Word GB: the weights\n"
+    "that a word reads, all but the head's rows of motion. Share of the memory bound: what the words of one stream\n"
+    "read a second, of these GB/s. Overhead at 16: milliseconds of CPU time of a step of 16 streams in the language\n"
+    "model, in the depth head and in neither, which is Python and copies. Gaps of 16: from code to code of 16\n"
+    "streams, alone and while 10 requests a second join, in turn; p99 of so many codes of each."
 )
 MADE_BY = {
     "engine_speed.json": "benchmarks/engine_speed.py WORK",
@@ -60,13 +64,14 @@ def main() -> int:
     if missing := [name for name in MADE_BY if not (options.work / name).is_file()]:
         raise ValueError(f"{options.work} lacks {missing[0]}; run: python {MADE_BY[missing[0]]}")
     measured = {name: json.loads((options.work / name).read_text()) for name in MADE_BY}
-    manifest = json.loads((DEFAULT_BUNDLE / "manifest.json").read_text())
-    options.out.write_text(page(measured, manifest, options.beside), encoding="utf-8")
+    bundle = open_bundle(DEFAULT_BUNDLE)
+    written = page(measured, asdict(bundle.manifest), bundle.revision, options.beside)
+    options.out.write_text(written, encoding="utf-8")
     return 0
 
 
-def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str:
-    """The whole page."""
+def page(measured: dict[str, Any], manifest: dict[str, Any], revision: str, beside: str) -> str:
+    """The whole page; manifest and revision are the default bundle's."""
     engine, stacks = measured["engine_speed.json"], measured["rival_stacks.json"]
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     lines = [
@@ -78,11 +83,9 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
         f"{machine()}, one thread, {datetime.now(UTC):%Y-%m-%d}; beside it ran {beside}. Python",
         f"{platform.python_version()}, {versions}. No GPU: CUDA and TensorRT are in `benchmarks/gpu_check.py`.",
     ]
-    shapes = [name for name, found in engine.items() if isinstance(found, dict) and rates(found)]
     lines += ["", "## In short", ""]
-    of_shapes = {name: engine[name] for name in shapes}
-    lines += table(("", *shapes), in_short(of_shapes, measured["rival_llama.json"], measured["crowd_speed.json"]))
-    for name in shapes:
+    lines += table(("", *engine), in_short(engine, measured["rival_llama.json"], measured["crowd_speed.json"]))
+    for name in engine:
         found, others = rates(engine[name]), rates(stacks.get(name, {}))
         lines += ["", f"## Language model, {name}", "", WHAT, ""]
         lines += batch_table(found)
@@ -139,7 +142,8 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
         "",
         *table(("", ""), flat(decoder)),
     ]
-    lines += ["", "## A server", "", f"`python -m bridge bench` of the default bundle, {manifest['model_id']}:", ""]
+    about = f"the default bundle, {manifest['model_id']}, revision `{revision[:12]}`"
+    lines += ["", "## A server", "", f"`python -m bridge bench` of {about}:", ""]
     lines += server_table(measured["bridge.json"])
     lines += ["", "What the bridge itself costs (`benchmarks/serve_cost.py`):", ""]
     lines += table(("", ""), flat(measured["serve_cost.json"]))
@@ -147,7 +151,7 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], beside: str) -> str
         "",
         "## Quality",
         "",
-        "What the bundle's weights lose against the checkpoint's own, on tokens that it wrote:",
+        f"What the weights of {about}, lose against the\ncheckpoint's own, on tokens that it wrote:",
         "",
     ]
     lines += table(("", ""), flat(manifest["parity"]))

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,19 @@ import numpy as np
 import pytest
 
 from bridge.depth_head import DepthHead
+from bridge.engine import Step
 from bridge.request import History, MotionRequest
 from bridge.step_loop import MOST_AHEAD
 from bridge.stream import Chunk, Event, MotionModel, Planned
+from export.bundle_writer import export_bundle
+from export.config import ExportConfig, Precision
 from python_core.contract.bundle import BundleError, Manifest
 from python_core.contract.plan import PlanError
 
 REQUEST = MotionRequest(prompt="a person walks", seed=5, reasoning=False, max_codes=6, temperature=1.5, top_p=0.95)
 PROMPTS = ("a person walks", "someone waves with the right arm", "squat", "walk in a circle, then wave and squat")
+NUM_STAYING = 72
+"""Neighbours that have rows at the same time; some of them end before the last has joined."""
 
 Write = Callable[[Sequence[int]], Path]
 
@@ -69,43 +75,90 @@ def test_the_manifest_says_how_cold_the_reasoning_is_drawn(model: MotionModel):
     assert frames(one) != frames(other)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.usefixtures("decoder_of_the_tiny_bundle")
 def test_codes_and_frames_are_the_same_to_the_last_bit_alone_and_with_64_random_neighbours(
-    model: MotionModel, manifest: Manifest
-):
+    precision: Precision, tiny_checkpoint: Path, tiny_bundle: Path, manifest: Manifest, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    bundle = tiny_bundle
+    if precision != "fp32":
+        bundle = tmp_path / precision
+        config = ExportConfig(precision=precision, parity_tokens=100, calibration_tokens=400)
+        export_bundle(tiny_checkpoint, bundle, config)
+    model = MotionModel(bundle, "cpu", max_rows=80)
     random = np.random.default_rng(1)
     history = History(tuple(random.integers(manifest.tokens.num_codes, size=20).tolist()), 1.0, 2.0, 0.5)
-    watched = [REQUEST, replace(REQUEST, seed=6, history=history), replace(REQUEST, prompt=PROMPTS[3], max_codes=9)]
+    watched = [
+        replace(REQUEST, max_codes=20),
+        replace(REQUEST, seed=6, history=history, max_codes=16),
+        replace(REQUEST, prompt=PROMPTS[3], max_codes=24),
+    ]
     neighbours = [
         replace(
             REQUEST,
             prompt=PROMPTS[number % 4],
             seed=number,
-            max_codes=int(random.integers(1, 9)),
+            max_codes=int(random.integers(12, 24) if number < NUM_STAYING else random.integers(1, 9)),
             history=history if number % 5 == 0 else None,
             temperature=0.5 * (number % 4),
             reasoning=number % 3 == 0,
         )
-        for number in range(64)
+        for number in range(NUM_STAYING + 24)
     ]
+    step, num_ready = model.engine.step, list[int]()
+
+    def counted_step() -> Step:
+        found = step()
+        num_ready.append(len(found.rows))
+        return found
 
     async def among_others() -> list[list[Event]]:
-        async def late(request: MotionRequest) -> list[Event]:
-            await asyncio.sleep(0.3 * random.random())
+        num_begun, all_wait = 0, asyncio.Event()
+
+        async def stay(request: MotionRequest) -> list[Event]:
+            """Pause until all who stay have a row, then go on with them."""
+            nonlocal num_begun
+            stream = model.perform(request)
             try:
-                return await read(model, request)
+                events = [await anext(stream)]
             except PlanError:
                 return []
+            finally:
+                num_begun += 1
+            await all_wait.wait()
+            return events + [event async for event in stream]
 
-        others = asyncio.gather(*map(late, neighbours))
-        got = await asyncio.gather(*map(late, watched))
-        await others
+        async def pass_by(request: MotionRequest, after_others: bool) -> None:
+            if after_others:
+                await all_wait.wait()
+            await asyncio.sleep(0.05 * random.random())
+            with suppress(PlanError):
+                await read(model, request)
+
+        staying = [asyncio.create_task(stay(request)) for request in (*watched, *neighbours[:NUM_STAYING])]
+        passing = [
+            asyncio.create_task(pass_by(request, number % 2 == 0))
+            for number, request in enumerate(neighbours[NUM_STAYING:])
+        ]
+        deadline = time.monotonic() + 60
+        while num_begun < len(staying) or not all(stream.is_ahead for stream in model.steps.streams):
+            assert time.monotonic() < deadline, f"{num_begun} of {len(staying)} have begun"
+            await asyncio.sleep(0.001)
+        all_wait.set()
+        got = await asyncio.gather(*staying)
+        await asyncio.gather(*passing)
         await wait_until_idle(model)
-        return got
+        return got[: len(watched)]
 
     alone = [asyncio.run(read(model, request)) for request in watched]
+    monkeypatch.setattr(model.engine, "step", counted_step)
     together = asyncio.run(among_others())
+    model.close()
     assert [frames(events) for events in together] == [frames(events) for events in alone]
-    assert all(frames(events) for events in alone)
+    # They had not ended before the others were there.
+    assert all(len(frames(events)) > MOST_AHEAD + 2 for events in alone)
+    assert max(num_ready) >= 64 + len(watched)
 
 
 def test_closing_or_cancelling_a_stream_frees_its_row_and_no_step_follows(scripted_bundle: Write, manifest: Manifest):

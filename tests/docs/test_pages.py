@@ -89,13 +89,13 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
     }
     of_ours = {
         "overhead_at_16": {"language_model": 8.0, "depth_head": 1.0, "neither": 1.0},
-        "gaps_of_16": {"alone_p99_ms": 20.0, "joined_p99_ms": 33.25},
+        "gaps_of_16": {"alone_p99_ms": 20.0, "joined_p99_ms": 33.25, "codes": 200},
     }
-    shape = {"positions_per_cpu_s": rates, "share_of_memory_bound": 0.5}
+    shape = {"positions_per_cpu_s": rates, "memory_gb_s": {"1": 9.5}, "word_gb": 0.0125, "share_of_memory_bound": 0.5}
     shape |= dict.fromkeys(("one level", "six levels", "six levels, int8"), of_ours)
     level = {"streams": 4, "first_frame_ms": {"p50": 30.0, "p99": 50.0}, "chunk_gap_ms": None, "frames_per_s": None}
     measured = {
-        "engine_speed.json": {"memory_gb_s": 9.5, "24m": shape},
+        "engine_speed.json": {"24m": shape},
         "rival_stacks.json": {"decoder_ms": {"torch": {"16": 9.0}, "graph": {"16": 3.0}}},
         "rival_llama.json": {
             "build": "AVX2 = 1 | ",
@@ -114,7 +114,8 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
         "serve_cost.json": {"first_frame": {"ratio": 1.125}},
         "bridge.json": {"levels": [level | {"in_real_time": 1.0}]},
     }
-    page = speed.page(measured, {"model_id": "m", "parity": {"judge": None}}, "a test")
+    manifest = {"model_id": "m", "parity": {"judge": None}}
+    page = speed.page(measured, manifest, "0123456789abcdef", "a test")
     for line in (
         "| ours / transformers, 1 at a time | 7.00 |",
         "| ours / llama.cpp, 1 at a time | 0.90 |",
@@ -129,7 +130,10 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
         "| six levels, int8: characters in real time on a core | 90 |",
         "| 16 | 300 | 800 | 900 | 1000 | 640 | 840 |",
         "| 1 | 310 |",
+        "| memory gb s, 1 | 9.5 |",
+        "| word gb | 0.0125 |",
         "| six levels, gaps of 16, joined p99 ms | 33.25 |",
+        "| six levels, gaps of 16, codes | 200 |",
         "| stack | no plan | plan of 40 | memory |",
         "| ours | 62 | 219 | 194 |",
         "| llama.cpp | 70 | 190 | 100 |",
@@ -137,13 +141,15 @@ def test_the_page_of_speed_has_a_table_for_each_shape():
         "|  | 1 core | 2 cores |",
         "| six levels, int8 | 90 | 160 |",
         "| 256 | 2.25 | 1.50 |",
+        "`python -m bridge bench` of the default bundle, m, revision `0123456789ab`:",
+        "What the weights of the default bundle, m, revision `0123456789ab`, lose against the",
         "| 4 | 30, 50 | - | - | 100 % |",
         "| fp16, one ratio | 5.8 |",
         "| first frame, ratio | 1.125 |",
     ):
         assert line in page
     measured["crowd_speed.json"]["24m"]["six levels"]["characters"] = {"2": 130}
-    page = speed.page(measured, {"model_id": "m", "parity": {"judge": None}}, "a test")
+    page = speed.page(measured, manifest, "0123456789abcdef", "a test")
     assert "| six levels: characters in real time on a core | - |" in page
 
 

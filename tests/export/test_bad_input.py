@@ -4,7 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,86 @@ def test_a_disk_that_fills_leaves_the_old_bundle_and_nothing_half_written(
         assert "Traceback" not in finished.stderr
     assert open_bundle(old) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one file system only")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+FILL = """
+import resource, shutil, sys
+from pathlib import Path
+from export import bundle_writer
+from export.__main__ import main
+from python_core.contract.bundle import open_bundle
+
+*phases, tiny_bundle, checkpoint, bundle = sys.argv[1:]
+open_limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+writers = {phase: getattr(bundle_writer, phase) for phase in phases}
+decoder = open_bundle(Path(tiny_bundle)).manifest.motion_decoder
+
+def copy_decoder(_decoder, _precision, folder, *_):
+    shutil.copy(Path(tiny_bundle) / decoder.file, folder)
+    return decoder
+
+bundle_writer.write_motion_decoder_graph = copy_decoder
+for phase, write in writers.items():
+    def write_on_a_full_disk(*given, write=write):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, open_limits[1]))
+        return write(*given)
+
+    now = getattr(bundle_writer, phase)
+    setattr(bundle_writer, phase, write_on_a_full_disk)
+    print(f"{phase}: {main([checkpoint, bundle, '--parity-tokens', '20'])}")
+    resource.setrlimit(resource.RLIMIT_FSIZE, open_limits)
+    setattr(bundle_writer, phase, now)
+"""
+"""Exports with a disk that fills when a phase begins, one after another."""
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        ("build_language_model", "write_graph", "write_depth_head", "write_manifest", "_put_in_place"),
+        pytest.param(("write_motion_decoder_graph",), marks=pytest.mark.slow),
+    ],
+)
+def test_a_disk_that_fills_in_any_phase_leaves_the_old_bundle(
+    phases: Sequence[str], tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path, elsewhere: Path
+):
+    old = shutil.copytree(tiny_bundle, elsewhere / "old")
+    link = tmp_path / "link"
+    link.symlink_to(old)
+    before = open_bundle(old)
+    command = [sys.executable, "-c", FILL, *phases, str(tiny_bundle), str(tiny_checkpoint), str(link)]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    told = [line for line in finished.stderr.splitlines() if line.startswith("export:")]
+    assert len(told) == len(phases), finished.stderr
+    assert all("File too large" in line for line in told)
+    assert all(f"{phase}: 2" in finished.stdout.splitlines() for phase in phases)
+    assert "Traceback" not in finished.stderr
+    assert open_bundle(old) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+    assert {path.name for path in old.iterdir()} == {path.name for path in tiny_bundle.iterdir()}
+
+
+@pytest.mark.usefixtures("decoder_of_the_tiny_bundle")
+def test_a_bundle_on_another_file_system_is_replaced(
+    tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path, elsewhere: Path
+):
+    old = shutil.copytree(tiny_bundle, elsewhere / "old")
+    (tmp_path / "link").symlink_to(old)
+    manifest = export_bundle(tiny_checkpoint, tmp_path / "link", ExportConfig(licence="MIT", parity_tokens=20))
+    assert open_bundle(old).manifest == manifest
+    assert manifest.licence == "MIT"
+    assert {path.name for path in old.iterdir()} == {path.name for path in tiny_bundle.iterdir()}
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 @pytest.mark.parametrize(

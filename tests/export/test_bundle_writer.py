@@ -1,6 +1,9 @@
+import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,13 +16,16 @@ from bridge.decoder import Decoder, join
 from export import bundle_writer, parity
 from export.bundle_writer import export_bundle
 from export.config import ExportConfig
-from export.parity import ParityError, check_language_model
-from export.replies import PROMPTS, sample_replies
-from export.source import read_source
+from export.parity import ParityError, check_language_model, check_motion_decoder
+from export.replies import PROMPTS, WrittenReply, sample_replies
+from export.source import Source, read_source
 from python_core.contract.bundle import Manifest, MotionDecoderGraph, open_bundle
+from python_core.contract.motion import Motion
 from python_core.contract.skeleton import BODY_22
 from python_core.features import feature_slices
 from python_core.motion_decoder import MotionDecoder
+from python_core.rotations import multiply
+from tests.conftest import write_clips
 
 
 def test_the_bundle_verifies_and_says_what_parity_measured(tiny_bundle: Path):
@@ -82,6 +88,28 @@ def test_a_decoder_that_differs_fails_the_export_and_no_manifest_is_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
 
 
+def test_one_joint_in_one_frame_that_is_too_far_off_fails_parity(
+    tiny_checkpoint: Path, tiny_bundle: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+):
+    decoder = read_source(tiny_checkpoint).motion_decoder
+    exact = decoder.motions
+
+    def turned(series: Sequence[Sequence[int]], frame_rate_hz: float) -> list[Motion]:
+        """The body leans by 0.009 degrees in the first of 160 frames, which moves its ends by more than 0.1 mm."""
+        motions = exact(series, frame_rate_hz)
+        lean = torch.tensor([np.sin(np.radians(0.009) / 2), 0, 0, 1], dtype=torch.float32)
+        for motion in motions:
+            motion.joint_rotations[0, 0] = multiply(lean, torch.tensor(motion.joint_rotations[0, 0])).numpy()
+        return motions
+
+    with Progress(disable=True) as progress:
+        arguments = (decoder, tiny_bundle, manifest, "cpu", [list(range(40))], progress)
+        check_motion_decoder(*arguments)
+        monkeypatch.setattr(decoder, "motions", turned)
+        with pytest.raises(ParityError, match="a joint differs by metres"):
+            check_motion_decoder(*arguments)
+
+
 @pytest.mark.parametrize("name", ["model.layers.0.mlp.up_proj.weight", "depth_head.layers.0.up.weight"])
 def test_a_language_model_or_a_depth_head_that_differs_fails_parity(
     tiny_checkpoint: Path, tiny_bundle: Path, manifest: Manifest, name: str
@@ -102,6 +130,32 @@ def test_a_folder_that_holds_something_else_is_left_alone(tiny_checkpoint: Path,
     with pytest.raises(ValueError, match=r"holds thesis\.doc"):
         export_bundle(tiny_checkpoint, tmp_path, ExportConfig())
     assert (tmp_path / "thesis.doc").read_text() == "years of work"
+
+
+@pytest.mark.usefixtures("decoder_of_the_tiny_bundle")
+def test_calibration_asks_captions_of_train_clips_and_what_it_goes_without_is_told(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    rows = np.zeros((20, 263), np.float32)
+    clips = [(split, f"a person walks in {split}.") for split in ("train", "val", "test")]
+    write_clips(
+        tmp_path / "clips",
+        [(rows, {"clip_id": split, "split": split, "captions": (caption,)}) for split, caption in clips],
+    )
+    asked: list[str] = []
+
+    def note(source: Source, captions: Sequence[str], *rest: Any) -> list[WrittenReply]:
+        asked.extend(captions)
+        return sample_replies(source, captions, *rest)
+
+    monkeypatch.setattr(bundle_writer, "sample_replies", note)
+    config = ExportConfig(precision="int8", parity_tokens=20, calibration_tokens=20)
+    with caplog.at_level(logging.WARNING, logger="export"):
+        export_bundle(tiny_checkpoint, tmp_path / "b", replace(config, prepared=tmp_path / "clips"))
+        assert asked == ["a person walks in train."] * 2
+        assert [line for line in caplog.messages if "judge" in line] == caplog.messages != []
+        export_bundle(tiny_checkpoint, tmp_path / "b", config)
+    assert "calibration asks 12 fixed sentences; --prepared FOLDER asks captions" in caplog.messages
 
 
 def test_an_unknown_provider_or_precision_and_a_missing_checkpoint_are_refused(tiny_checkpoint: Path, tmp_path: Path):

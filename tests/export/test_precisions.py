@@ -1,6 +1,5 @@
 """The tiny model in each precision; its motion decoder is that of the tiny bundle, since it takes longest to write."""
 
-import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,24 +11,17 @@ import pytest
 
 from bridge.engine import PARTS, Engine
 from bridge.stream import MotionModel
-from export import bundle_writer, graph_file
+from export import graph_file
 from export.bundle_writer import export_bundle
 from export.config import CachePrecision, ExportConfig, Precision, Provider
 from export.quantized_graph import quantize_graph
 from export.quantized_weights import BLOCK_SIZES, Scheme
-from python_core.contract.bundle import Manifest, MotionDecoderGraph, open_bundle
+from python_core.contract.bundle import open_bundle
 from python_core.contract.vocabulary import Position
 
 CONFIG = ExportConfig(parity_tokens=100, calibration_tokens=400)
 
-
-@pytest.fixture(autouse=True)
-def decoder_of_the_tiny_bundle(tiny_bundle: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    def copy(_decoder: object, _precision: str, bundle: Path, *_: object) -> MotionDecoderGraph:
-        shutil.copy(tiny_bundle / manifest.motion_decoder.file, bundle)
-        return manifest.motion_decoder
-
-    monkeypatch.setattr(bundle_writer, "write_motion_decoder_graph", copy)
+pytestmark = pytest.mark.usefixtures("decoder_of_the_tiny_bundle")
 
 
 @pytest.mark.parametrize(("precision", "share_of_fp32"), [("fp16", 0.6), ("int8", 0.45), ("int4", 0.4)])
