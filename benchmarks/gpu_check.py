@@ -1,8 +1,9 @@
-"""Everything that needs a GPU, in under 10 minutes: export, parity and speed on CUDA and TensorRT, as JSON.
+"""Everything that needs a GPU: export, parity and speed on CUDA and TensorRT, as JSON.
 
     python benchmarks/gpu_check.py runs/sft gpu_check.json
 
-What fails is written down with its reason, and the rest goes on. With --provider cpu the same steps run on a machine
+What fails is written down with its reason, and the rest goes on. No step begins after --budget-s; one that has begun,
+which may build engines of TensorRT, takes as long as it takes. With --provider cpu the same steps run on a machine
 without a GPU, which shows that the script works and nothing else.
 """
 
@@ -13,25 +14,25 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from bridge import tensorrt_engines
 from bridge.decoder import Decoder
 from bridge.depth_head import DepthHead, open_depth_head
 from bridge.engine import Engine
-from bridge.providers import PROVIDERS, build_engine, graphs_on_tensorrt, installed_packages, why_missing
+from bridge.engine import Step as EngineStep
+from bridge.providers import PROVIDERS, installed_packages, why_missing
 from bridge.sampler import Sampler
 from export.bundle_writer import export_bundle
 from export.config import ExportConfig, Precision, Provider
 from python_core.contract.bundle import BundleError, Manifest
-from python_core.contract.vocabulary import Position
+from python_core.contract.vocabulary import Position, TokenLayout
 
 logger = logging.getLogger("gpu_check")
 
@@ -42,6 +43,8 @@ BUNDLES: dict[Provider, tuple[Precision, ...]] = {
 }
 PARITY_TOKENS = 500
 NUM_POSITIONS, NUM_CODES = 200, 100
+STREAMS = (1, 16)
+"""At once; engines of TensorRT take 16 rows at most."""
 
 
 @dataclass
@@ -51,9 +54,10 @@ class Step:
     provider: str
     precision: str
     seconds: dict[str, float] = field(default_factory=dict)
-    """How long export (with parity), engines, opening and measuring took."""
+    """How long export (with parity and, on TensorRT, engines), opening and measuring took."""
     parity: dict[str, Any] = field(default_factory=dict)
-    speed: dict[str, float] = field(default_factory=dict)
+    speed: dict[int, dict[str, float]] = field(default_factory=dict)
+    """By the number of streams that run together."""
     error: str = ""
     """Empty where all went well."""
 
@@ -96,52 +100,85 @@ def _run(checkpoint: Path, provider: Provider, precision: Precision, step: Step)
         manifest = _timed(step, "export", lambda: export_bundle(checkpoint, bundle, config))
         assert manifest.parity is not None
         step.parity = asdict(manifest.parity)
-        if provider == "tensorrt":
-            for graph in graphs_on_tensorrt(manifest):
-                _timed(step, f"engine of {graph.file}", lambda graph=graph: build_engine(bundle, graph, context=False))
-        engine = _timed(step, "open_language_model", lambda: Engine(bundle, manifest.language_model, provider))
+        engine = _timed(
+            step,
+            "open_language_model",
+            lambda: Engine(bundle, manifest.language_model, provider, max_rows=max(STREAMS)),
+        )
         head = _timed(step, "open_depth_head", lambda: open_depth_head(bundle, manifest, engine.state_width, provider))
         decoder = _timed(step, "open_motion_decoder", lambda: Decoder(bundle, manifest, provider))
         expected = PROVIDERS[provider][0]
         for name, got in (("language model", engine.provider), ("motion decoder", decoder.provider)):
             if got != expected:
                 raise RuntimeError(f"the {name} runs on {got}, expected {expected}")
-        _timed(step, "measure", lambda: _measure(engine, head, decoder, manifest, step))
+        for num_streams in STREAMS:
+            _timed(
+                step,
+                f"measure {num_streams}",
+                lambda num_streams=num_streams: _measure(engine, head, decoder, manifest, step, num_streams),
+            )
 
 
-def _measure(engine: Engine, head: DepthHead | None, decoder: Decoder, manifest: Manifest, step: Step) -> None:
-    """Time codes as they are written and decoded, of one stream, after a warm-up."""
+def _measure(
+    engine: Engine, head: DepthHead | None, decoder: Decoder, manifest: Manifest, step: Step, num_streams: int
+) -> None:
+    """Time codes as they are written and decoded, of streams that run together, after a warm-up."""
     random = np.random.default_rng(0)
     layout = manifest.tokens
     num_positions = min(NUM_POSITIONS, manifest.language_model.max_positions // 2)
-    prompt = layout.fold(random.integers(layout.first_code, size=32).tolist())
+    prompts = [layout.fold(random.integers(layout.first_code, size=32).tolist()) for _ in range(num_streams)]
     codes = random.integers(manifest.tokens.num_codes, size=NUM_CODES).tolist()
-
-    def likeliest_code(logits: NDArray[np.float32], state: NDArray[np.float32]) -> Position:
-        entries = [int(logits[layout.first_code :].argmax())]
-        if head is not None:
-            (others,) = head.speak([state], entries, [Sampler(0, 0.0, 1.0)])
-            if isinstance(others, BundleError):
-                raise others
-            entries += others
-        return layout.fold(layout.entry_ids(entries))[0]
-
     for warm in (False, True):
-        times = [time.perf_counter()]
-        for _ in engine.generate(prompt, likeliest_code):
-            times.append(time.perf_counter())
-            if len(times) > num_positions:
-                break
-        state, decoded = decoder.start(), [time.perf_counter()]
+        times = _write(engine, head, layout, prompts, num_positions)
+        states, decoded = [decoder.start()] * num_streams, [time.perf_counter()]
         for code in codes:
-            _, state = decoder.decode([code], state)
+            states = [state for _, state in decoder.run([[code]] * num_streams, states)]
             decoded.append(time.perf_counter())
         if warm:
-            step.speed = {
+            step.speed[num_streams] = {
                 "first_position_ms": 1000 * (times[1] - times[0]),
-                "positions_per_s": (len(times) - 2) / (times[-1] - times[1]),
+                "positions_per_s": num_streams * (len(times) - 2) / (times[-1] - times[1]),
                 "code_ms_median": 1000 * float(np.median(np.diff(decoded))),
             }
+
+
+def _write(
+    engine: Engine, head: DepthHead | None, layout: TokenLayout, prompts: Sequence[list[Position]], num_positions: int
+) -> list[float]:
+    """When prompts were given, and when all streams had their next code, the likeliest, in seconds."""
+    times = [time.perf_counter()]
+    rows = [engine.join([prompt]) for prompt in prompts]
+    try:
+        for row in rows:
+            row.pauses = True
+        while any(row.num_pending > 1 for row in rows):
+            _step(engine)
+        for row in rows:
+            row.pauses = False
+        for _ in range(num_positions):
+            written = _step(engine)
+            codes = [[int(logits[layout.first_code :].argmax())] for logits in written.logits]
+            if head is not None:
+                samplers = [Sampler(0, 0.0, 1.0) for _ in codes]
+                spoken = head.speak(written.states, [first for (first,) in codes], samplers)
+                for code, others in zip(codes, spoken, strict=True):
+                    if isinstance(others, BundleError):
+                        raise others
+                    code += others
+            for row, code in zip(written.rows, codes, strict=True):
+                row.feed(layout.fold(layout.entry_ids(code)))
+            times.append(time.perf_counter())
+    finally:
+        for row in rows:
+            engine.leave(row)
+    return times
+
+
+def _step(engine: Engine) -> EngineStep:
+    step = engine.step()
+    for _, error in step.failed:
+        raise error
+    return step
 
 
 def _timed(step: Step, name: str, run: Callable[[], Any]) -> Any:
@@ -164,7 +201,7 @@ def _machine() -> dict[str, str]:
 
 def main(arguments: list[str]) -> int:
     """Write the JSON; 1 where a step failed."""
-    parser = argparse.ArgumentParser(description="Export, parity and speed on CUDA and TensorRT, in 10 minutes.")
+    parser = argparse.ArgumentParser(description="Export, parity and speed on CUDA and TensorRT.")
     parser.add_argument("checkpoint", type=Path, help="folder that train-sft wrote")
     parser.add_argument("out", type=Path, help="JSON to write")
     parser.add_argument("--provider", action="append", choices=tuple(BUNDLES), help="default: cuda and tensorrt")

@@ -16,6 +16,7 @@ NEEDED = {
     "grpc_status": "grpcio-status",
     "google.protobuf": "protobuf",
     "aiohttp": "aiohttp",
+    "prometheus_client": "prometheus-client",
     "PIL": "pillow",
     "rich": "rich",
 }
@@ -45,7 +46,7 @@ def examine(bundle: Path, provider: str, ports: dict[str, int]) -> list[Finding]
     findings = [Finding("python", platform.python_version(), ok=True)]
     findings += [_examine_package(module, package) for module, package in NEEDED.items()]
     findings += _examine_onnxruntime(provider)
-    findings.append(_examine_with("bundle", lambda: _verify(bundle)))
+    findings.append(_examine_with("bundle", lambda: _verify(bundle, provider)))
     findings += [
         _examine_with(f"port {port}", lambda o=option, p=port: _try_port(o, p)) for option, port in ports.items()
     ]
@@ -104,16 +105,22 @@ def _examine_with(name: str, look: Callable[[], str]) -> Finding:
         return Finding(name, str(error) or type(error).__name__, ok=False)
 
 
-def _verify(folder: Path) -> str:
+def _verify(folder: Path, provider: str) -> str:
+    from bridge.providers import choose
     from bridge.server import check_bundle_exists
     from bridge.stream import MotionModel
+    from python_core.contract.bundle import open_bundle
 
     check_bundle_exists(folder)
-    model = MotionModel(folder, "cpu")
-    model.warm_up()
-    manifest = model.bundle.manifest
-    num_files = len(manifest.files)
-    return f"{folder}: {manifest.model_id}, {num_files} files verified, opens and runs, licence {manifest.licence}"
+    manifest = open_bundle(folder).manifest
+    chosen = choose(provider, manifest.provider)
+    # Engines of TensorRT would be built first, for minutes.
+    opened_on = "cpu" if chosen == "tensorrt" else chosen
+    MotionModel(folder, opened_on).warm_up()
+    return (
+        f"{folder}: {manifest.model_id}, {len(manifest.files)} files verified, opens and runs on {opened_on}, "
+        f"licence {manifest.licence}"
+    )
 
 
 def _try_port(option: str, port: int) -> str:

@@ -1,11 +1,14 @@
 """The key-value caches of all rows of a language model: one buffer, written in place by the graph."""
 
+import logging
 import mmap
 import sys
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 FIRST_ROWS, FIRST_POSITIONS = 8, 512
 """Room that a cache begins with; it doubles as more is needed."""
@@ -42,6 +45,7 @@ class KvCache:
         self._max_rows, self._max_positions = max_rows, max_positions
         self.num_rows = self.num_positions = 0
         self._pages: mmap.mmap | None = None
+        self._gives_back = sys.platform == "linux"
         self._data: NDArray[np.generic] | None = None
         self._on_device: ort.OrtValue | None = None
         if device == "cpu":
@@ -49,7 +53,8 @@ class KvCache:
         else:
             # Rows of a device are not moved: what it reserves, it keeps.
             self.num_rows, self.num_positions = max_rows, max_positions
-            self._on_device = ort.OrtValue.ortvalue_from_shape_and_type(self._shape(), self._dtype, device, 0)
+            # Zeros: a mask that is added leaves what was not finite as it is.
+            self._on_device = ort.OrtValue.ortvalue_from_numpy(np.zeros(self._shape(), self._dtype), device, 0)
 
     @property
     def moves_rows(self) -> bool:
@@ -78,9 +83,13 @@ class KvCache:
         return True
 
     def give_back(self) -> None:
-        """Return the memory of all rows to the system; none of them is in use."""
-        if self._pages is not None and sys.platform == "linux":
-            self._pages.madvise(mmap.MADV_REMOVE)
+        """Return the memory of all rows to the system, if it takes it; none of them is in use."""
+        if self._pages is not None and self._gives_back:
+            try:
+                self._pages.madvise(mmap.MADV_REMOVE)
+            except OSError as error:
+                self._gives_back = False
+                logger.warning("the system does not take back memory of keys and values (%s); they keep it", error)
 
     def bind(self, binding: ort.IOBinding, first: int, num_rows: int) -> None:
         """Give rows to a run as its past and its present."""

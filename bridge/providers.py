@@ -8,6 +8,7 @@ import importlib
 import importlib.metadata
 import io
 import logging
+import os
 import re
 import warnings
 from pathlib import Path
@@ -31,6 +32,8 @@ OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 """Of providers. CUDA multiplies float32 with 10 bits of its digits unless told otherwise, which the pose solver's
 rotations do not survive: on an H100 they were no unit quaternions any more.
 """
+ALLOW_TF32 = "NVIDIA_TF32_OVERRIDE"
+"""The same for TensorRT, which has no such option: a variable that NVIDIA's libraries read once, when they begin."""
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 INSTALL = {
@@ -42,6 +45,9 @@ RUNS_ON = {"cpu": ("cpu",), "cuda": ("cuda", "cpu"), "tensorrt": ("tensorrt", "c
 """What a bundle was exported for -> where its graphs have kernels, best first. A graph in float16 for CUDA opens on the
 CPU as well, slowly; one for the CPU has none on CUDA.
 """
+
+_NEWER = r"IR version|opset|unrecognized attribute|no op registered|not a registered|input size \d+ not in range"
+"""What ONNX Runtime says of formats, operators and inputs of operators that came after it."""
 
 # An ONNX model of one Identity node, float32 [1] -> [1]: the smallest thing that a provider can load.
 _PROBE = (
@@ -179,16 +185,18 @@ def _open_on_tensorrt(
         raise ProviderError(f"provider tensorrt: {reason}")
     graph = _check_profiles(path, graph)
     try:
-        key = tensorrt_engines.this_machine(path)
+        key = tensorrt_engines.this_machine(path, graph.profiles)
     except OSError as error:
         raise ProviderError(f"provider tensorrt: {error}") from error
     engines = tensorrt_engines.EngineFolder(path, key)
+    # A decoder's float16 is how its weights are stored; it computes in float32.
+    fp16 = isinstance(graph, LanguageModelGraph) and graph.precision == "fp16"
     with engines.locked():
-        engines.open()
-        options = engines.options(graph.profiles, graph.precision == "fp16", context)
         kept = engines.path / f"{path.stem}_ctx.onnx"
+        folder = engines.open(more=context and not kept.is_file())
+        options = tensorrt_engines.options(folder, graph.profiles, fp16, context)
         session = _create(kept if kept.is_file() else path, "tensorrt", num_threads, options)
-        engines.close()
+        engines.close(folder)
     return session
 
 
@@ -251,14 +259,15 @@ def build_engine(folder: Path, graph: LanguageModelGraph | MotionDecoderGraph, c
     """
     path = folder / graph.file
     _open_on_tensorrt(path, 1, graph, context)
-    return tensorrt_engines.EngineFolder(path, tensorrt_engines.this_machine(path)).path
+    return tensorrt_engines.EngineFolder(path, tensorrt_engines.this_machine(path, graph.profiles)).path
 
 
 def _remedy(error: str) -> str:
-    if re.search(r"IR version|opset", error, re.IGNORECASE):
+    if re.search(_NEWER, error, re.IGNORECASE):
+        packages = " ".join(installed_packages() or PACKAGES[:1])
         return (
             f"the graph is of a newer format than ONNX Runtime {ort.__version__} reads: update it "
-            "(pip install --upgrade onnxruntime), or export the bundle again beside the version that serves it"
+            f"(pip install --upgrade {packages}), or export the bundle again beside the version that serves it"
         )
     return "export the bundle again"
 
@@ -282,7 +291,11 @@ def session_options(num_threads: int) -> ort.SessionOptions:
 
 
 def _load_libraries() -> None:
-    """Load the libraries of CUDA and TensorRT that pip has put where the loader does not look."""
+    """Load the libraries of CUDA and TensorRT that pip has put where the loader does not look.
+
+    They multiply float32 with all of its digits, in the whole process.
+    """
+    os.environ[ALLOW_TF32] = "0"
     with contextlib.redirect_stdout(io.StringIO()):  # It prints what it does not find; asking shows the same, once.
         ort.preload_dlls()
     with contextlib.suppress(ImportError):

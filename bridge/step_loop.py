@@ -142,16 +142,29 @@ class StepLoop:
         self._thread.join()
 
     def _run(self) -> None:
-        while self._take_changes():
-            try:
-                self._step()
-            except Exception as error:
-                # Nobody else can tell the streams; without this they would wait for ever.
-                logger.exception("a round of the step loop failed; its %d streams end", len(self._streams))
-                for stream in list(self._streams):
-                    self._fail(stream, error)
-        for stream in [*self._streams, *self._joining]:
-            stream.send(RuntimeError("the model was closed"))
+        try:
+            while self._round():
+                pass
+        finally:
+            # However the thread ends: who waits for it would wait for ever.
+            with self._changed:
+                self._closed = True
+                streams = [*self._streams, *self._joining]
+            for stream in streams:
+                stream.send(RuntimeError("the model was closed"))
+
+    def _round(self) -> bool:
+        """Take changes and a step; False when the loop is closed."""
+        try:
+            if not self._take_changes():
+                return False
+            self._step()
+        except Exception as error:
+            # Nobody else can tell the streams; without this they would wait for ever.
+            logger.exception("a round of the step loop failed; its %d streams end", len(self._streams))
+            for stream in list(self._streams):
+                self._fail(stream, error)
+        return True
 
     def _take_changes(self) -> bool:
         """Wait for work; False when the loop is closed."""

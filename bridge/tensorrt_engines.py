@@ -2,6 +2,7 @@
 
 BUNDLE.engines/GRAPH-KEY/   engines and timings of one graph; KEY is made of what they depend on
     index.json              written by us: the key, and the SHA-256 of every other file
+GRAPH-KEY.building/         what is being built; it gets its name when its index is written
 
 Whoever can write there can run code here. So the folder belongs to the user alone, and a file that the index does not
 name, or names with another SHA-256, is an error and never loaded.
@@ -13,8 +14,10 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +39,8 @@ class EngineKey:
 
     graph_sha256: str
     """Of the ONNX file and of the weights beside it."""
+    profiles_sha256: str
+    """Of the shapes that it is built for."""
     onnxruntime: str
     tensorrt: str
     gpu: str
@@ -47,14 +52,19 @@ class EngineKey:
         return hashlib.sha256(fields.encode()).hexdigest()[:16]
 
 
-def this_machine(graph: Path) -> EngineKey:
+def this_machine(graph: Path, profiles: Sequence[ShapeProfile]) -> EngineKey:
     """The key of a graph's engines on this machine.
 
     Raises:
         OSError: TensorRT 10 or the driver of the GPU is not there.
     """
+    shapes = json.dumps([dataclasses.asdict(profile) for profile in profiles])
     return EngineKey(
-        graph_sha256=_graph_sha256(graph), onnxruntime=ort.__version__, tensorrt=tensorrt_version(), gpu=gpu_name()
+        graph_sha256=_graph_sha256(graph),
+        profiles_sha256=hashlib.sha256(shapes.encode()).hexdigest(),
+        onnxruntime=ort.__version__,
+        tensorrt=tensorrt_version(),
+        gpu=gpu_name(),
     )
 
 
@@ -105,8 +115,7 @@ class EngineFolder:
     """
 
     def __init__(self, graph: Path, key: EngineKey) -> None:
-        bundle = graph.parent.resolve()
-        self.path = bundle.parent / f"{bundle.name}.engines" / f"{graph.stem}-{key.name}"
+        self.path = engines_of(graph.parent) / f"{graph.stem}-{key.name}"
         self.key = key
 
     @contextlib.contextmanager
@@ -119,13 +128,46 @@ class EngineFolder:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def open(self) -> None:
-        """Make the folder where it is missing, and check all that is in it.
+    def open(self, more: bool = False) -> Path:
+        """Check what was built, and say where a session finds it, or may build.
+
+        A build that is killed leaves a folder that nobody opens, and that the next build removes.
+
+        Args:
+            more: Whether something is to be built besides what is there.
+
+        Returns:
+            Folder for `close`.
 
         Raises:
             BundleError: Others may write there, or it holds files that are not ours.
         """
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.path.exists():
+            self._check()
+            if not more and (self.path / INDEX).is_file():
+                return self.path
+        building = self.path.with_name(f"{self.path.name}.building")
+        if building.exists():
+            shutil.rmtree(building)
+        building.mkdir(parents=True, mode=0o700)
+        if self.path.exists():
+            shutil.copytree(self.path, building, dirs_exist_ok=True)
+        return building
+
+    def close(self, folder: Path) -> None:
+        """Write down what a session has built in a folder that `open` gave."""
+        files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != INDEX}
+        # Beside the folder: in it, one that a kill leaves would be a foreign file.
+        temporary = self.path.with_name(f"{self.path.name}.{INDEX}")
+        temporary.write_text(json.dumps({"key": dataclasses.asdict(self.key), "files": files}, indent=2) + "\n")
+        temporary.replace(folder / INDEX)
+        if folder != self.path:
+            with tempfile.TemporaryDirectory(dir=self.path.parent) as replaced:
+                if self.path.exists():
+                    self.path.rename(Path(replaced) / "engines")
+                folder.rename(self.path)
+
+    def _check(self) -> None:
         found = self.path.stat()
         if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
             raise BundleError(
@@ -144,42 +186,6 @@ class EngineFolder:
                     "remove the folder, and it is built again"
                 )
 
-    def close(self) -> None:
-        """Write down what a session has built. Until then its files would be refused."""
-        files = {path.name: sha256(path) for path in sorted(self.path.iterdir()) if path.name != INDEX}
-        temporary = self.path / f"{INDEX}.partial"
-        temporary.write_text(json.dumps({"key": dataclasses.asdict(self.key), "files": files}, indent=2) + "\n")
-        temporary.replace(self.path / INDEX)
-
-    def options(self, profiles: tuple[ShapeProfile, ...], fp16: bool, context: bool) -> dict[str, str]:
-        """Of the TensorRT provider.
-
-        Args:
-            profiles: Of every input of the graph.
-            fp16: Whether engines may compute in float16.
-            context: Whether to write an ONNX file that holds nothing but the engine, to be opened instead.
-        """
-        options = {
-            "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(self.path),
-            "trt_engine_cache_prefix": "engine",
-            "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(self.path),
-            "trt_fp16_enable": str(int(fp16)),
-        }
-        for end in ("min", "opt", "max"):
-            shapes = (f"{profile.input}:{'x'.join(map(str, getattr(profile, end)))}" for profile in profiles)
-            options[f"trt_profile_{end}_shapes"] = ",".join(shapes)
-        if context:
-            options |= {
-                "trt_dump_ep_context_model": "1",
-                "trt_ep_context_file_path": str(self.path),
-                "trt_ep_context_embed_mode": "0",
-                # Beside the context; it may not point out of its folder.
-                "trt_engine_cache_path": ".",
-            }
-        return options
-
     def _read_index(self) -> dict[str, str]:
         path = self.path / INDEX
         if not path.is_file():
@@ -192,3 +198,50 @@ class EngineFolder:
         if key != dataclasses.asdict(self.key):
             raise BundleError(f"{path}: of another graph or machine; remove {self.path}, and it is built again")
         return dict(files)
+
+
+def engines_of(bundle: Path) -> Path:
+    """Folder of a bundle's engines."""
+    bundle = bundle.resolve()
+    return bundle.parent / f"{bundle.name}.engines"
+
+
+def move_engines(source: Path, target: Path) -> None:
+    """Take the engines of a bundle along to another place on the disk; what the place has already, it keeps."""
+    engines, place = engines_of(source), engines_of(target)
+    for path in sorted(engines.glob(f"*/{INDEX}")):
+        moved = place / path.parent.name
+        if not moved.exists():
+            place.mkdir(exist_ok=True, mode=0o700)
+            path.parent.rename(moved)
+
+
+def options(folder: Path, profiles: Sequence[ShapeProfile], fp16: bool, context: bool) -> dict[str, str]:
+    """Of the TensorRT provider.
+
+    Args:
+        folder: Of the engines.
+        profiles: Of every input of the graph.
+        fp16: Whether engines may compute in float16.
+        context: Whether to write an ONNX file that holds nothing but the engine, to be opened instead.
+    """
+    found = {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+        "trt_engine_cache_prefix": "engine",
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(folder),
+        "trt_fp16_enable": str(int(fp16)),
+    }
+    for end in ("min", "opt", "max"):
+        shapes = (f"{profile.input}:{'x'.join(map(str, getattr(profile, end)))}" for profile in profiles)
+        found[f"trt_profile_{end}_shapes"] = ",".join(shapes)
+    if context:
+        found |= {
+            "trt_dump_ep_context_model": "1",
+            "trt_ep_context_file_path": str(folder),
+            "trt_ep_context_embed_mode": "0",
+            # Beside the context; it may not point out of its folder.
+            "trt_engine_cache_path": ".",
+        }
+    return found

@@ -13,7 +13,7 @@ def main(arguments: list[str]) -> int:
         from export.bundle_writer import export_bundle
         from export.config import ExportConfig
     except ImportError as error:
-        print(f"export: {error}; install what export needs: pip install 'motion-r1[export]'", file=sys.stderr)
+        print(f"export: {error}; install what export needs: pip install '.[export]'", file=sys.stderr)
         return 2
 
     def command(

@@ -12,6 +12,7 @@ import onnx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bridge.providers import PROVIDERS, build_engine, graphs_on_tensorrt
+from bridge.tensorrt_engines import move_engines
 from export import depth_head_graph, language_model_graph, motion_decoder_graph
 from export.config import BITS, ExportConfig, check_config
 from export.depth_head_graph import write_depth_head
@@ -68,6 +69,8 @@ def export_bundle(checkpoint: Path, bundle: Path, config: ExportConfig) -> Manif
         built.mkdir()
         manifest = _build(read_source(checkpoint), built, config, card, progress)
         _put_in_place(built, bundle)
+        # Parity on TensorRT has built them.
+        move_engines(built, bundle)
         if config.build_engines:
             for graph in progress.track(graphs_on_tensorrt(manifest), description="engines, minutes each"):
                 logger.info("engine: %s", build_engine(bundle, graph, config.ep_context))

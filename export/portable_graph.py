@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from bridge.engine import SLICE_POSITIONS
 from export.folded_graph import read_positions, write_states
 from export.graph_nodes import GraphNodes
 from export.source import Source, write_huggingface
@@ -76,12 +77,14 @@ def build_portable_language_model(source: Source, scratch: Path) -> onnx.ModelPr
 
 
 def language_model_profiles(source: Source) -> tuple[ShapeProfile, ...]:
-    """Shapes of every input: up to 16 rows, prompts and replies as long as the model takes."""
+    """Shapes of every input: up to 16 rows, slices as the engine reads them, caches as long as the model takes."""
     most = source.language_model.config.max_position_embeddings
     heads, width, levels = source.num_kv_heads, source.head_dim, source.tokens.num_levels
     few, usual, many = ROWS
     profiles = [
-        ShapeProfile(input="input_ids", min=(few, 1, levels), opt=(usual, 1, levels), max=(many, most, levels)),
+        ShapeProfile(
+            input="input_ids", min=(few, 1, levels), opt=(usual, 1, levels), max=(many, SLICE_POSITIONS, levels)
+        ),
         ShapeProfile(input="attention_mask", min=(few, 1), opt=(usual, most // 2), max=(many, most)),
     ]
     shapes = [(few, heads, 0, width), (usual, heads, most, width), (many, heads, most, width)]

@@ -284,6 +284,19 @@ def test_doctor_without_a_bundle_says_how_to_get_one(tmp_path: Path):
     assert findings["provider cpu"].ok
 
 
+def test_doctor_refuses_what_serve_refuses(tiny_bundle: Path):
+    findings = {finding.name: finding for finding in examine(tiny_bundle, "cuda", {})}
+    assert not findings["bundle"].ok
+    assert "provider cuda: this bundle was exported for cpu and runs on cpu" in findings["bundle"].text
+
+
+def test_doctor_names_the_package_of_the_metrics_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    findings = {finding.name: finding for finding in examine(tmp_path / "nowhere", "cpu", {})}
+    assert not findings["prometheus-client"].ok
+    assert "pip install '.[bridge]'" in findings["prometheus-client"].text
+
+
 @pytest.mark.parametrize("after_s", [0.3, 0.5, 0.8, 1.2])
 def test_ctrl_c_ends_generate_whenever_it_comes(tiny_bundle: Path, tmp_path: Path, after_s: float):
     command = [sys.executable, "-m", "bridge", "generate", PROMPT, "--bundle", tiny_bundle, "--out", tmp_path / "a.npz"]

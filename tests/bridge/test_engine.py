@@ -1,3 +1,4 @@
+import logging
 import mmap
 import re
 import sys
@@ -6,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from bridge.engine import SLICE_POSITIONS, Engine, Row
+from bridge.kv_cache import KvCache
 from python_core.contract.bundle import BundleError, Manifest
 from python_core.contract.vocabulary import Position
 
@@ -195,6 +198,42 @@ def test_the_caches_memory_goes_back_when_the_last_row_leaves(tiny_bundle: Path,
     assert resident_bytes() == before
     again = run(engine, engine.join([words(*range(4, 24))]), words(5))
     assert all(np.array_equal(one, other) for one, other in zip(first[0], again, strict=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is given back on Linux only")
+def test_a_system_that_takes_no_memory_back_is_told_of_once_and_the_rows_go_on(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+):
+    class Pages:
+        def madvise(self, _: int) -> None:
+            raise OSError(22, "Invalid argument")
+
+    first = run(engine, engine.join([words(*range(4, 24))]), words(5))
+    engine._cache._pages = Pages()  # type: ignore[assignment]
+    with caplog.at_level(logging.WARNING):
+        for row in engine.rows:
+            engine.leave(row)
+        for _ in range(2):
+            row = engine.join([words(*range(4, 24))])
+            again = run(engine, row, words(5))
+            engine.leave(row)
+            assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    assert caplog.text.count("does not take back memory") == 1
+
+
+def test_a_cache_on_a_device_begins_with_zeros(monkeypatch: pytest.MonkeyPatch):
+    """Not with what was there: NaN times a weight of zero is NaN."""
+    on_cpu = ort.OrtValue.ortvalue_from_numpy
+    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", lambda values, *_: on_cpu(values))
+    monkeypatch.setattr(
+        ort.OrtValue, "ortvalue_from_shape_and_type", lambda shape, dtype, *_: on_cpu(np.full(shape, np.nan, dtype))
+    )
+    names = ["past_key_values.0.key", "past_key_values.0.value"]
+    cache = KvCache(names, 2, 4, np.float16, "cuda", max_rows=3, max_positions=5)
+    assert cache._on_device is not None
+    held = cache._on_device.numpy()
+    assert (held.shape, held.dtype) == ((2, 3, 2, 5, 4), np.float16)
+    assert np.array_equal(held, np.zeros_like(held))
 
 
 def test_a_token_that_the_model_does_not_know_fails_its_row_and_no_other(engine: Engine, manifest: Manifest):

@@ -1,7 +1,10 @@
+import asyncio
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
@@ -9,6 +12,10 @@ import pytest
 from bridge import providers
 from bridge.engine import Engine
 from bridge.providers import PROVIDERS, ProviderError, choose, open_session, package_conflict, why_missing
+from bridge.request import MotionRequest
+from bridge.stream import Chunk, MotionModel
+from export.bundle_writer import export_bundle
+from export.config import ExportConfig
 from python_core.contract.bundle import BundleError, Manifest
 
 HAS_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
@@ -25,11 +32,12 @@ def test_an_unknown_provider_is_refused_with_the_known_ones():
 
 
 @pytest.mark.parametrize(("name", "own"), [("cuda", {}), ("tensorrt", {"trt_engine_cache_enable": "1"})])
-def test_cuda_multiplies_with_all_digits_wherever_it_runs(
+def test_a_gpu_multiplies_with_all_digits_from_its_first_session_on(
     name: str, own: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ):
-    """Rounded to TF32, which is CUDA's default, the pose solver's rotations are no rotations any more."""
+    """Rounded to TF32, the default of CUDA and TensorRT, the pose solver's rotations are no rotations any more."""
     asked: dict[str, dict[str, str]] = {}
+    loaded_with: list[str | None] = []
 
     class Session:
         def __init__(self, *_: object, providers: list[str], provider_options: list[dict[str, str]], **__: object):
@@ -39,8 +47,12 @@ def test_cuda_multiplies_with_all_digits_wherever_it_runs(
             return [*asked]
 
     monkeypatch.setattr(providers.ort, "InferenceSession", Session)
-    monkeypatch.setattr(providers, "_load_libraries", lambda: None)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    monkeypatch.setattr(
+        providers.ort, "preload_dlls", lambda: loaded_with.append(os.environ.get("NVIDIA_TF32_OVERRIDE"))
+    )
     providers._create(b"", name, 1, own)
+    assert loaded_with == ["0"]
     assert asked["CUDAExecutionProvider"] == {"use_tf32": "0"}
     assert asked[PROVIDERS[name][0]].items() >= own.items()
     assert asked["CPUExecutionProvider"] == {}
@@ -88,21 +100,54 @@ def test_two_packages_of_onnx_runtime_are_found_and_explained(tmp_path: Path, mo
         assert why_missing("cuda") == told
 
 
-@pytest.mark.parametrize("field", ["ir_version", "opset"])
-def test_a_graph_of_a_newer_format_is_refused_with_the_remedy(field: str, tiny_bundle: Path, tmp_path: Path):
+@pytest.mark.parametrize("part", ["ir_version", "opset", "operator", "attribute", "inputs"])
+@pytest.mark.parametrize("package", ["onnxruntime", "onnxruntime-gpu"])
+def test_a_graph_of_a_newer_format_is_refused_with_the_remedy(
+    part: str, package: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(providers, "installed_packages", lambda: {package: "9.9.9"})
     model = onnx.load(tiny_bundle / "motion_decoder.onnx")
-    if field == "ir_version":
+    node = model.graph.node[-1]
+    if part == "ir_version":
         model.ir_version = 99
-    else:
+    elif part == "opset":
         model.opset_import[0].version = 99
+    elif part == "operator":
+        node.op_type = "Newer"
+    elif part == "attribute":
+        node.attribute.append(onnx.helper.make_attribute("newer", 1))
+    else:
+        node.input.extend([node.input[0]] * 9)
     onnx.save(model, tmp_path / "newer.onnx")
-    with pytest.raises(BundleError, match=r"(?s)newer\.onnx.*newer format than ONNX Runtime [\d.]+ reads: update it"):
+    expected = (
+        rf"(?s)newer\.onnx.*newer format than ONNX Runtime [\d.]+ reads: update it \(pip install -\S+ {package}\)"
+    )
+    with pytest.raises(BundleError, match=expected):
         open_session(tmp_path / "newer.onnx", "cpu")
 
 
 @pytest.mark.gpu
-def test_cuda_is_what_we_get_when_we_ask_for_it(tiny_bundle: Path, manifest: Manifest):
-    assert Engine(tiny_bundle, manifest.language_model, "cuda").provider == "CUDAExecutionProvider"
+def test_a_bundle_for_cuda_agrees_with_torch_and_its_streams_with_whole_clips(tiny_checkpoint: Path, tmp_path: Path):
+    config = ExportConfig(provider="cuda", precision="fp16", parity_tokens=100)
+    parity = export_bundle(tiny_checkpoint, tmp_path / "walker", config).parity
+    assert parity is not None
+    assert parity.provider == "CUDAExecutionProvider"
+    assert parity.language_model.argmax_agreement >= parity.language_model.min_argmax_agreement
+    model = MotionModel(tmp_path / "walker", "cuda")
+    assert model.engine.provider == model.decoder.provider == "CUDAExecutionProvider"
+
+    async def read() -> list[Chunk]:
+        request = MotionRequest(
+            prompt="a person walks", seed=5, reasoning=False, max_codes=6, temperature=1.0, top_p=0.9
+        )
+        return [event async for event in model.perform(request) if isinstance(event, Chunk)]
+
+    chunks = asyncio.run(read())
+    model.close()
+    whole = model.decoder.decode_whole([chunk.code for chunk in chunks])
+    streamed = np.concatenate([chunk.motion.root_positions_m for chunk in chunks])
+    assert len(streamed) == 4 * len(chunks) > 0
+    assert streamed == pytest.approx(whole.root_positions_m, abs=1e-4)
 
 
 def test_a_file_that_is_no_graph_is_an_error_that_names_it(tmp_path: Path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bridge.depth_head import DepthHead
-from bridge.engine import Step
+from bridge.engine import Row, Step
 from bridge.request import History, MotionRequest
 from bridge.step_loop import MOST_AHEAD
 from bridge.stream import Chunk, Event, MotionModel, Planned
@@ -239,6 +239,55 @@ def test_a_stream_that_fails_ends_alone(model: MotionModel):
     assert isinstance(bad, BundleError)
     assert not isinstance(good, BaseException)
     assert frames(good) == frames(asyncio.run(read(model, REQUEST)))
+
+
+def test_a_cancelled_stream_that_cannot_leave_ends_no_thread(
+    scripted_bundle: Write, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+):
+    model = MotionModel(scripted_bundle(manifest.tokens.reply_ids(None, [1])[:-1]), "cpu")
+    leave, errors = model.engine.leave, iter([OSError("no room")])
+
+    def fail_once(row: Row) -> None:
+        leave(row)
+        for error in errors:
+            raise error
+
+    async def cancel() -> list[Event]:
+        events = model.perform(replace(REQUEST, max_codes=5000))
+        await anext(events)
+        monkeypatch.setattr(model.engine, "leave", fail_once)
+        await events.aclose()
+        await wait_until_idle(model)
+        assert next(errors, None) is None
+        return await asyncio.wait_for(read(model, REQUEST), timeout=20)
+
+    assert len(frames(asyncio.run(cancel()))) == REQUEST.max_codes
+    model.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_all_the_same_ends_its_streams_and_refuses_others(
+    scripted_bundle: Write, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+):
+    model = MotionModel(scripted_bundle(manifest.tokens.reply_ids(None, [1])[:-1]), "cpu")
+
+    def fail(_: Row) -> None:
+        raise OSError("no room")
+
+    async def cancel() -> None:
+        cancelled, other = (model.perform(replace(REQUEST, max_codes=5000, seed=seed)) for seed in range(2))
+        await anext(cancelled)
+        await anext(other)
+        monkeypatch.setattr(model.engine, "leave", fail)
+        await cancelled.aclose()
+        with pytest.raises(RuntimeError, match="the model was closed"):
+            async for _ in other:
+                pass
+        with pytest.raises(RuntimeError, match="the model is closed"):
+            await anext(model.perform(REQUEST))
+
+    asyncio.run(cancel())
+    model.close()
 
 
 def test_a_depth_head_that_fails_ends_the_streams_that_needed_it_and_no_other(

@@ -24,6 +24,7 @@ from python_core.contract.bundle import (
     BundleError,
     Manifest,
     MotionDecoderGraph,
+    Parity,
     ShapeProfile,
     open_bundle,
     write_manifest,
@@ -118,9 +119,36 @@ def test_an_engine_is_built_at_the_first_opening_and_opened_again_afterwards(
         assert session.get_providers() == [*providers.PROVIDERS["tensorrt"]]
     assert tensorrt.built == [graph.file]
     (_, first), (_, second) = tensorrt.opened
-    assert first == second
+    assert {name: value.removesuffix(".building") for name, value in first.items()} == second
     assert first["trt_profile_max_shapes"] == "x:64x9"
-    assert first["trt_fp16_enable"] == "1"
+
+
+def test_only_a_language_model_computes_in_float16(
+    tensorrt: type[TensorrtSession], bundle: Path, made_for_tensorrt: Manifest
+):
+    """The pose solver, which lies in the decoder, needs float32; its weights are only stored in float16."""
+    for graph in graphs_on_tensorrt(made_for_tensorrt):
+        for precision in ("fp32", "fp16"):
+            open_session(bundle / graph.file, "tensorrt", 1, replace(graph, precision=precision))
+    allowed = [(name, options["trt_fp16_enable"]) for name, options in tensorrt.opened]
+    language_model, decoder = (graph.file for graph in graphs_on_tensorrt(made_for_tensorrt))
+    assert allowed == [(language_model, "0"), (language_model, "1"), (decoder, "0"), (decoder, "0")]
+
+
+def test_a_build_that_fails_or_is_killed_is_begun_again_at_the_next_opening(
+    tensorrt: type[TensorrtSession],
+    bundle: Path,
+    made_for_tensorrt: Manifest,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    graph = made_for_tensorrt.motion_decoder
+    with monkeypatch.context() as patch:
+        patch.setattr(tensorrt, "get_providers", lambda _: ["CPUExecutionProvider"])
+        with pytest.raises(ProviderError, match="fell back to CPU"):
+            open_session(bundle / graph.file, "tensorrt", 1, graph)
+    for _ in range(2):
+        open_session(bundle / graph.file, "tensorrt", 1, graph)
+    assert tensorrt.built == [graph.file] * 2
 
 
 def test_other_weights_beside_the_same_graph_have_an_engine_of_their_own(
@@ -177,11 +205,13 @@ def test_more_streams_than_engines_have_rows_are_refused_before_any_is_built(
     assert not tensorrt.opened
 
 
-def test_export_builds_both_engines_and_shows_how_far_it_is(
+@pytest.mark.parametrize("parity_builds", [False, True])
+def test_export_builds_both_engines_once_and_shows_how_far_it_is(
     tensorrt: type[TensorrtSession],
     bundle: Path,
     made_for_tensorrt: Manifest,
     tiny_checkpoint: Path,
+    parity_builds: bool,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
@@ -189,10 +219,18 @@ def test_export_builds_both_engines_and_shows_how_far_it_is(
         shutil.copy(bundle / made_for_tensorrt.motion_decoder.file, built)
         return made_for_tensorrt.motion_decoder
 
+    def check(_source: object, built: Path, manifest: Manifest, *_: object) -> Parity | None:
+        for graph in graphs_on_tensorrt(manifest) if parity_builds else ():
+            open_session(built / graph.file, "tensorrt", 1, graph)
+        return made_for_tensorrt.parity
+
     monkeypatch.setattr(bundle_writer, "write_motion_decoder_graph", copy)
+    monkeypatch.setattr(bundle_writer, "_check", check)
     config = ExportConfig(provider="tensorrt", check_on="cpu", build_engines=True, parity_tokens=20)
     exported = export_bundle(tiny_checkpoint, bundle.parent / "exported", config)
     assert tensorrt.built == ["language_model.onnx", "motion_decoder.onnx"]
     assert most_rows(exported) == 16
+    folders = [path for path in (bundle.parent / "exported.engines").iterdir() if path.is_dir()]
+    assert sorted(path.name.split("-")[0] for path in folders) == ["language_model", "motion_decoder"]
     (bar,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("engines")]
     assert "2/2" in bar

@@ -44,11 +44,13 @@ def test_the_same_steps_run_on_the_cpu(tiny_checkpoint: Path, tmp_path: Path):
     assert status == 0
     (step,) = found["steps"]
     assert step["parity"]["language_model"]["num_tokens"] >= 500
-    assert step["speed"]["positions_per_s"] > 0
+    assert set(step["speed"]) == {"1", "16"}
+    assert step["speed"]["16"]["positions_per_s"] > step["speed"]["1"]["positions_per_s"] > 0
     assert set(step["seconds"]) == {
         "export",
         "open_language_model",
         "open_depth_head",
         "open_motion_decoder",
-        "measure",
+        "measure 1",
+        "measure 16",
     }

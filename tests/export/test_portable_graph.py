@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from bridge.engine import SLICE_POSITIONS
 from export.portable_graph import build_portable_language_model, language_model_profiles
 from export.source import Source, read_source
 
@@ -112,4 +113,5 @@ def test_it_has_standard_operators_only_and_a_profile_of_every_input(graph: onnx
         assert len(profile.min) == len(profile.opt) == len(profile.max) == inputs[name]
         assert all(a <= b <= c for a, b, c in zip(profile.min, profile.opt, profile.max, strict=True))
     most = source.language_model.config.max_position_embeddings
+    assert profiles["input_ids"].max == (16, SLICE_POSITIONS, source.tokens.num_levels)
     assert profiles["past_key_values.0.key"].max == (16, source.num_kv_heads, most, source.head_dim)
