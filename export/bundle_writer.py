@@ -46,6 +46,8 @@ from python_core.vqvae import FRAMES_PER_CODE
 logger = logging.getLogger(__name__)
 
 CARD = "MODEL_CARD.md"
+STAGED = ".export-"
+"""Folders in a bundle that begin so are of an export that did not end."""
 CALIBRATION_SEED = 1000
 """Replies of calibration are others than those that are compared."""
 
@@ -214,7 +216,7 @@ def _check_target(bundle: Path) -> None:
     found = {path.name for path in bundle.iterdir()} if bundle.is_dir() else set()
     graphs = {graph.FILE for graph in (language_model_graph, depth_head_graph, motion_decoder_graph)}
     known = {MANIFEST, *graphs, TOKENIZER, CARD}
-    known |= {name for name in found if is_weights(name)}
+    known |= {name for name in found if is_weights(name) or name.startswith(STAGED)}
     if strange := sorted(found - known):
         raise ValueError(f"{bundle}: holds {', '.join(strange)}; export into a new or empty folder, or an old bundle's")
 
@@ -224,12 +226,15 @@ def _put_in_place(built: Path, bundle: Path) -> None:
     bundle.mkdir(exist_ok=True)
     old = list(bundle.iterdir())
     # A link or a mount leads to another file system, where files are copied, for which there may be no room.
-    with tempfile.TemporaryDirectory(dir=bundle, prefix=".export-") as folder:
+    with tempfile.TemporaryDirectory(dir=bundle, prefix=STAGED) as folder:
         files = [Path(shutil.move(path, folder)) for path in built.iterdir()]
         # Without its manifest, nobody takes what is there meanwhile for a bundle.
         (bundle / MANIFEST).unlink(missing_ok=True)
         for path in old:
-            path.unlink(missing_ok=True)
+            if path.name.startswith(STAGED):
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         for path in sorted(files, key=lambda path: path.name == MANIFEST):
             path.replace(bundle / path.name)
 

@@ -197,6 +197,8 @@ def test_a_bundle_on_another_file_system_is_replaced(
     tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path, elsewhere: Path
 ):
     old = shutil.copytree(tiny_bundle, elsewhere / "old")
+    (old / ".export-killed").mkdir()
+    (old / ".export-killed" / "manifest.json").touch()
     (tmp_path / "link").symlink_to(old)
     manifest = export_bundle(tiny_checkpoint, tmp_path / "link", ExportConfig(licence="MIT", parity_tokens=20))
     assert open_bundle(old).manifest == manifest
