@@ -14,6 +14,7 @@ from torch import Tensor
 from trl.models.utils import prepare_deepspeed, prepare_fsdp
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from python_core.contract.vocabulary import TokenLayout
 from python_core.motion_model import IGNORED, SpeaksMotion
 
 
@@ -24,17 +25,27 @@ class ReplyTrainer(GRPOTrainer):
         model: What is trained: a `SpeaksMotion`, or one with an adapter.
         args: As TRL's, with a `beta` of 0.
         beta: Weight of the divergence from the model as it is now.
+        layout: Where the tokens of replies are.
+        learned_levels: Levels of a code that learn, from the first on.
         kwargs: As TRL's.
     """
 
-    def __init__(self, model: Any, args: Any, beta: float, **kwargs: Any) -> None:
+    def __init__(
+        self, model: Any, args: Any, beta: float, layout: TokenLayout, learned_levels: int, **kwargs: Any
+    ) -> None:
         assert args.beta == 0, "TRL would make a reference of its own"
         reference = None
         if beta and isinstance(model, SpeaksMotion):
             reference = copy.deepcopy(model).eval().requires_grad_(False)
+        if learned_levels == 1:
+            # It would get no gradient, for which DDP waits.
+            for name, parameter in model.named_parameters():
+                if "depth_head" in name:
+                    parameter.requires_grad_(False)
         super().__init__(model=model, args=args, **kwargs)
         # With an adapter, TRL takes the model without it.
         self.beta = beta
+        self.first_unlearned = layout.first_code + learned_levels * layout.level_size
         if reference is not None:
             if self.is_deepspeed_enabled:
                 self.ref_model = prepare_deepspeed(reference, self.accelerator)
@@ -53,8 +64,10 @@ class ReplyTrainer(GRPOTrainer):
         compute_entropy: bool = False,
         **others: Any,
     ) -> tuple[Tensor, Tensor | None, None]:
-        """Log-probabilities and entropies of the last tokens, [B, logits_to_keep]; 0 where one is padding."""
-        labels = input_ids.masked_fill(attention_mask == 0, IGNORED)
+        """Log-probabilities and entropies of the last tokens, [B, logits_to_keep]; 0 where one is padding or does not
+        learn.
+        """
+        labels = input_ids.masked_fill((attention_mask == 0) | (input_ids >= self.first_unlearned), IGNORED)
         labels[:, :-logits_to_keep] = IGNORED
         found = []
         size = batch_size or len(input_ids)

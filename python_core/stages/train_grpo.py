@@ -155,6 +155,11 @@ class TrainGrpoConfig:
     bf16: bool = True
     """Compute in bfloat16."""
 
+    learned_levels: int | None = None
+    """Levels of a code that learn from rewards, from the first on; None takes all. The first says what is done; of the
+    others, which are most of the tokens and near to noise, a reward says little.
+    """
+
     gradient_checkpointing: bool = False
     """Compute activations twice, to keep fewer."""
 
@@ -347,6 +352,12 @@ def make_trainer(
             f"vllm: it has no depth head, and codes of {config.sft} have {layout.num_levels} levels; leave vllm "
             "out, or begin with train-vqvae --shape.num-levels 1"
         )
+    learned_levels = layout.num_levels if config.learned_levels is None else config.learned_levels
+    if not 1 <= learned_levels <= layout.num_levels:
+        raise ValueError(
+            f"learned_levels: expected 1 to {layout.num_levels}, the levels of the codes of {config.sft}, got "
+            f"{learned_levels}"
+        )
     weights = PAPER_WEIGHTS if config.paper else config.weights
     shares = FormShares(reasoning=config.reasoning_share, constrained=config.constrained_share)
     if config.paper:
@@ -417,6 +428,8 @@ def make_trainer(
             ),
             callbacks=callbacks,
             beta=config.beta,
+            layout=layout,
+            learned_levels=learned_levels,
             rollout_func=rollouts or sampled,
         )
     assert isinstance(trainer.model, torch.nn.Module)

@@ -373,6 +373,31 @@ def test_each_row_of_the_ablation_is_said_by_flags(
     assert trainer.multi_objective_aggregation == "normalize_then_sum"
 
 
+def test_only_levels_that_learn_are_scored(config: TrainGrpoConfig, tmp_path: Path):
+    config, reward_model = replace(config, judge=None, out=tmp_path), load_reward_model(config.reward_model)
+    (whole, layout), (first, _) = (
+        train_grpo.make_trainer(replace(config, learned_levels=levels), reward_model, None) for levels in (None, 1)
+    )
+    reply = layout.reply_ids(None, [3, 200, 77])
+    token_ids = torch.tensor([[5, 6, *reply]])
+    every, firsts = (
+        trainer._get_per_token_logps_and_entropies(trainer.model, token_ids, torch.ones_like(token_ids), len(reply))[
+            0
+        ].detach()
+        for trainer in (whole, first)
+    )
+    later = token_ids[:, 2:] >= layout.first_code + layout.level_size
+    assert later.sum() == 3
+    assert (every[later] < 0).all()
+    assert (firsts[later] == 0).all()
+    assert firsts[~later].tolist() == pytest.approx(every[~later].tolist())
+    learns = {name: parameter.requires_grad for name, parameter in first.model.named_parameters()}
+    assert all(is_learned == ("depth_head" not in name) for name, is_learned in learns.items())
+    for levels in (0, 3):
+        with pytest.raises(ValueError, match=f"learned_levels: expected 1 to 2, .* got {levels}"):
+            train_grpo.make_trainer(replace(config, learned_levels=levels), reward_model, None)
+
+
 def test_a_motion_that_the_model_has_no_room_for_is_refused(config: TrainGrpoConfig, tmp_path: Path):
     with pytest.raises(ValueError, match="do not fit a model of 256; lower max_codes, now 200"):
         train_grpo.make_trainer(
