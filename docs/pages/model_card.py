@@ -73,8 +73,9 @@ def main() -> int:
     if options.for_bundle:
         fields |= dict.fromkeys(("parts", "parity"), "Sizes and parity stand in manifest.json beside this card.")
         # Judged from the bundle, of which the card is a part.
-        later = ("can", "cannot", "by_eye", "revision", *(() if options.evaluations else ("judged",)))
+        later = ("by_eye", *(() if options.evaluations else ("judged",)))
         fields |= dict.fromkeys(later, "See MODEL_CARD.md of the project.")
+        fields["revision"] = "that of `manifest.json` beside this card"
     card, missing = fill(template, fields)
     options.out.write_text(card, encoding="utf-8")
     print(f"wrote {options.out}" + (f"; still open: {', '.join(missing)}" if missing else ""))
@@ -170,7 +171,8 @@ def judged(evaluations: Sequence[tuple[str, ...]]) -> str:
             return ""
         if number == 0:
             lines = [
-                f"{found['protocol']}, {found['num_texts']} texts; 95 % intervals over recordings in brackets.",
+                f"{found['protocol']}, {found['num_texts']} texts; 95 % intervals over recordings in brackets. Replies "
+                "are drawn at the bundle's temperatures, but free of the grammar, so that well formed says something.",
                 "",
             ]
         real = found["rows"][0]
@@ -181,7 +183,13 @@ def judged(evaluations: Sequence[tuple[str, ...]]) -> str:
                 quality.append((name, *against_real(row, real)))
     heads = ("", *(head.replace("_at_", "@").replace("r@", "R@") for head in ROWS), "well formed", "plans followed")
     lines += table(heads, rows)
-    heads = ("", "R@3 of ours / real (goal 0.9)", "speed of standing feet (goal 1.5)", "jerk (goal 0.7 to 1.3)")
+    heads = (
+        "",
+        "R@3 of ours / real (goal 0.9)",
+        "foot skate (goal 1.5)",
+        "speed of all feet in contact",
+        "jerk (goal 0.7 to 1.3)",
+    )
     return "\n".join([*lines, "", "Against real motions, ours / theirs:", "", *table(heads, quality)]) if rows else ""
 
 
@@ -202,6 +210,7 @@ def against_real(row: dict[str, Any], real: dict[str, Any]) -> list[str]:
     ours, theirs = (found["quality"]["report"] for found in (row, real))
     return [
         f"{row['scores']['r_at_3']['value'] / real['scores']['r_at_3']['value']:.2f}",
+        f"{ours['foot_skate_m_s'] / theirs['foot_skate_m_s']:.2f}",
         f"{ours['contact_foot_speed_m_s'] / theirs['contact_foot_speed_m_s']:.2f}",
         f"{ours['jerk_m_s3'] / theirs['jerk_m_s3']:.2f}",
     ]

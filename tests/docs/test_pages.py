@@ -21,7 +21,7 @@ def judgement(judged_by: str = "") -> Judgement:
 
     prompts = [
         judged(1, "walk", recognised=True),
-        judged(2, "turn left", named="left", recognised=False, sides=False, note="turns right"),
+        judged(2, "turn left", named="left", recognised=True, sides=False, note="turns right"),
         judged(3, "run"),
     ]
     return Judgement(model_id="m", revision="abc", seed=0, judged_by=judged_by, prompts=prompts)
@@ -29,12 +29,13 @@ def judgement(judged_by: str = "") -> Judgement:
 
 def test_shares_count_what_was_judged():
     assert designer_prompts.shares(judgement()) == [
-        ("plain prompts that are recognised", "plain", "50 % (1 of 2), 1 not judged"),
+        ("plain prompts that are recognised", "plain", "100 % (2 of 2), 1 not judged"),
+        ("the same, but on the other side is not", "plain", "50 % (1 of 2), 1 not judged"),
         ("prompts of several beats that are", "multi_beat", "not judged yet"),
         ("left and right correct", "sides", "0 % (0 of 1)"),
     ]
     page = designer_prompts.page(judgement())
-    assert "| 2 | turn left |  | good | **no** | **no** | turns right |" in page
+    assert "| 2 | turn left |  | good | yes | **no** | turns right |" in page
     assert "![plain 1](plain_1.png)" in page
 
 
