@@ -1,10 +1,11 @@
 """The language model: positions in, logits out. It knows neither text nor requests.
 
 One session serves all rows. Each step reads a slice of what one joining row was given, then one position of every row
-that is further than that, whatever their lengths. A row's logits do not depend on its neighbours: every run is either
-of one row or of single positions, and slices depend on the row alone.
+that is further than that, whatever their lengths, those that lie near each other in one run. A row's logits do not
+depend on its neighbours: every run is either of one row or of single positions, and slices depend on the row alone.
 """
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ from python_core.contract.vocabulary import Position
 
 SLICE_POSITIONS = 16
 """Most positions that are read of a prompt between two of the running rows."""
+MOST_BETWEEN = 4
+"""Rows between two that are ready that cost about as much as a run of its own for the second: between 2 and 9 of the
+models of docs/benchmarks.md.
+"""
 KEPT_BEGINNINGS = 32
 """Beginnings of prompts whose caches are kept: the template, prompts, prompts with plans."""
 KEPT_POSITIONS = 1024
@@ -311,22 +316,27 @@ class Engine:
         if not ready:
             return [], []
         places = [row.place for row in ready if row.place is not None]
-        # Rows that are not ready and free places take part: what they write lies where their next position will lie.
         num_rows = places[-1] + 1
         positions = np.zeros((num_rows, 1, self.num_levels), np.int64)
         positions[places, 0] = [row.segments[0][0] for row in ready]
         lengths = np.array([1 if row is None else row.num_positions + 1 for row in self._rows[:num_rows]])
         broken: list[Row] = []
-        try:
-            self._run(0, positions, lengths, ready)
-        except Exception:  # As above. The step runs again, row by row, so that only those fail that are the cause.
-            for row, place in zip(ready, places, strict=True):
-                alone = slice(place, place + 1)
-                try:
-                    self._run(place, positions[alone], lengths[alone], [row])
-                except Exception as error:
-                    broken.append(row)
-                    failed.append((row, self._step_error(error)))
+        for together in _near_each_other(ready):
+            # Rows between them take part: what they write lies where their next position will lie.
+            first, last = together[0].place, together[-1].place
+            assert first is not None
+            assert last is not None
+            try:
+                self._run(first, positions[first : last + 1], lengths[first : last + 1], together)
+            except Exception:  # As above. The step runs again, row by row, so that only those fail that are the cause.
+                for row in together:
+                    assert row.place is not None
+                    alone = slice(row.place, row.place + 1)
+                    try:
+                        self._run(row.place, positions[alone], lengths[alone], [row])
+                    except Exception as error:
+                        broken.append(row)
+                        failed.append((row, self._step_error(error)))
         done = [(row, place) for row, place in zip(ready, places, strict=True) if row not in broken]
         logits, states = (
             self._written[name][:num_rows, 0].astype(np.float32, copy=False) for name in ("logits", "states")
@@ -395,3 +405,16 @@ class Engine:
 
     def _step_error(self, error: Exception) -> BundleError:
         return BundleError(f"{self._path}: a step failed ({error}); export the bundle again")
+
+
+def _near_each_other(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows in the order of their places, cut where more than `MOST_BETWEEN` others lie between two."""
+    parts: list[list[Row]] = []
+    end = -math.inf
+    for row in rows:
+        assert row.place is not None
+        if row.place - end > MOST_BETWEEN + 1:
+            parts.append([])
+        parts[-1].append(row)
+        end = row.place
+    return parts

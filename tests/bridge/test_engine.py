@@ -5,12 +5,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
-from bridge.engine import SLICE_POSITIONS, Engine, Row
+from bridge.engine import MOST_BETWEEN, SLICE_POSITIONS, Engine, Row
 from bridge.kv_cache import KvCache
 from python_core.contract.bundle import BundleError, Manifest
 from python_core.contract.vocabulary import Position
@@ -159,6 +160,35 @@ def test_a_row_that_leaves_makes_room_at_once_and_the_last_takes_its_place(tiny_
     for row in rows[1:]:
         engine.leave(row)
     assert engine.num_rows == 0
+
+
+def test_rows_that_pause_are_not_computed_for_one_that_is_far_behind_them(
+    tiny_bundle: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+):
+    engine = Engine(tiny_bundle, manifest.language_model, "cpu", num_threads=1)
+    prompts = [words(5, 6, 7 + number) for number in range(20)]
+    rows = [engine.join([prompt]) for prompt in prompts]
+    while any(row.num_pending > 1 for row in rows):
+        for row in rows:
+            row.pauses = True
+        engine.step()
+    goes_on = [0, 1, 2 + MOST_BETWEEN, 19]
+    for place in goes_on:
+        rows[place].pauses = False
+    runs: list[tuple[int, int]] = []
+    inner = engine._run
+
+    def counted(first: int, positions: np.ndarray, *others: Any) -> None:
+        runs.append((first, len(positions)))
+        inner(first, positions, *others)
+
+    monkeypatch.setattr(engine, "_run", counted)
+    step = engine.step()
+    assert [rows.index(row) for row in step.rows] == goes_on
+    assert runs == [(0, 3 + MOST_BETWEEN), (19, 1)]
+    for place, logits, state in zip(goes_on, step.logits, step.states, strict=True):
+        (expected,) = alone(tiny_bundle, manifest, [prompts[place]], [])
+        assert np.array_equal(np.concatenate([logits, state]), expected)
 
 
 def test_the_cache_grows_with_its_rows_and_forgets_nothing(tiny_bundle: Path, manifest: Manifest):
