@@ -15,8 +15,9 @@ import pytest
 from bridge.__main__ import main
 from bridge.client import CallError, MotionClient
 from bridge.ray_app import APP, AppConfig, app
-from bridge.server import Running, ServeConfig, running
+from bridge.server import DEFAULT_BUNDLE, Running, ServeConfig, running
 from bridge.stubs import motion_pb2, motion_pb2_grpc
+from python_core.contract.bundle import open_bundle
 
 # Ray's own, on import and at the end.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -143,7 +144,8 @@ def test_the_server_counts_what_its_replicas_stream(cluster: Running):
     assert grown['motion_first_frame_seconds_count{reasoning="off"}'] == 2
     assert grown["motion_codes_total"] - num_codes in (0, 1), "the server may have sent one that was not read"
     assert grown["motion_codes_total"] - grown["motion_chunk_gap_seconds_count"] == 2
-    assert grown['motion_tokens_total{kind="motion"}'] == grown["motion_codes_total"]  # Codes of one level.
+    num_levels = open_bundle(DEFAULT_BUNDLE).manifest.tokens.num_levels
+    assert grown['motion_tokens_total{kind="motion"}'] == num_levels * grown["motion_codes_total"]
     assert sum(value for name, value in grown.items() if name.startswith("motion_quality_total")) == 1
     assert after["motion_queue_length"] == 0
 
