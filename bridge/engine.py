@@ -5,11 +5,10 @@ that is further than that, whatever their lengths, those that lie near each othe
 depend on its neighbours: every run is either of one row or of single positions, and slices depend on the row alone.
 """
 
-import math
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,8 @@ MOST_BETWEEN = 4
 """Rows between two that are ready that cost about as much as a run of its own for the second: between 2 and 9 of the
 models of docs/benchmarks.md.
 """
+MOST_BINDINGS = 512
+"""Runs whose buffers stay bound, by their first row and their number; more would take 100 MB and more in the end."""
 KEPT_BEGINNINGS = 32
 """Beginnings of prompts whose caches are kept: the template, prompts, prompts with plans."""
 KEPT_POSITIONS = 1024
@@ -321,19 +322,17 @@ class Engine:
         positions[places, 0] = [row.segments[0][0] for row in ready]
         lengths = np.array([1 if row is None else row.num_positions + 1 for row in self._rows[:num_rows]])
         broken: list[Row] = []
-        for together in _near_each_other(ready):
+        cuts = [0, *(np.flatnonzero(np.diff(places) > MOST_BETWEEN + 1) + 1), len(ready)]
+        for part in itertools.starmap(slice, itertools.pairwise(cuts)):
             # Rows between them take part: what they write lies where their next position will lie.
-            first, last = together[0].place, together[-1].place
-            assert first is not None
-            assert last is not None
+            first, end = places[part][0], places[part][-1] + 1
             try:
-                self._run(first, positions[first : last + 1], lengths[first : last + 1], together)
+                self._run(first, positions[first:end], lengths[first:end], ready[part])
             except Exception:  # As above. The step runs again, row by row, so that only those fail that are the cause.
-                for row in together:
-                    assert row.place is not None
-                    alone = slice(row.place, row.place + 1)
+                for row, place in zip(ready[part], places[part], strict=True):
+                    alone = slice(place, place + 1)
                     try:
-                        self._run(row.place, positions[alone], lengths[alone], [row])
+                        self._run(place, positions[alone], lengths[alone], [row])
                     except Exception as error:
                         broken.append(row)
                         failed.append((row, self._step_error(error)))
@@ -363,6 +362,8 @@ class Engine:
         num_rows = len(positions)
         binding = self._bindings.get((first, num_rows))
         if binding is None:
+            if len(self._bindings) == MOST_BINDINGS:
+                del self._bindings[next(iter(self._bindings))]
             binding = self._bindings[first, num_rows] = self._session.io_binding()
             self._cache.bind(binding, first, num_rows)
             for name in ("states",) if self._parts else ("states", "logits"):
@@ -394,7 +395,7 @@ class Engine:
 
     def _recall(self, row: Row, place: int) -> None:
         """Take the longest beginning whose cache was kept."""
-        beginnings = list(accumulate((tuple(segment) for segment in row.segments), initial=()))[1:-1]
+        beginnings = list(itertools.accumulate((tuple(segment) for segment in row.segments), initial=()))[1:-1]
         for number, beginning in reversed(list(enumerate(beginnings, start=1))):
             if (kept := self._beginnings.get(beginning)) is not None:
                 self._beginnings.move_to_end(beginning)
@@ -405,16 +406,3 @@ class Engine:
 
     def _step_error(self, error: Exception) -> BundleError:
         return BundleError(f"{self._path}: a step failed ({error}); export the bundle again")
-
-
-def _near_each_other(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows in the order of their places, cut where more than `MOST_BETWEEN` others lie between two."""
-    parts: list[list[Row]] = []
-    end = -math.inf
-    for row in rows:
-        assert row.place is not None
-        if row.place - end > MOST_BETWEEN + 1:
-            parts.append([])
-        parts[-1].append(row)
-        end = row.place
-    return parts

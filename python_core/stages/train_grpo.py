@@ -247,8 +247,9 @@ def run(config: TrainGrpoConfig) -> None:
     """Train, and save the weights that the judge likes best as one checkpoint with the motion tokenizer.
 
     Raises:
-        ValueError: Clips, checkpoints or evaluators are missing or do not fit each other; a reward that is no number
-            from 0 to 1, after which a further run goes on from the last checkpoint.
+        ValueError: Clips, checkpoints or evaluators are missing or do not fit each other; options that do not go with
+            the levels of the codes; a reward that is no number from 0 to 1, after which a further run goes on from the
+            last checkpoint.
     """
     reward_model = load_reward_model(config.reward_model)
     judge = None if config.judge is None else load_evaluator(config.judge).evaluator
@@ -267,7 +268,7 @@ def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | N
     """
     time_limit = TimeLimit(config.stop_after_s, config.iterations)
     # A run that cannot begin leaves nothing that a corrected one would be compared with.
-    read_config(config.sft, "language-model")
+    _check_levels(config, read_config(config.sft, "language-model")["codebook"]["num_levels"])
     rate_hz = read_config(config.sft / MOTION_TOKENIZER, "vqvae")["frame_rate_hz"]
     read_prepared(config.prepared).check_rate(rate_hz, f"the motion tokenizer in {config.sft}")
     read_plans(config.plans)
@@ -293,6 +294,20 @@ def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | N
         last = config.out / "training" / f"checkpoint-{last_step(config.out)}"
         _save(config, last if best is None else best[0], layout)
     processes.wait_for_everyone()
+
+
+def _check_levels(config: TrainGrpoConfig, num_levels: int) -> None:
+    """Refuse options that do not go with the levels of the codes that the SFT model speaks."""
+    if config.vllm and num_levels > 1:
+        raise ValueError(
+            f"vllm: it has no depth head, and codes of {config.sft} have {num_levels} levels; leave vllm "
+            "out, or begin with train-vqvae --shape.num-levels 1"
+        )
+    if config.learned_levels is not None and not 1 <= config.learned_levels <= num_levels:
+        raise ValueError(
+            f"learned_levels: expected 1 to {num_levels}, the levels of the codes of {config.sft}, got "
+            f"{config.learned_levels}"
+        )
 
 
 def last_step(folder: Path) -> int:
@@ -347,17 +362,6 @@ def make_trainer(
     motion_tokenizer = MotionTokenizer.load(config.sft / MOTION_TOKENIZER)
     spoken = load_language_model(config.sft)
     layout = token_layout(spoken.tokenizer, motion_tokenizer.model.shape.codebook)
-    if config.vllm and layout.num_levels > 1:
-        raise ValueError(
-            f"vllm: it has no depth head, and codes of {config.sft} have {layout.num_levels} levels; leave vllm "
-            "out, or begin with train-vqvae --shape.num-levels 1"
-        )
-    learned_levels = layout.num_levels if config.learned_levels is None else config.learned_levels
-    if not 1 <= learned_levels <= layout.num_levels:
-        raise ValueError(
-            f"learned_levels: expected 1 to {layout.num_levels}, the levels of the codes of {config.sft}, got "
-            f"{learned_levels}"
-        )
     weights = PAPER_WEIGHTS if config.paper else config.weights
     shares = FormShares(reasoning=config.reasoning_share, constrained=config.constrained_share)
     if config.paper:
@@ -429,7 +433,7 @@ def make_trainer(
             callbacks=callbacks,
             beta=config.beta,
             layout=layout,
-            learned_levels=learned_levels,
+            learned_levels=config.learned_levels or layout.num_levels,
             rollout_func=rollouts or sampled,
         )
     assert isinstance(trainer.model, torch.nn.Module)

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+import bridge.engine
 from bridge.engine import MOST_BETWEEN, SLICE_POSITIONS, Engine, Row
 from bridge.kv_cache import KvCache
 from python_core.contract.bundle import BundleError, Manifest
@@ -189,6 +190,23 @@ def test_rows_that_pause_are_not_computed_for_one_that_is_far_behind_them(
     for place, logits, state in zip(goes_on, step.logits, step.states, strict=True):
         (expected,) = alone(tiny_bundle, manifest, [prompts[place]], [])
         assert np.array_equal(np.concatenate([logits, state]), expected)
+
+
+def test_few_runs_stay_bound_and_one_that_does_not_is_bound_again(
+    tiny_bundle: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bridge.engine, "MOST_BINDINGS", 2)
+    engine = Engine(tiny_bundle, manifest.language_model, "cpu", num_threads=1)
+    rows = [engine.join([words(5, 6, 7 + number)]) for number in range(4)]
+    said: list[tuple[int, np.ndarray]] = []
+    for _ in range(40):
+        step = engine.step()
+        assert len(engine._bindings) <= 2
+        said += [(rows.index(row), logits) for row, logits in zip(step.rows, step.logits, strict=True)]
+    assert {place for place, _ in said} == {0, 1, 2, 3}
+    for place, logits in said:
+        (expected,) = alone(tiny_bundle, manifest, [words(5, 6, 7 + place)], [])
+        assert np.array_equal(logits, expected[: len(logits)])
 
 
 def test_the_cache_grows_with_its_rows_and_forgets_nothing(tiny_bundle: Path, manifest: Manifest):

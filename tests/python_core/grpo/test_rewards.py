@@ -79,6 +79,12 @@ def reader(motion_tokenizer: MotionTokenizer, tokenizer: Tokenizer, layout: Toke
     return ReplyReader(motion_tokenizer, tokenizer, layout)
 
 
+@pytest.fixture(scope="module")
+def lenient_reader(motion_tokenizer: MotionTokenizer, tokenizer: Tokenizer, layout: TokenLayout) -> ReplyReader:
+    """Takes any reasoning, as the paper does."""
+    return ReplyReader(motion_tokenizer, tokenizer, layout, any_reasoning=True)
+
+
 MakeReply = Callable[[str | None, list[int]], list[int]]
 
 
@@ -340,16 +346,11 @@ def test_the_papers_weights_are_its_sum_of_format_and_two_cosines():
 
 
 def test_the_papers_total_is_format_and_the_two_cosines_and_one_of_minus_1_each_where_it_fails(
-    motion_tokenizer: MotionTokenizer,
-    tokenizer: Tokenizer,
-    layout: TokenLayout,
-    prepared: PreparedClips,
-    reply: MakeReply,
+    lenient_reader: ReplyReader, motion_tokenizer: MotionTokenizer, prepared: PreparedClips, reply: MakeReply
 ):
-    reader = ReplyReader(motion_tokenizer, tokenizer, layout, any_reasoning=True)
     evaluator, clip = Projection(), prepared.split("train")[0]
     good, malformed = reply("walk somewhere", CODES), reply("walk somewhere", CODES)[:-2]
-    values, _ = score(reader, prepared, [good, malformed], weights=PAPER_WEIGHTS)
+    values, _ = score(lenient_reader, prepared, [good, malformed], weights=PAPER_WEIGHTS)
     weights = vars(PAPER_WEIGHTS)
     totals = [sum(weights[name] * (of[place] or 0.0) for name, of in values.items()) for place in range(2)]
 
@@ -369,30 +370,24 @@ def test_the_papers_total_is_format_and_the_two_cosines_and_one_of_minus_1_each_
 
 
 def test_the_paper_takes_any_reasoning_but_not_none(
-    motion_tokenizer: MotionTokenizer,
-    tokenizer: Tokenizer,
-    layout: TokenLayout,
-    prepared: PreparedClips,
-    reply: MakeReply,
+    lenient_reader: ReplyReader, prepared: PreparedClips, reply: MakeReply
 ):
-    reader = ReplyReader(motion_tokenizer, tokenizer, layout, any_reasoning=True)
     replies = [reply("walk somewhere", CODES), reply(None, CODES), reply("", CODES)]
-    values, _ = score(reader, prepared, replies, weights=PAPER_WEIGHTS)
+    values, _ = score(lenient_reader, prepared, replies, weights=PAPER_WEIGHTS)
     assert list(values) == ["format", "motion_similarity", "semantic_similarity"]
     assert values["format"] == [1.0, 0.0, 0.0]
 
 
 def test_what_alarms_watch_is_logged_whichever_rewards_count_and_of_any_reasoning(
+    lenient_reader: ReplyReader,
     motion_tokenizer: MotionTokenizer,
     tokenizer: Tokenizer,
-    layout: TokenLayout,
     prepared: PreparedClips,
     reply: MakeReply,
 ):
-    reader = ReplyReader(motion_tokenizer, tokenizer, layout, any_reasoning=True)
     replies = [reply("walk somewhere", CODES), reply(PLAN, CODES), reply(PLAN, CODES)[:-2], reply(None, CODES)]
     _, logged = score(
-        reader, prepared, replies, asked=[True, True, True, False], weights=RewardWeights(0, 0, 1, 0, 0, 0)
+        lenient_reader, prepared, replies, asked=[True, True, True, False], weights=RewardWeights(0, 0, 1, 0, 0, 0)
     )
     assert logged["format/unconstrained"] == 0.75
     num_tokens = [len(text_ids(tokenizer, reasoning)) for reasoning in ("walk somewhere", PLAN)]

@@ -209,6 +209,11 @@ def test_what_cannot_begin_leaves_no_run_behind(config: TrainGrpoConfig, tmp_pat
     out = tmp_path / "out"
     with pytest.raises(ValueError, match=r"nowhere: no checkpoint\.json"):
         train_grpo.run(replace(config, sft=tmp_path / "nowhere", out=out))
+    for levels in (0, 3):
+        with pytest.raises(ValueError, match=f"learned_levels: expected 1 to 2, .* got {levels}"):
+            train_grpo.run(replace(config, learned_levels=levels, out=out))
+    with pytest.raises(ValueError, match=r"vllm: it has no depth head, and codes of .* have 2 levels"):
+        train_grpo.run(replace(config, vllm=True, out=out))
     for name, path in (
         ("reward_model", "checkpoint.json"),
         ("judge", "checkpoint.json"),
@@ -393,9 +398,6 @@ def test_only_levels_that_learn_are_scored(config: TrainGrpoConfig, tmp_path: Pa
     assert firsts[~later].tolist() == pytest.approx(every[~later].tolist())
     learns = {name: parameter.requires_grad for name, parameter in first.model.named_parameters()}
     assert all(is_learned == ("depth_head" not in name) for name, is_learned in learns.items())
-    for levels in (0, 3):
-        with pytest.raises(ValueError, match=f"learned_levels: expected 1 to 2, .* got {levels}"):
-            train_grpo.make_trainer(replace(config, learned_levels=levels), reward_model, None)
 
 
 def test_a_motion_that_the_model_has_no_room_for_is_refused(config: TrainGrpoConfig, tmp_path: Path):

@@ -228,7 +228,7 @@ def test_a_checkpoint_learns_on_with_its_words_and_speaks_no_codes_of_another_co
     assert noted["shape"] == asdict(PRESETS["tiny"].shape) | {"text_tokens": num_words}
     assert noted["depth"] == asdict(PRESETS["tiny"].depth)
     # It knows its clips.
-    assert max(losses(config.out).values()) < 3 * min(losses(tiny_checkpoint).values())
+    assert np.mean([*losses(config.out).values()]) < 1.5 * min(losses(tiny_checkpoint).values())
     moved = [bool((a != b).any()) for a, b in zip(after.model.parameters(), before.model.parameters(), strict=True)]
     assert all(moved)
     # With a text encoder words stay as they were learned.
