@@ -13,7 +13,7 @@
 
 PYTHON ?= python3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
-LLAMA = xllamacpp==2026.10.11549 gguf==0.19.0 safetensors
+LLAMA = --no-binary llama-cpp-python llama-cpp-python==0.3.36 gguf==0.19.0 safetensors
 IN_VENV = . .venv/bin/activate &&
 
 # Or pyright's wrapper asks the network for newer versions of itself.

@@ -2,20 +2,24 @@
 
     python benchmarks/gpu_check.py runs/sft gpu_check.json
 
-What fails is written down with its reason, and the rest goes on. No step begins after --budget-s; one that has begun,
-which may build engines of TensorRT, takes as long as it takes. With --provider cpu the same steps run on a machine
-without a GPU, which shows that the script works and nothing else.
+Each step is a process of its own. One that fails or crashes is written down with its reason, and the rest goes on;
+when --budget-s are over, a step that still builds engines is stopped, what it had measured is kept, and the rest is
+left out. With --provider cpu the same steps run on a machine without a GPU, which shows that the script works and
+nothing else.
 """
 
 import argparse
 import json
 import logging
+import multiprocessing
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +55,8 @@ STREAMS = (1, 16)
 class Step:
     """One bundle on one provider."""
 
-    provider: str
-    precision: str
+    provider: Provider
+    precision: Precision
     seconds: dict[str, float] = field(default_factory=dict)
     """How long export (with parity and, on TensorRT, engines), opening and measuring took."""
     parity: dict[str, Any] = field(default_factory=dict)
@@ -68,22 +72,16 @@ def check(checkpoint: Path, providers: list[Provider], budget_s: float) -> dict[
     Args:
         checkpoint: Folder that train-sft wrote.
         providers: Where to run.
-        budget_s: Steps that have not begun by then are left out, and named.
+        budget_s: When all is over.
     """
     begun = time.monotonic()
     steps = []
     for provider in providers:
         for precision in BUNDLES[provider]:
-            step = Step(provider, precision)
-            steps.append(step)
-            if time.monotonic() - begun > budget_s:
-                step.error = f"left out: {budget_s:.0f} s were over"
-                continue
             logger.info("%s %s", provider, precision)
-            try:
-                _run(checkpoint, provider, precision, step)
-            except Exception as error:  # Whatever fails on a GPU is what this script is to tell.
-                step.error = f"{type(error).__name__}: {error}"
+            step = _run_apart(checkpoint, Step(provider, precision), begun + budget_s)
+            steps.append(step)
+            if step.error:
                 logger.error("%s %s: %s", provider, precision, step.error)
     return {
         "machine": _machine(),
@@ -93,30 +91,61 @@ def check(checkpoint: Path, providers: list[Provider], budget_s: float) -> dict[
     }
 
 
-def _run(checkpoint: Path, provider: Provider, precision: Precision, step: Step) -> None:
-    config = ExportConfig(provider=provider, precision=precision, parity_tokens=PARITY_TOKENS, calibration_tokens=4000)
+def _run_apart(checkpoint: Path, step: Step, end_s: float) -> Step:
+    """What came of a step until a time of `time.monotonic`."""
+    if time.monotonic() > end_s:
+        return replace(step, error="left out: the time was over")
+    # Forked from a process that has imported all and opened nothing.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["export.bundle_writer"])
+    heard, tell = context.Pipe(duplex=False)
     with tempfile.TemporaryDirectory() as folder:
-        bundle = Path(folder) / "bundle"
-        manifest = _timed(step, "export", lambda: export_bundle(checkpoint, bundle, config))
-        assert manifest.parity is not None
-        step.parity = asdict(manifest.parity)
-        engine = _timed(
-            step,
-            "open_language_model",
-            lambda: Engine(bundle, manifest.language_model, provider, max_rows=max(STREAMS)),
-        )
-        head = _timed(step, "open_depth_head", lambda: open_depth_head(bundle, manifest, engine.state_width, provider))
-        decoder = _timed(step, "open_motion_decoder", lambda: Decoder(bundle, manifest, provider))
-        expected = PROVIDERS[provider][0]
-        for name, got in (("language model", engine.provider), ("motion decoder", decoder.provider)):
-            if got != expected:
-                raise RuntimeError(f"the {name} runs on {got}, expected {expected}")
-        for num_streams in STREAMS:
-            _timed(
-                step,
-                f"measure {num_streams}",
-                lambda num_streams=num_streams: _measure(engine, head, decoder, manifest, step, num_streams),
-            )
+        child = context.Process(target=_work, args=(checkpoint, Path(folder) / "bundle", asdict(step), tell))
+        child.start()
+        tell.close()
+        step.error = "stopped: the time was over"
+        try:
+            while heard.poll(max(0.0, end_s - time.monotonic())):
+                step = Step(**heard.recv())
+        except EOFError:
+            child.join()
+            if child.exitcode:
+                step.error = f"crashed: the process ended with {child.exitcode}"
+        child.kill()
+        child.join()
+    return step
+
+
+def _work(checkpoint: Path, bundle: Path, fields: dict[str, Any], tell: Connection) -> None:
+    """Run a step, and tell after each part what has come of it so far; with an error, but for the last."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    step = Step(**fields)
+    try:
+        _run(checkpoint, bundle, step, lambda: tell.send(asdict(step) | {"error": "stopped: the time was over"}))
+    except Exception as error:  # Whatever fails on a GPU is what this script is to tell.
+        step.error = f"{type(error).__name__}: {error}"
+    tell.send(asdict(step))
+
+
+def _run(checkpoint: Path, bundle: Path, step: Step, tell: Callable[[], None]) -> None:
+    provider, timed = step.provider, partial(_timed, step, tell)
+    config = ExportConfig(
+        provider=provider, precision=step.precision, parity_tokens=PARITY_TOKENS, calibration_tokens=4000
+    )
+    manifest = timed("export", lambda: export_bundle(checkpoint, bundle, config))
+    assert manifest.parity is not None
+    step.parity = asdict(manifest.parity)
+    engine = timed(
+        "open_language_model", lambda: Engine(bundle, manifest.language_model, provider, max_rows=max(STREAMS))
+    )
+    head = timed("open_depth_head", lambda: open_depth_head(bundle, manifest, engine.state_width, provider))
+    decoder = timed("open_motion_decoder", lambda: Decoder(bundle, manifest, provider))
+    expected = PROVIDERS[provider][0]
+    for name, got in (("language model", engine.provider), ("motion decoder", decoder.provider)):
+        if got != expected:
+            raise RuntimeError(f"the {name} runs on {got}, expected {expected}")
+    for num_streams in STREAMS:
+        timed(f"measure {num_streams}", partial(_measure, engine, head, decoder, manifest, step, num_streams))
 
 
 def _measure(
@@ -181,12 +210,13 @@ def _step(engine: Engine) -> EngineStep:
     return step
 
 
-def _timed(step: Step, name: str, run: Callable[[], Any]) -> Any:
+def _timed(step: Step, tell: Callable[[], None], name: str, run: Callable[[], Any]) -> Any:
     begun = time.monotonic()
     try:
         return run()
     finally:
         step.seconds[name] = round(time.monotonic() - begun, 2)
+        tell()
 
 
 def _machine() -> dict[str, str]:
@@ -205,7 +235,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("checkpoint", type=Path, help="folder that train-sft wrote")
     parser.add_argument("out", type=Path, help="JSON to write")
     parser.add_argument("--provider", action="append", choices=tuple(BUNDLES), help="default: cuda and tensorrt")
-    parser.add_argument("--budget-s", type=float, default=480.0, help="no step begins after it (default %(default)s)")
+    parser.add_argument("--budget-s", type=float, default=570.0, help="when all is over (default %(default)s)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logger.setLevel(logging.INFO)

@@ -2,13 +2,15 @@
 
 Goes with engine_speed.py, which left the weights in WORK. In an environment of its own, since it brings other versions:
 
-    python3 -m venv ENV && ENV/bin/pip install xllamacpp gguf safetensors      as `make bench` does
+    python3 -m venv ENV && ENV/bin/pip install --no-binary llama-cpp-python llama-cpp-python gguf safetensors
+
+as `make bench` does, which compiles llama.cpp for the processor at hand, in some minutes; it takes a C++ compiler.
+
 
 Blocks in Q4_0, the embedding, which is the head as well, in Q8_0. Prompts of 60 tokens, 40 written, greedy, on one
 thread, so many at a time in one batch. Tokens a second of this process's CPU time, without the reading; and, one at a
 time, milliseconds of it for the first code, as first_frame.py counts them but without its frames, and the megabytes
-that the process then holds. Prints, and writes WORK/rival_llama.json with what its build can use of this processor: a
-package made for AVX2 leaves AVX-512 idle, and llama.cpp compiled on the machine would be faster.
+that the process then holds. Prints, and writes WORK/rival_llama.json with what its build uses of this processor.
 """
 
 import argparse
@@ -18,7 +20,6 @@ import re
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +29,7 @@ from safetensors.numpy import load_file
 
 # The checker's own environment has neither.
 gguf: Any = importlib.import_module("gguf")
-xllamacpp: Any = importlib.import_module("xllamacpp")
+llama: Any = importlib.import_module("llama_cpp")
 
 # As engine_speed.py and first_frame.py, whose imports this environment lacks.
 PROMPT_TOKENS, NEW_TOKENS, NUM_LEVELS = 60, 40, 6
@@ -59,7 +60,7 @@ def main() -> None:
         path, vocabulary = converted(arguments.work / arguments.shapes[0])
         print(json.dumps(first_code(path, vocabulary, arguments.rounds)))
         return
-    results: dict[str, Any] = {"build": xllamacpp.get_system_info(), "first_code": {}}
+    results: dict[str, Any] = {"build": llama.llama_print_system_info().decode(), "first_code": {}}
     for name in arguments.shapes:
         path, vocabulary = converted(arguments.work / name)
         results[name] = {batch: rate(path, vocabulary, batch, arguments.rounds) for batch in arguments.batches}
@@ -123,49 +124,62 @@ def turned(weight: np.ndarray, heads: int) -> np.ndarray:
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-class Server:
+class Model:
     """llama.cpp with one model, for so many at a time."""
 
     def __init__(self, path: Path, vocabulary: int, batch: int) -> None:
-        params = xllamacpp.CommonParams()
-        params.model.path = str(path)
-        params.n_parallel, params.n_ctx = batch, batch * (PROMPT_TOKENS + PLANS[-1] + 28)
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-        params.cpuparams.poll = params.cpuparams_batch.poll = 0
-        params.cache_prompt, params.verbosity = False, -1
-        self._server = xllamacpp.Server(params)
+        llama.llama_backend_init()
+        self._model = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
+        params = llama.llama_context_default_params()
+        params.n_seq_max, params.n_ctx = batch, batch * (PROMPT_TOKENS + PLANS[-1] + 28)
+        params.n_batch = batch * PROMPT_TOKENS
+        params.n_threads = params.n_threads_batch = 1
+        self._context = llama.llama_init_from_model(self._model, params)
+        self._tokens = llama.llama_batch_init(batch * PROMPT_TOKENS, 0, 1)
         self._vocabulary, self._batch = vocabulary, batch
         self._random = np.random.default_rng(0)
 
     def seconds(self, num_tokens: int) -> float:
-        """Of CPU time, to read a prompt each and to write so many tokens each."""
+        """Of CPU time, to read a prompt each and to write so many tokens each, the likeliest."""
         prompts = self._random.integers(3, self._vocabulary, (self._batch, PROMPT_TOKENS)).tolist()
-        asked = [
-            {"prompt": prompt, "n_predict": num_tokens, "temperature": 0.0, "ignore_eos": True, "cache_prompt": False}
-            for prompt in prompts
-        ]
+        llama.llama_memory_clear(llama.llama_get_memory(self._context), False)
         began = time.process_time()
-        with ThreadPoolExecutor(self._batch) as clients:
-            answers = list(clients.map(self._server.handle_completions, asked))
-        took = time.process_time() - began
-        assert all(answer["usage"]["completion_tokens"] == num_tokens for answer in answers), answers[0]
-        return took
+        written = self._decode(prompts, 0)
+        for place in range(PROMPT_TOKENS, PROMPT_TOKENS + num_tokens - 1):
+            written = self._decode([[token_id] for token_id in written], place)
+        return time.process_time() - began
+
+    def _decode(self, rows: list[list[int]], place: int) -> list[int]:
+        """Read a row of each stream, which begins at a place, and say what comes after it."""
+        tokens, num, lasts = self._tokens, 0, []
+        for stream, row in enumerate(rows):
+            for offset, token_id in enumerate(row):
+                tokens.token[num], tokens.pos[num] = token_id, place + offset
+                tokens.n_seq_id[num], tokens.seq_id[num][0] = 1, stream
+                tokens.logits[num] = offset == len(row) - 1
+                num += 1
+            lasts.append(num - 1)
+        tokens.n_tokens = num
+        if status := llama.llama_decode(self._context, tokens):
+            raise RuntimeError(f"llama_decode of {num} tokens: {status}")
+        logits = (llama.llama_get_logits_ith(self._context, last) for last in lasts)
+        return [int(np.ctypeslib.as_array(of_last, (self._vocabulary,)).argmax()) for of_last in logits]
 
 
 def rate(path: Path, vocabulary: int, batch: int, rounds: int) -> float:
     """Tokens written for a second of CPU time."""
-    server, taken = Server(path, vocabulary, batch), []
-    server.seconds(2)
+    model, taken = Model(path, vocabulary, batch), []
+    model.seconds(2)
     for _ in range(rounds):
-        taken.append(batch * NEW_TOKENS / (server.seconds(NEW_TOKENS + 1) - server.seconds(1)))
+        taken.append(batch * NEW_TOKENS / (model.seconds(NEW_TOKENS + 1) - model.seconds(1)))
     return median(taken)
 
 
 def first_code(path: Path, vocabulary: int, rounds: int) -> dict[str, Any]:
     """Milliseconds with a plan of so many tokens, and the memory of this process after them."""
-    server = Server(path, vocabulary, 1)
-    server.seconds(2)
-    taken = {plan: [server.seconds(plan + NUM_LEVELS) for _ in range(rounds)] for plan in PLANS}
+    model = Model(path, vocabulary, 1)
+    model.seconds(2)
+    taken = {plan: [model.seconds(plan + NUM_LEVELS) for _ in range(rounds)] for plan in PLANS}
     found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     milliseconds = {plan: 1000 * median(seconds) for plan, seconds in taken.items()}

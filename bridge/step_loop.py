@@ -7,6 +7,7 @@ stream gets does not depend on the others.
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 MOST_AHEAD = 8
 """Codes that a stream may be ahead of who reads it; then it pauses, and others have its share."""
+HAND_OVER_S = 1e-4
+"""In which another thread wakes up."""
 REPLAYED_CODES = 16
 """Most codes of a history that are replayed between two steps of the running streams."""
 
@@ -293,6 +296,9 @@ class StepLoop:
             return
         for stream, (frames, state) in zip(ready, decoded, strict=True):
             self._send(stream, frames, state)
+        if all(stream.num_sent == 1 for stream in ready):
+            # First frames and nothing else: the thread that waits for them has the interpreter before the next step.
+            time.sleep(HAND_OVER_S)
 
     def _send(self, stream: Stream, frames: Frames, state: DecoderState) -> None:
         stream.state = state

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -16,6 +17,10 @@ STAGES = {
     "compare": "evaluations of several models -> one table, with how sure the differences are",
     "fetch-backbone": "pretrained weights, checked by SHA-256: small's language model, the reward model's text encoder",
 }
+SHARED = {"train-vqvae", "train-sft", "train-evaluator", "train-grpo", "evaluate"}
+"""Stages whose work several processes share. The others have `workers` or little to do: of the processes that
+`accelerate launch` starts the first does all of it.
+"""
 SHOW = "clips, what a tokenizer makes of them, codes -> a contact sheet or an animation"
 USAGE = """usage: python -m python_core STAGE PRESET [--field value]
        python -m python_core show CLIP|CODES|FOLDER --out PICTURE [--field value]"""
@@ -28,6 +33,8 @@ def main(arguments: list[str]) -> int:
         print(f"{USAGE}\n\nstages, and show:\n{lines}")
         return 0 if arguments[:1] in (["--help"], ["-h"]) else 2
     name, *rest = arguments
+    if name not in SHARED and os.environ.get("RANK", "0") != "0":
+        return 0
     try:
         call = _parse_show(rest) if name == "show" else _parse_stage(name, rest)
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

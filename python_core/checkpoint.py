@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -345,19 +344,6 @@ def start_run(folder: Path, config: Any, inputs: Mapping[str, Path], num_process
             )
     else:
         write_json(path, made_of)
-
-
-def refuse_processes(out: Path) -> None:
-    """For stages that run in one process.
-
-    Raises:
-        ValueError: Several were started, which would write the same folder or file.
-    """
-    if (num_started := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-        raise ValueError(
-            f"{out}: this stage runs in one process, {num_started} were started and would write it together; start it "
-            "without accelerate launch"
-        )
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from python_core.contract.motion import CONTACT_THRESHOLD
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, RootState, feature_slices, features_to_joints, origin
+from python_core.processes import averaged
 from python_core.rotations import normalize
 
 FEATURE_WEIGHTS = {
@@ -76,7 +77,10 @@ class Reconstruction:
         return (normalized * self.std + self.mean)[..., self.contacts] > CONTACT_THRESHOLD
 
     def losses(self, target: Tensor, decoded: Tensor, mask: Tensor, commitment: Tensor) -> Losses:
-        """Compare windows [B, F, D]; `mask` [B, F] is 1 where there is a frame."""
+        """Compare windows [B, F, D]; `mask` [B, F] is 1 where there is a frame.
+
+        Each loss is a mean over the frames of all processes once it is averaged over these.
+        """
         difference = functional.smooth_l1_loss(decoded, target, reduction="none")
         with torch.no_grad():
             wanted, _ = self.joints(target)
@@ -112,4 +116,4 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 def _masked(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+    return (values * mask).sum() / averaged(mask.sum()).clamp(min=1)

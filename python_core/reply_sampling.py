@@ -17,6 +17,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from python_core.contract.vocabulary import Place
 from python_core.motion_model import MotionOutput, fold
+from python_core.processes import num_processes
 from python_core.reply_mask import ReplyMask, ReplyRow
 from python_core.token_draw import draw
 
@@ -190,7 +191,7 @@ def _tempered(logits: Tensor, temperatures: Tensor) -> Tensor:
 
 def _steps_together(model: torch.nn.Module) -> bool:
     """Whether each step of one process needs the others, since each holds a part of the weights."""
-    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+    if num_processes() == 1:
         return False
     in_parts = any(isinstance(module, FullyShardedDataParallel | FSDPModule) for module in model.modules())
     return in_parts or is_deepspeed_zero3_enabled()

@@ -28,11 +28,14 @@ class TimeLimit(TrainerCallback):
     def is_over(self) -> bool:
         return time.monotonic() >= self.end_s
 
+    def is_over_in_any(self) -> bool:
+        """Clocks of several processes differ, and all have to stop after one step."""
+        return not math.isinf(self.end_s) and any(gather_object([self.is_over()]))
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if math.isinf(self.end_s) or state.global_step % self.iterations or state.global_step == state.max_steps:
+        if state.global_step % self.iterations or state.global_step == state.max_steps:
             return
-        # Clocks of several processes differ, and all have to stop after one step.
-        if any(gather_object([self.is_over()])):
+        if self.is_over_in_any():
             self.has_stopped = control.should_log = control.should_save = control.should_training_stop = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

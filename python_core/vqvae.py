@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from python_core.contract.vocabulary import CodebookSize
+from python_core.processes import averaged, gathered, summed
 
 FRAMES_PER_CODE = 4
 REPLACED_BELOW = 0.08
@@ -215,14 +216,17 @@ class Level(nn.Module):
         self.sums.copy_(self.vectors * self.counts[:, None])
 
     @torch.no_grad()
-    def update(self, x: Tensor, entries: Tensor) -> None:
-        """Move towards the inputs [N, C] that chose each entry [N]; put unused entries on random ones."""
-        chosen = functional.one_hot(entries, len(self.vectors)).to(x.dtype)
-        self.counts.mul_(self.decay).add_(chosen.sum(0), alpha=1 - self.decay)
-        self.sums.mul_(self.decay).add_(chosen.T @ x, alpha=1 - self.decay)
+    def update(self, x: Tensor, kept: Tensor, entries: Tensor) -> None:
+        """Move towards the inputs [..., C] that are kept [...] and chose each entry [...]; put unused entries on random
+        ones.
+        """
+        chosen = functional.one_hot(entries[kept], len(self.vectors)).to(x.dtype)
+        self.counts.mul_(self.decay).add_(summed(chosen.sum(0)), alpha=1 - self.decay)
+        self.sums.mul_(self.decay).add_(summed(chosen.T @ x[kept]), alpha=1 - self.decay)
         dead = self.counts < REPLACED_BELOW
         if dead.any():
-            picks = x[torch.randint(len(x), (int(dead.sum()),), device=x.device)]
+            inputs = gathered(x)[gathered(kept)]
+            picks = inputs[torch.randint(len(inputs), (int(dead.sum()),), device=x.device)]
             self.sums[dead], self.counts[dead] = picks, 1.0
         self.vectors.copy_(self.sums / self.counts[:, None])
 
@@ -271,17 +275,20 @@ class Vqvae(nn.Module):
         return total, inputs, chosen
 
     def commitment(self, x: Tensor, kept: Tensor, inputs: list[Tensor], chosen: list[Tensor]) -> Tensor:
-        """Squared distance of each level's input from its entry, a sum over levels, with its gradient to `x`."""
-        total = x.new_zeros(())
+        """Squared distance of each level's input from its entry, a sum over levels, with its gradient to `x`.
+
+        A mean over the codes of all processes once it is averaged over these.
+        """
+        total, num = x.new_zeros(()), kept.sum()
         for level, its_input, entries in zip(self._levels(), inputs, chosen, strict=True):
             moved = its_input + (x - x.detach())
             total = total + functional.mse_loss(moved[kept], level.vectors[entries][kept])
-        return total
+        return total * (num / averaged(num))
 
     def follow(self, kept: Tensor, inputs: list[Tensor], chosen: list[Tensor]) -> None:
         """Move the codebook after a training step."""
         for level, its_input, entries in zip(self._levels(), inputs, chosen, strict=True):
-            level.update(its_input[kept], entries[kept])
+            level.update(its_input, kept, entries)
 
     def vectors(self, codes: Tensor) -> Tensor:
         """What codes stand for, [...] -> [..., C]."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from python_core.clips.prepared import PreparedClip, PreparedClips
+from python_core.processes import average_gradients, check_divides, own_share, take_weights_of_first
 from python_core.reconstruction import Losses, Reconstruction
 from python_core.vqvae import FRAMES_PER_CODE, Vqvae
 
@@ -35,7 +36,7 @@ class TrainingSettings:
     """Optimizer steps."""
 
     batch: int = 256
-    """Windows in a step."""
+    """Windows in a step; several processes share them."""
 
     window_frames: int = 64
     """Length of a window, a multiple of 4; shorter clips are padded, and the padding is not counted."""
@@ -82,6 +83,15 @@ class TrainingSettings:
     """Run the convolutions in bfloat16."""
 
 
+@dataclass(frozen=True)
+class Window:
+    """Frames of a clip."""
+
+    clip: PreparedClip
+    first: int
+    length: int
+
+
 class Windows:
     """Draws windows of the train split by `clip_weights`."""
 
@@ -91,17 +101,22 @@ class Windows:
         self.weights = torch.tensor(clip_weights(self.clips))
         self.mean, self.std = prepared.normalizer.mean, prepared.normalizer.std
 
-    def draw(self, batch: int) -> tuple[Tensor, Tensor]:
-        """Normalized windows [B, F, D], zero where a clip has ended, and where it has not, [B, F]."""
-        features = torch.zeros(batch, self.frames, len(self.mean))
-        mask = torch.zeros(batch, self.frames)
-        for row, pick in enumerate(torch.multinomial(self.weights, batch, replacement=True).tolist()):
+    def draw(self, batch: int) -> list[Window]:
+        windows = []
+        for pick in torch.multinomial(self.weights, batch, replacement=True).tolist():
             clip = self.clips[pick]
             length = min(clip.num_rows // FRAMES_PER_CODE * FRAMES_PER_CODE, self.frames)
-            first = int(torch.randint(clip.num_rows - length + 1, ()))
-            rows = np.array(self.prepared.features(clip)[first : first + length])
-            features[row, :length] = torch.from_numpy((rows - self.mean) / self.std)
-            mask[row, :length] = 1
+            windows.append(Window(clip, int(torch.randint(clip.num_rows - length + 1, ())), length))
+        return windows
+
+    def read(self, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+        """Normalized features [B, F, D], zero where a clip has ended, and where it has not, [B, F]."""
+        features = torch.zeros(len(windows), self.frames, len(self.mean))
+        mask = torch.zeros(len(windows), self.frames)
+        for row, window in enumerate(windows):
+            rows = np.array(self.prepared.features(window.clip)[window.first : window.first + window.length])
+            features[row, : window.length] = torch.from_numpy((rows - self.mean) / self.std)
+            mask[row, : window.length] = 1
         return features.to(self.device), mask.to(self.device)
 
 
@@ -116,9 +131,14 @@ def clip_weights(clips: Sequence[PreparedClip]) -> list[float]:
 
 
 class VqvaeTraining:
-    """A model, its optimizer and its average, one step at a time."""
+    """A model, its optimizer and its average, one step at a time.
+
+    Raises:
+        ValueError: Several processes cannot share a batch.
+    """
 
     def __init__(self, model: Vqvae, config: TrainingSettings, prepared: PreparedClips) -> None:
+        check_divides("batch", config.batch)
         device = model.encoder.linear.weight.device
         self.model, self.config = model, config
         self.windows = Windows(prepared, config.window_frames, device)
@@ -143,14 +163,16 @@ class VqvaeTraining:
         """Principal components and k-means of enough windows for every entry to be near some of them."""
         codes_a_step = self.config.batch * self.config.window_frames // FRAMES_PER_CODE
         num_batches = -(-CODES_TO_START * self.model.shape.level_size // codes_a_step)
-        drawn = [self.windows.draw(self.config.batch) for _ in range(num_batches)]
-        features, mask = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        features, mask = self.windows.read(
+            [window for _ in range(num_batches) for window in self.windows.draw(self.config.batch)]
+        )
         kept = _code_mask(mask)
         self.model.start(features, kept, self.reconstruction.weights, per_step=float(kept.sum()) / num_batches)
+        take_weights_of_first(self.model)
         self.averaged.module.load_state_dict(self.model.state_dict())
 
     def advance(self, step: int) -> tuple[Losses, Tensor]:
-        """Train step number `step`, counted from 0; the losses and what was minimised."""
+        """Train step number `step`, counted from 0; the losses of this process's share and what was minimised."""
         fixed = self.config.code_steps is not None and step >= self.config.code_steps
         if step == self.config.code_steps:
             # As it is kept.
@@ -160,6 +182,7 @@ class VqvaeTraining:
         loss = self.loss(losses, step)
         self.optimizer.zero_grad()
         loss.backward()
+        average_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
@@ -202,8 +225,8 @@ class VqvaeTraining:
         }
 
     def _losses(self, fixed: bool) -> Losses:
-        """Of new windows; the codebook follows unless it is fixed, as the encoder then is."""
-        target, mask = self.windows.draw(self.config.batch)
+        """Of a share of new windows; the codebook follows unless it is fixed, as the encoder then is."""
+        target, mask = self.windows.read(own_share(self.windows.draw(self.config.batch)))
         with torch.autocast(target.device.type, torch.bfloat16, enabled=self.config.bf16):
             encoded = self.model.encoder(target)
         encoded = encoded.float()

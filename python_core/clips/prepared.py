@@ -53,7 +53,7 @@ class PreparedClip:
         return cls(**record | lists)
 
     def as_record(self) -> dict[str, Any]:
-        """Fields for JSON, without parts of speech where there are none: few clips have them."""
+        """Fields for JSON, without parts of speech where there are none: compositions have none."""
         record = dataclasses.asdict(self)
         if not self.tagged:
             del record["tagged"]

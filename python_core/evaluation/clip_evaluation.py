@@ -34,6 +34,7 @@ from python_core.evaluation.protocols import PROTOCOLS, choose_clips
 from python_core.evaluation.told_apart import SwappedTexts, ToldApart, swap_texts, tell_apart
 from python_core.evaluation.val_composed import compose_val
 from python_core.evaluators.evaluator import Evaluator
+from python_core.processes import open_processes
 from python_core.vqvae import FRAMES_PER_CODE
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class ClipEvaluation:
         self.evaluated, meanings, self.notes = prepared, {}, [NOTE]
         composed = None
         if config.protocol == "val_composed":
-            composed = compose_val(config.prepared, config.compositions, config.composed)
+            with open_processes().main_process_first():
+                composed = compose_val(config.prepared, config.compositions, config.composed)
             self.evaluated, self.made_of, meanings = composed.prepared, composed.made_of, composed.meanings
         clips = choose_clips(self.evaluated, protocol, config.split)
         if composed is not None:
@@ -122,7 +124,7 @@ class ClipEvaluation:
                     told_apart=_tell_all_apart(swapped, repeats[0], judged[name][0], weights),
                 )
             )
-        if draws:
+        if draws and open_processes().is_main_process:
             np.savez(config.out / "draws.npz", **draws)
         return Judgement(
             protocol=config.protocol,

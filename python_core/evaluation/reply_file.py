@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from accelerate.utils import gather_object
 from rich.progress import track
 from tokenizers import Tokenizer
 
@@ -13,6 +14,7 @@ from python_core.contract.plan import reasoning_text
 from python_core.contract.vocabulary import TokenLayout
 from python_core.evaluation.generation import Prompt, Reply, Sampling, generate, read_reply
 from python_core.motion_model import SpeaksMotion
+from python_core.processes import open_processes
 from python_core.whole_file import write_text
 
 
@@ -30,7 +32,7 @@ class Speaker:
     """Seconds of a code."""
 
     def reply(self, path: Path, prompts: Sequence[Prompt], seed: Sequence[int]) -> list[Reply]:
-        """Replies to prompts; those that the file holds are not drawn again.
+        """Replies to prompts; those that the file holds are not drawn again. Processes draw a batch each at a time.
 
         Args:
             path: Where replies are kept, batch by batch.
@@ -40,20 +42,26 @@ class Speaker:
         Raises:
             ValueError: The file holds replies to other prompts, or the model has no room for these.
         """
-        kept = self._read(path, prompts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, "".join(_line(prompt, reply) for prompt, reply in zip(prompts, kept, strict=False)))
-        starts = range(len(kept), len(prompts), self.batch)
-        with path.open("a", encoding="utf-8") as file:
-            for first in track(starts, f"replies {path.stem}", disable=not starts):
-                asked = prompts[first : first + self.batch]
-                of_batch = int(np.random.SeedSequence([*seed, first // self.batch]).generate_state(1)[0])
-                replies = generate(
-                    self.model, self.tokenizer, self.layout, asked, self.sampling, of_batch, served_code_s=self.code_s
-                )
-                file.write("".join(_line(prompt, reply) for prompt, reply in zip(asked, replies, strict=True)))
-                file.flush()
-                kept += replies
+        processes = open_processes()
+        with processes.main_process_first():
+            kept = self._read(path, prompts)
+            if processes.is_main_process:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(path, "".join(_line(prompt, reply) for prompt, reply in zip(prompts, kept, strict=False)))
+        starts = range(len(kept), len(prompts), self.batch * processes.num_processes)
+        for first in track(starts, f"replies {path.stem}", disable=not starts or not processes.is_main_process):
+            own = self._draw(prompts, first + self.batch * processes.process_index, seed)
+            # In the order of the processes, which is that of the batches.
+            drawn = gather_object([reply.token_ids for reply in own])
+            asked = prompts[first : first + len(drawn)]
+            replies = [
+                read_reply(token_ids, self.layout, len(prompt.history))
+                for token_ids, prompt in zip(drawn, asked, strict=True)
+            ]
+            if processes.is_main_process:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write("".join(_line(prompt, reply) for prompt, reply in zip(asked, replies, strict=True)))
+            kept += replies
         return kept
 
     def reasoning(self, reply: Reply) -> str | None:
@@ -61,6 +69,16 @@ class Speaker:
         if reply.parsed is None or reply.parsed.reasoning_ids is None:
             return None
         return reasoning_text(self.tokenizer, reply.parsed.reasoning_ids)
+
+    def _draw(self, prompts: Sequence[Prompt], first: int, seed: Sequence[int]) -> list[Reply]:
+        """The batch that begins at a place; none after the last prompt."""
+        asked = prompts[first : first + self.batch]
+        if not asked:
+            return []
+        of_batch = int(np.random.SeedSequence([*seed, first // self.batch]).generate_state(1)[0])
+        return generate(
+            self.model, self.tokenizer, self.layout, asked, self.sampling, of_batch, served_code_s=self.code_s
+        )
 
     def _read(self, path: Path, prompts: Sequence[Prompt]) -> list[Reply]:
         """Replies of whole batches; a batch that was cut off is drawn again."""

@@ -31,6 +31,14 @@ from python_core.evaluators.text_motion_samples import PairSource
 from python_core.evaluators.token_states import load_token_states
 from python_core.evaluators.word_tags import WordTagger
 from python_core.features import num_features
+from python_core.processes import (
+    average_gradients,
+    averaged,
+    check_divides,
+    gathered,
+    own_share,
+    take_random_state_of_first,
+)
 
 FORGOTTEN_WORDS = 0.05
 """Share of the words that the judge reads as unknown in training, so that it can read words it does not know."""
@@ -47,7 +55,7 @@ class JudgeTraining:
     """Steps of the movement autoencoder, before `steps` begin."""
 
     movement_batch: int = 128
-    """Windows in a step of it."""
+    """Windows in a step of it; several processes share them, as they do pairs."""
 
     movement_rows: int = 40
     """Rows of a window, a multiple of 4."""
@@ -95,7 +103,7 @@ class RewardTraining:
     """Sizes."""
 
     batch: int = 128
-    """Pairs in a step."""
+    """Pairs in a step; several processes share them, and each pair has all the others as negatives."""
 
     learning_rate: float = 3e-4
     """At its peak; it falls by a cosine to a twentieth."""
@@ -149,7 +157,11 @@ class EvaluatorTraining(Protocol):
 
 
 class JudgeRun:
-    """The movement autoencoder first, then both encoders over its frozen encoder."""
+    """The movement autoencoder first, then both encoders over its frozen encoder.
+
+    Raises:
+        ValueError: The word vectors do not fit, or several processes cannot share a batch.
+    """
 
     def __init__(
         self,
@@ -160,6 +172,7 @@ class JudgeRun:
         word_vectors: Path | None,
         device: torch.device,
     ) -> None:
+        check_divides("judge.movement_batch", settings.movement_batch)
         self.settings, self.steps, self.prepared = settings, steps, prepared
         self.first_steps = settings.movement_steps
         self.pairs = PairSource(prepared, clips, speed=settings.speed, noise=settings.noise)
@@ -170,7 +183,7 @@ class JudgeRun:
         matched = [value for part in rest for value in part.parameters() if value.requires_grad]
         self.movement_optimizer = torch.optim.Adam(movement, lr=settings.movement_rate)
         self.optimizer = torch.optim.Adam(matched, lr=settings.learning_rate)
-        self.parameters = matched
+        self.movement_parameters, self.parameters = movement, matched
 
     def step(self, step: int) -> dict[str, float]:
         if step < self.first_steps:
@@ -187,8 +200,9 @@ class JudgeRun:
         loss = rebuilt + 0.001 * (movements.abs().mean() + smooth)
         self.movement_optimizer.zero_grad()
         loss.backward()
+        average_gradients(self.movement_parameters)
         self.movement_optimizer.step()
-        return {"movement_loss": rebuilt.item()}
+        return {"movement_loss": averaged(rebuilt).item()}
 
     def _match_step(self, step: int) -> dict[str, float]:
         self.model.train()
@@ -196,14 +210,19 @@ class JudgeRun:
         pairs = self.pairs.draw(self.settings.batch)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * _cosine(step, self.steps)
-        texts = self.model.texts([pair.caption for pair in pairs], forget=FORGOTTEN_WORDS * self.model.train_words)
+        own = own_share(pairs)
+        texts = self.model.texts([pair.caption for pair in own], forget=FORGOTTEN_WORDS * self.model.train_words)
         with torch.no_grad():
-            features, lengths = self.model.batch([pair.rows for pair in pairs])
+            features, lengths = self.model.batch([pair.rows for pair in own])
             movements = self.model.movements(features)
         motions = self.model.motion_encoder(movements, lengths // 4)
+        # Dropout takes as many random numbers as a share is long, but batches must be drawn alike.
+        take_random_state_of_first(self.model.device)
+        texts, motions = gathered(texts, len(pairs)), gathered(motions, len(pairs))
         near, far = contrastive_losses(texts, motions, self.settings.margin, self.settings.all_negatives)
         self.optimizer.zero_grad()
         (near + far).backward()
+        average_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 0.5)
         self.optimizer.step()
         return {"pairs": near.item(), "others": far.item()}
@@ -251,14 +270,17 @@ class RewardRun:
             group["lr"] = self.settings.learning_rate * warm * _cosine(step, self.steps)
         captions = [pair.caption for pair in pairs]
         swapped = [(row, text) for row, pair in enumerate(pairs) for text in pair.exchanged]
+        said = [*captions, *(text for _, text in swapped)]
         device = self.model.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.bf16):
-            texts = self.model.texts([*captions, *(text for _, text in swapped)])
-            motions = self.model.motions([pair.rows for pair in pairs])
+            texts = gathered(self.model.texts(own_share(said)), len(said))
+            motions = gathered(self.model.motions([pair.rows for pair in own_share(pairs)]), len(pairs))
+        take_random_state_of_first(device)
         owners = torch.tensor([row for row, _ in swapped], dtype=torch.long, device=device)
         matching, telling = retrieval_losses(motions, texts, owners, self.model.scale)
         self.optimizer.zero_grad()
         (matching + self.settings.swapped * telling).backward()
+        average_gradients(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         return {"matching": matching.item(), "telling": telling.item()}

@@ -23,6 +23,7 @@ from python_core.evaluators.changed_rows import beat_edges, change_speed, revers
 from python_core.evaluators.evaluator import ROWS_PER_MOVEMENT
 from python_core.evaluators.meanings import Meaning, Meanings, plain_caption
 from python_core.evaluators.swapped_captions import has_order, reverse_order, swap_sides
+from python_core.processes import own_share
 
 _Item = TypeVar("_Item")
 
@@ -147,7 +148,9 @@ class PairSource:
         return pairs
 
     def draw_rows(self, num: int, num_rows: int) -> NDArray[np.float32]:
-        """Windows of clips, each clip as often as it is long; shorter clips are left out. [num, num_rows, D]"""
+        """This process's share of windows of clips, each clip as often as it is long; shorter clips are left out.
+        [num, num_rows, D]
+        """
         clips = [clip for clip in self._by_id.values() if clip.num_rows >= num_rows]
         if not clips:
             raise ValueError(f"no clip has {num_rows} rows; use shorter windows")
@@ -155,8 +158,8 @@ class PairSource:
         windows = []
         for place in torch.multinomial(weights, num, replacement=True).tolist():
             first = int(torch.randint(clips[place].num_rows - num_rows + 1, ()))
-            windows.append(self.prepared.features(clips[place])[first : first + num_rows])
-        return np.stack(windows)
+            windows.append((clips[place], first))
+        return np.stack([self.prepared.features(clip)[first : first + num_rows] for clip, first in own_share(windows)])
 
     def _cut(self, sample: Sample) -> NDArray[np.float32]:
         """Rows of a sample, a multiple of 4; one time in three 4 fewer, as published, so that lengths vary."""

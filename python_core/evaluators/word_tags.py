@@ -9,9 +9,13 @@ Source: Guo et al. 2022, Generating Diverse and Natural 3D Human Motions from Te
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from python_core.reasoning.clauses import word_set
 from python_core.reasoning.planner import SPACY_MODEL
+
+if TYPE_CHECKING:
+    from spacy.tokens import Token
 
 TAGS = ("VERB", "NOUN", "DET", "ADP", "NUM", "AUX", "PRON", "ADJ", "ADV", "Loc", "Body", "Obj", "Act", "Desc", "OTHER")
 """In the order of the published one-hot numbers."""
@@ -57,12 +61,12 @@ class WordTagger:
 
     def tag(self, captions: Sequence[str]) -> list[tuple[TaggedWord, ...]]:
         """Tagged words of each caption, in their order; a caption without words has none."""
+        return [read_tagged(text) for text in self.write(captions)]
+
+    def write(self, captions: Sequence[str]) -> list[str]:
+        """Captions as a text file has them, `a/DET man/NOUN walk/VERB`; empty for a caption without words."""
         texts = [re.sub(r"\s+", " ", caption.lower().replace("-", "")).strip() for caption in captions]
-        tagged = []
-        for doc in self._nlp.pipe(texts):
-            words = [token for token in doc if token.text.isalpha()]
-            tagged.append(tuple(_tagged(token.text, token.lemma_, token.pos_) for token in words))
-        return tagged
+        return [" ".join(_written(word) for word in doc if word.text.isalpha()) for doc in self._nlp.pipe(texts)]
 
 
 def read_tagged(text: str) -> tuple[TaggedWord, ...]:
@@ -71,9 +75,9 @@ def read_tagged(text: str) -> tuple[TaggedWord, ...]:
     return tuple(_with_tag(word, part_of_speech) for word, _, part_of_speech in pairs)
 
 
-def _tagged(text: str, lemma: str, part_of_speech: str) -> TaggedWord:
-    word = lemma.lower() if part_of_speech in ("NOUN", "VERB") and text != "left" else text
-    return _with_tag(word, part_of_speech)
+def _written(word: "Token") -> str:
+    has_base = word.pos_ in ("NOUN", "VERB") and word.text != "left"
+    return f"{word.lemma_.lower() if has_base else word.text}/{word.pos_}"
 
 
 def _with_tag(word: str, part_of_speech: str) -> TaggedWord:

@@ -25,6 +25,7 @@ from python_core.grpo.alarms import Alarms
 from python_core.grpo.judged_replies import HeldOutTexts, JudgedReplies
 from python_core.grpo.replies import ReplyReader
 from python_core.grpo.rollouts import ReplyForm, Rollouts
+from python_core.processes import share_out
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +55,6 @@ def best_checkpoint(folder: Path) -> tuple[Path, JudgedReplies] | None:
         if best is None or found.is_better(best[1]):
             best = path, found
     return best
-
-
-def share_out(num: int, num_processes: int) -> list[list[int]]:
-    """Places of the prompts that each process answers: as many for each, since all take part in each call where the
-    weights are held in parts. What does not come out even is answered twice.
-    """
-    num_each = -(-num // num_processes)
-    return [
-        [place % num for place in range(process * num_each, (process + 1) * num_each)]
-        for process in range(num_processes)
-    ]
 
 
 class BestCheckpoint(TrainerCallback):
@@ -104,6 +94,7 @@ class BestCheckpoint(TrainerCallback):
         The random state of training is left as it was.
         """
         accelerator = self.trainer.accelerator
+        # As many for each process, since all take part in each call where the weights are held in parts.
         shared_out = share_out(len(self.prompts), accelerator.num_processes)
         mine = [self.prompts[place] for place in shared_out[accelerator.process_index]]
         written: list[list[int]] = []

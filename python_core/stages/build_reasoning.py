@@ -24,7 +24,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
-from python_core.checkpoint import refuse_processes
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.contract.plan import Beat, Plan, format_plan, parse_plan
 from python_core.evaluators.token_states import TokenStates, load_token_states
@@ -140,10 +139,8 @@ def run(config: BuildReasoningConfig) -> None:
 
     Raises:
         ValueError: The prepared clips or the captions cannot be read or hold no captions, or the writer cannot be used
-            or went away; what it wrote is kept, and the same command goes on from there. Or several processes were
-            started.
+            or went away; what it wrote is kept, and the same command goes on from there.
     """
-    refuse_processes(config.out)
     prepared = read_prepared(config.prepared)
     lines = _of_clips(prepared) + ([] if config.more_captions is None else _read_captions(config.more_captions))
     if not lines:

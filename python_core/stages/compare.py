@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from python_core.checkpoint import refuse_processes
 from python_core.evaluation.bootstrap import percentile_interval
 from python_core.evaluation.evaluation import OURS
 from python_core.evaluation.judgement_table import NOTHING, as_table
@@ -67,9 +66,8 @@ def run(config: CompareConfig) -> None:
 
     Raises:
         ValueError: Fewer than two evaluations, one that is not complete, without a model, or of other texts, judge or
-            clips than the others; or several processes were started.
+            clips than the others.
     """
-    refuse_processes(config.out)
     if len(config.evaluations) < 2:
         raise ValueError(f"--evaluations takes 2 folders or more, got {len(config.evaluations)}")
     found = [read_evaluation(folder) for folder in config.evaluations]

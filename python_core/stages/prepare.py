@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from python_core.checkpoint import refuse_processes, start_run, write_json
+from python_core.checkpoint import start_run, write_json
 from python_core.clips.humanml3d import FRAME_RATE_HZ
 from python_core.clips.joint_names import MAPPING_FILE
 from python_core.clips.listing import Listing, hash_files, list_names
@@ -47,6 +47,7 @@ from python_core.clips.prepared import COMPOSED, FORMAT_VERSION, SUMMARY, Prepar
 from python_core.clips.prepared_report import GuessedMapping, PreparedReport
 from python_core.contract.bundle import sha256
 from python_core.contract.plan import parse_plan
+from python_core.evaluators.word_tags import WordTagger
 from python_core.features import features_to_motion
 from python_core.pictures import Row, Strip, write_sheet
 from python_core.vqvae import FRAMES_PER_CODE
@@ -130,10 +131,9 @@ def run(config: PrepareConfig) -> None:
     Raises:
         ClipError: A folder is in no layout that we read, or has none of the splits.
         ValueError: The folder to write holds something else, a source to leave out is none of the clips' sources, no
-            clip is left, or several processes were started.
+            clip is left, or spaCy or its model is not installed.
         OSError: A worker was killed.
     """
-    refuse_processes(config.out)
     _check(config)
     listing = list_names(config.clips, config.splits, config.body_model)
     if not (config.out / "run.json").is_file():
@@ -260,7 +260,8 @@ def _assemble(config: PrepareConfig, listing: Listing, paths: list[Path]) -> Pre
     """Put the shards together.
 
     Raises:
-        ValueError: No clip of the train split is left, or a source to leave out is none of the clips' sources.
+        ValueError: No clip of the train split is left, a source to leave out is none of the clips' sources, or spaCy
+            or its model is not installed.
     """
     clips: list[PreparedClip] = []
     places: list[tuple[Path, PreparedClip]] = []
@@ -321,8 +322,28 @@ def _assemble(config: PrepareConfig, listing: Listing, paths: list[Path]) -> Pre
         write_text(config.out / guess.file, guess.text)
     write_json(config.out / "report.json", report.as_fields())
     _write_sheet(config, clips, places)
-    write_prepared(config.out, clips, _rows(places), config.frame_rate_hz)
+    write_prepared(config.out, _with_parts_of_speech(clips), _rows(places), config.frame_rate_hz)
     return report
+
+
+def _with_parts_of_speech(clips: Sequence[PreparedClip]) -> list[PreparedClip]:
+    """Recorded clips with those of all captions, by spaCy where a text file knows none. Compositions have none."""
+    recorded = [clip for clip in clips if clip.source != COMPOSED]
+    unknown = dict.fromkeys(text for clip in recorded for text, tagged in _tagged(clip) if not tagged)
+    if not unknown:
+        return [*clips]
+    found = dict(zip(unknown, WordTagger().write([*unknown]), strict=True))
+    return [
+        clip
+        if clip.source == COMPOSED
+        else replace(clip, tagged=tuple(tagged or found[text] for text, tagged in _tagged(clip)))
+        for clip in clips
+    ]
+
+
+def _tagged(clip: PreparedClip) -> list[tuple[str, str]]:
+    """Captions with their words and parts of speech, empty where these are not known."""
+    return [*zip(clip.captions, clip.tagged or [""] * len(clip.captions), strict=True)]
 
 
 def _skip_taken(clip: PreparedClip) -> Skipped:

@@ -12,19 +12,17 @@ different takes, so that what pleases one need not please the other.
 import dataclasses
 import json
 import logging
+import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from python_core.bfloat16 import warn_where_slow
-from python_core.checkpoint import forget_after, load_training, refuse_processes, save_training, start_run
+from python_core.checkpoint import forget_after, load_training, save_training, start_run
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import hold_out
 from python_core.evaluators.best_weights import BestWeights
@@ -39,6 +37,8 @@ from python_core.evaluators.evaluator_training import (
 from python_core.evaluators.halves import EvaluatorKind, own_clips, training_clips
 from python_core.evaluators.retrieval import measure_retrieval, measure_swaps
 from python_core.evaluators.reward_model import RewardShape
+from python_core.processes import open_processes
+from python_core.step_progress import step_progress
 from python_core.time_limit import TimeLimit, say_stopped
 
 logger = logging.getLogger(__name__)
@@ -160,13 +160,15 @@ def run(config: TrainEvaluatorConfig) -> None:
 
     Raises:
         ValueError: The prepared clips, the text encoder or the word vectors are missing or do not fit, or no take
-            belongs to this evaluator, all of its takes are held out, or several processes were started.
+            belongs to this evaluator, all of its takes are held out, or several processes cannot share a batch.
     """
     time_limit = TimeLimit(config.stop_after_s)
     config = dataclasses.replace(config, out=config.out or Path("runs") / config.kind)
     out = config.out
     assert out is not None, "just set"
-    refuse_processes(out)
+    processes = open_processes()
+    device = processes.device
+    assert device is not None, "of processes that are open"
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
     clips, held_out = _hold_out(prepared, config)
@@ -180,34 +182,38 @@ def run(config: TrainEvaluatorConfig) -> None:
             f"{missing[0]}: missing; a text encoder comes from python -m python_core fetch-backbone text-encoder, "
             "word vectors from a file of GloVe"
         )
-    start_run(out, config, inputs)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logger.info(
         "%s: learns from %d clips of %d and holds out %d", config.kind, len(clips), len(prepared.clips), len(held_out)
     )
-    warn_where_slow(config.kind == "reward" and config.reward.bf16)
     training: EvaluatorTraining = (
         JudgeRun(config.judge, config.steps, prepared, clips, config.word_vectors, device)
         if config.kind == "judge"
         else RewardRun(config.reward, config.steps, prepared, clips, config.text_encoder, device)
     )
+    if processes.is_main_process:
+        start_run(out, config, inputs)
+        warn_where_slow(config.kind == "reward" and config.reward.bf16)
+    processes.wait_for_everyone()
     step, best = 0, BestWeights()
     if (state := load_training(out / "training.pt")) is not None:
         training.load(state)
         best.load(state["best"])
         step = state["step"]
         logger.info("going on from step %d", step)
-    forget_after(out / "metrics.jsonl", step)
+    metrics_path = out / "metrics.jsonl" if processes.is_main_process else Path(os.devnull)
+    forget_after(metrics_path, step)
     total = training.first_steps + config.steps
-    with (out / "metrics.jsonl").open("a") as metrics, _progress() as progress:
+    with metrics_path.open("a") as metrics, step_progress(processes.is_main_process) as progress:
         task = progress.add_task(f"train-evaluator {config.kind}", total=total, completed=step)
         started = time.monotonic()
         while step < total:
             record = training.step(step)
             step += 1
             progress.update(task, completed=step)
-            saves = step % config.save_every == 0 or step == total
-            is_over = time_limit.is_over() and step < total
+            is_over = step < total and time_limit.is_over_in_any()
+            if is_over and not processes.is_main_process:
+                return
+            saves = processes.is_main_process and (step % config.save_every == 0 or step == total)
             if saves and step > training.first_steps:
                 retrieval = measure_retrieval(training.evaluator(), prepared, held_out, config.seed)
                 best.offer(training.model, step, retrieval)
@@ -229,6 +235,8 @@ def run(config: TrainEvaluatorConfig) -> None:
             if is_over:
                 say_stopped(step, total)
                 return
+        if not processes.is_main_process:
+            return
         best.put_into(training.model)
         # Once more, in case the last run was killed between the two files.
         training.save(out, config)
@@ -267,10 +275,3 @@ def _measure(training: EvaluatorTraining, prepared: PreparedClips, config: Train
         }
         logger.info("%s: %s", name, measures[name])
     return {"measures": measures}
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    columns = (*Progress.get_default_columns()[:-1], TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        yield progress

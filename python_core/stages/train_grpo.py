@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -47,6 +46,7 @@ from python_core.language_model import LoraShape, merge_lora, token_layout, with
 from python_core.metrics_file import MetricsFile
 from python_core.motion_model import load_motion_model
 from python_core.motion_tokenizer import MotionTokenizer
+from python_core.processes import open_processes
 from python_core.reply_mask import longest_reply
 from python_core.sft.clip_codes import CODES, read_codes
 from python_core.stages.build_reasoning import read_plans
@@ -272,7 +272,7 @@ def train(config: TrainGrpoConfig, reward_model: Evaluator, judge: Evaluator | N
     rate_hz = read_config(config.sft / MOTION_TOKENIZER, "vqvae")["frame_rate_hz"]
     read_prepared(config.prepared).check_rate(rate_hz, f"the motion tokenizer in {config.sft}")
     read_plans(config.plans)
-    processes = PartialState(cpu=not torch.cuda.is_available())
+    processes = open_processes()
     if processes.is_main_process:
         warn_where_slow(config.bf16)
         start_run(config.out, config, read_files(config), processes.num_processes)
@@ -356,7 +356,7 @@ def make_trainer(
 
     from python_core.grpo.reply_trainer import ReplyTrainer
 
-    processes = PartialState(cpu=not torch.cuda.is_available())
+    processes = open_processes()
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
     motion_tokenizer = MotionTokenizer.load(config.sft / MOTION_TOKENIZER)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -51,6 +50,7 @@ from python_core.language_model import (
 from python_core.metrics_file import MetricsFile
 from python_core.motion_model import IGNORED, SpeaksMotion, speak_motion
 from python_core.motion_tokenizer import MotionTokenizer
+from python_core.processes import open_processes
 from python_core.sft.carried_codes import carry_codes_over
 from python_core.sft.clip_codes import encode_once
 from python_core.sft.early_stop import ACCURACY, EarlyStop
@@ -245,12 +245,7 @@ def run(config: TrainSftConfig) -> None:
             with the codes or with FSDP and ZeRO-3.
     """
     time_limit = TimeLimit(config.stop_after_s)
-    processes = PartialState(cpu=not torch.cuda.is_available())
-    if processes.num_processes == 1 and torch.cuda.device_count() > 1:
-        raise ValueError(
-            f"expected one GPU for one process, got {torch.cuda.device_count()}; start with accelerate launch, or set "
-            "CUDA_VISIBLE_DEVICES=0"
-        )
+    processes = open_processes()
     torch.manual_seed(config.seed)
     prepared, plans = read_prepared(config.prepared), read_plans(config.plans)
     motion_tokenizer = MotionTokenizer.load(config.vqvae)

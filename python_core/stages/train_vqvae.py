@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn, track
+from rich.progress import track
 
 from python_core.bfloat16 import warn_where_slow
 from python_core.checkpoint import (
     forget_after,
     load_training,
-    refuse_processes,
     save_training,
     save_vqvae,
     start_run,
@@ -25,6 +25,8 @@ from python_core.checkpoint import (
 from python_core.clips.prepared import PreparedClips, read_prepared
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.pictures import Row, Strip, write_sheet
+from python_core.processes import averaged, open_processes
+from python_core.step_progress import step_progress
 from python_core.time_limit import TimeLimit, say_stopped
 from python_core.tokenizer_measures import entries_in_use, measure_readings
 from python_core.vqvae import FRAMES_PER_CODE, Vqvae, VqvaeShape
@@ -107,18 +109,18 @@ def run(config: TrainVqvaeConfig) -> None:
     """Train, save, and measure on the val split.
 
     Raises:
-        ValueError: The prepared clips are missing or of another format, or several processes were started.
+        ValueError: The prepared clips are missing or of another format, or several processes cannot share a batch.
     """
     time_limit = TimeLimit(config.stop_after_s)
-    refuse_processes(config.out)
+    processes = open_processes()
     torch.manual_seed(config.seed)
     prepared = read_prepared(config.prepared)
-    start_run(
-        config.out, config, {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
-    )
-    warn_where_slow(config.bf16)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    training = VqvaeTraining(Vqvae(config.shape).to(device), config, prepared)
+    training = VqvaeTraining(Vqvae(config.shape).to(processes.device), config, prepared)
+    if processes.is_main_process:
+        inputs = {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
+        start_run(config.out, config, inputs)
+        warn_where_slow(config.bf16)
+    processes.wait_for_everyone()
     step = 0
     if (state := load_training(config.out / "training.pt")) is not None:
         step = state.pop("step")
@@ -127,8 +129,9 @@ def run(config: TrainVqvaeConfig) -> None:
     else:
         training.start()
 
-    forget_after(config.out / "metrics.jsonl", step)
-    with (config.out / "metrics.jsonl").open("a") as metrics, _progress() as progress:
+    metrics_path = config.out / "metrics.jsonl" if processes.is_main_process else Path(os.devnull)
+    forget_after(metrics_path, step)
+    with metrics_path.open("a") as metrics, step_progress(processes.is_main_process) as progress:
         task = progress.add_task("train-vqvae", total=config.steps, completed=step)
         started = time.monotonic()
         while step < config.steps:
@@ -136,17 +139,20 @@ def run(config: TrainVqvaeConfig) -> None:
             step += 1
             progress.update(task, completed=step)
             if step % 50 == 0 or step in (1, config.steps):
-                record = {name: round(value.item(), 5) for name, value in vars(losses).items()}
-                record |= {"step": step, "loss": round(loss.item(), 5), "time_s": round(time.monotonic() - started, 1)}
+                means = vars(losses) | {"loss": loss}
+                record = {name: round(averaged(value).item(), 5) for name, value in means.items()}
+                record |= {"step": step, "time_s": round(time.monotonic() - started, 1)}
                 metrics.write(json.dumps(record) + "\n")
                 metrics.flush()
-            is_over = time_limit.is_over() and step < config.steps
-            if step % config.save_every == 0 or step == config.steps or is_over:
+            is_over = step < config.steps and time_limit.is_over_in_any()
+            if processes.is_main_process and (step % config.save_every == 0 or step == config.steps or is_over):
                 save_training(config.out / "training.pt", training.state_dict() | {"step": step})
                 save_vqvae(config.out, training.kept(), prepared.normalizer, prepared.frame_rate_hz, config)
             if is_over:
                 say_stopped(step, config.steps)
                 return
+    if not processes.is_main_process:
+        return
     # Once more, in case the last run was killed between the two files.
     kept = training.kept().cpu()
     save_vqvae(config.out, kept, prepared.normalizer, prepared.frame_rate_hz, config)
@@ -187,7 +193,7 @@ def measure_entries_in_use(tokenizer: MotionTokenizer, prepared: PreparedClips) 
     weights = np.array(clip_weights(clips))
     drawn = np.random.default_rng(0).choice(len(clips), size=len(clips), replace=False, p=weights / weights.sum())
     codes: list[int] = []
-    with _progress() as progress:
+    with step_progress() as progress:
         task = progress.add_task("entries in use", total=CODES_IN_SAMPLE)
         for place in drawn.tolist():
             codes += tokenizer.encode([np.array(prepared.features(clips[place]))])[0]
@@ -195,7 +201,3 @@ def measure_entries_in_use(tokenizer: MotionTokenizer, prepared: PreparedClips) 
             if len(codes) >= CODES_IN_SAMPLE:
                 break
     return entries_in_use(codes[:CODES_IN_SAMPLE], tokenizer.model.shape.codebook)
-
-
-def _progress() -> Progress:
-    return Progress(*Progress.get_default_columns()[:-1], TimeElapsedColumn(), TimeRemainingColumn())

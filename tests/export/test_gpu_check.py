@@ -38,6 +38,12 @@ def test_what_does_not_load_is_written_down_and_the_rest_goes_on(tiny_checkpoint
     assert found["seconds"] < 60
 
 
+def test_when_the_time_is_over_steps_are_stopped_and_left_out(tiny_checkpoint: Path, tmp_path: Path):
+    status, found = check(tiny_checkpoint, tmp_path / "check.json", "--budget-s", "1")
+    assert status == 1
+    assert [step["error"].split(":")[0] for step in found["steps"]] == ["stopped", *["left out"] * 4]
+
+
 @pytest.mark.slow
 def test_the_same_steps_run_on_the_cpu(tiny_checkpoint: Path, tmp_path: Path):
     status, found = check(tiny_checkpoint, tmp_path / "check.json", "--provider", "cpu")

@@ -2,9 +2,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,15 +26,6 @@ from python_core.contract.vocabulary import CodebookSize
 from python_core.depth_head import DepthHeadShape
 from python_core.features import Normalizer
 from python_core.language_model import LanguageModelShape, new_language_model, token_layout, train_text_tokenizer
-from python_core.stages import (
-    build_reasoning,
-    compare,
-    evaluate,
-    fetch_backbone,
-    prepare,
-    train_evaluator,
-    train_vqvae,
-)
 from python_core.vqvae import Vqvae, VqvaeShape
 
 
@@ -219,27 +209,6 @@ def test_a_run_knows_each_of_its_inputs_also_if_two_files_have_one_name(tmp_path
         ):
             start_run(tmp_path / "run", Config(steps=1, seed=1), inputs)
         path.write_text("weights")
-
-
-@pytest.mark.parametrize(
-    ("stage", "config"),
-    [
-        (train_vqvae, train_vqvae.PRESETS["tiny"]),
-        (train_evaluator, train_evaluator.PRESETS["tiny"]),
-        (evaluate, evaluate.PRESETS["tiny"]),
-        (prepare, prepare.PRESETS["tiny"]),
-        (build_reasoning, build_reasoning.PRESETS["tiny"]),
-        (compare, compare.PRESETS["small"]),
-        (fetch_backbone, fetch_backbone.PRESETS["small"]),
-    ],
-)
-def test_stages_of_one_process_refuse_to_be_several(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: Any, config: Any
-):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"runs in one process, 2 were started .*; start it without accelerate launch"):
-        stage.run(replace(config, out=tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
 
 
 def test_what_a_killed_process_left_of_a_file_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

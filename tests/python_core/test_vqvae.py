@@ -53,7 +53,7 @@ def test_a_vector_moves_to_the_mean_of_those_that_choose_it():
     low = int(level.nearest(torch.tensor([[0.0]]))[0])
     for _ in range(2000):
         x = torch.tensor([[1.0], [3.0], [20.0]])
-        level.update(x, level.nearest(x))
+        level.update(x, torch.ones(len(x), dtype=torch.bool), level.nearest(x))
     assert level.vectors[low].item() == pytest.approx(2.0, abs=1e-3)
     assert level.vectors[1 - low].item() == pytest.approx(20.0, abs=1e-3)
 
@@ -64,7 +64,7 @@ def test_a_code_that_nobody_chooses_is_put_where_encoder_outputs_are():
     level.start(torch.tensor([[0.0], [1000.0]]), per_step=3)
     x = torch.tensor([[0.0], [1.0], [2.0]])
     for _ in range(600):
-        level.update(x, level.nearest(x))
+        level.update(x, torch.ones(len(x), dtype=torch.bool), level.nearest(x))
     assert level.vectors.max() < 3
 
 

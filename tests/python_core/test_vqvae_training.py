@@ -34,7 +34,8 @@ def prepared() -> PreparedClips:
 
 def test_a_source_comes_with_the_root_of_its_length_and_its_clips_with_theirs(prepared: PreparedClips):
     torch.manual_seed(0)
-    features, mask = Windows(prepared, 16).draw(3_000)
+    windows = Windows(prepared, 16)
+    features, mask = windows.read(windows.draw(3_000))
     assert bool(mask.all())
     counts = torch.bincount(features[:, 0, 0].long(), minlength=3) / 3_000
     # Lengths of 100 and 400 come 1 to 2.
@@ -43,7 +44,8 @@ def test_a_source_comes_with_the_root_of_its_length_and_its_clips_with_theirs(pr
 
 def test_a_window_ends_with_its_clip_and_says_so(prepared: PreparedClips):
     torch.manual_seed(0)
-    features, mask = Windows(prepared, 64).draw(400)
+    windows = Windows(prepared, 64)
+    features, mask = windows.read(windows.draw(400))
     short = features[:, 0, 0] == 0
     assert short.any()
     assert mask[short].sum(1).unique().tolist() == [20]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from python_core.clips.prepared import PreparedClip, PreparedClips
 from python_core.evaluation.val_composed import SPLIT, ValComposed
 from python_core.features import Normalizer
-from python_core.grpo.best_checkpoint import JUDGED, best_checkpoint, share_out
+from python_core.grpo.best_checkpoint import JUDGED, best_checkpoint
 from python_core.grpo.judged_replies import HeldOutTexts, JudgedReplies, judge_replies
 
 NUM, WIDTH = 64, 16
@@ -107,14 +107,6 @@ def test_captions_are_drawn_from_all_of_one_half_and_no_text_is_in_both_halves()
 def test_compositions_that_say_too_few_things_choose_nothing():
     with pytest.raises(ValueError, match=r"at least 4 different things, got \d from \d compositions; raise judge_rep"):
         HeldOutTexts(MeanJudge(), compositions(4), 60, seed=1)
-
-
-@pytest.mark.parametrize(("num", "num_processes"), [(8, 1), (129, 2), (7, 4), (3, 8)])
-def test_processes_answer_as_many_prompts_as_each_other_and_all_of_them(num: int, num_processes: int):
-    shared_out = share_out(num, num_processes)
-    assert len(shared_out) == num_processes
-    assert len({len(places) for places in shared_out}) == 1
-    assert {place for places in shared_out for place in places} == {*range(num)}
 
 
 def test_what_a_kill_leaves_is_passed_over(tmp_path: Path):

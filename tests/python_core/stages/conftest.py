@@ -1,8 +1,9 @@
-"""Runs that die."""
+"""Runs that die, and runs of several processes."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,17 @@ def die_at_files() -> DieAtFiles:
         return int(done.stdout.splitlines()[-1])
 
     return run
+
+
+def start(arguments: Sequence[str | Path], processes: int = 1) -> subprocess.Popen[bytes]:
+    """Python with arguments, several processes under `accelerate launch`."""
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "deploy/accelerate/cpu.yaml")]
+        command += ["--num_processes", str(processes), "--main_process_port", "0", "--num_cpu_threads_per_process", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    return subprocess.Popen([*command, *map(str, arguments)], env=environment, cwd=ROOT)
+
+
+def start_stage(stage: str, preset: str, *fields: str | Path, processes: int = 1) -> subprocess.Popen[bytes]:
+    return start(["-m", "python_core", stage, preset, *fields], processes)

@@ -21,6 +21,7 @@ from python_core.features import Normalizer, canonical_joints, exact_features
 from python_core.language_model import LanguageModelShape, new_language_model, token_layout, train_text_tokenizer
 from python_core.stages.evaluate import PRESETS, EvaluateConfig, judge_it, run
 from python_core.vqvae import Vqvae, VqvaeShape
+from tests.python_core.stages.conftest import start_stage
 
 NUM_VAL = 40
 SHAPE = LanguageModelShape(text_tokens=300, width=32, layers=1, heads=2, feed_forward=32, max_tokens=256)
@@ -283,3 +284,25 @@ def test_clips_of_another_frame_rate_than_the_model_or_the_judge_are_refused(
 def test_a_folder_without_a_judge_is_refused(config: EvaluateConfig):
     with pytest.raises(ValueError, match="judge"):
         run(config)
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_replies_of_one_and_judge_them_alike(
+    config: EvaluateConfig, clips: Path, tmp_path: Path
+):
+    shape = JudgeShape(movement_width=8, motion_width=8, text_width=8, embedding_width=8, word_width=8)
+    judge = Judge(shape, ("unk", "sos", "eos"), judge_normalizer(read_prepared(clips).normalizer))
+    save_judge(config.judge, judge, 20.0, {})
+    fields = ["--checkpoint", config.checkpoint, "--judge", config.judge, "--prepared", clips, "--split", "val"]
+    # 40 prompts in batches of 16 do not come out even.
+    fields += ["--sampling.constrained", "--sampling.no-reasoning", "--sampling.max-codes", "8", "--segments", "4"]
+    for protocol in ("humanml3d", "babel"):
+        for count in (1, 2):
+            out = tmp_path / f"{protocol}-{count}"
+            run_fields = ("--protocol", protocol, "--out", out)
+            assert start_stage("evaluate", "tiny", *fields, *run_fields, processes=count).wait() == 0
+        one, two = (tmp_path / f"{protocol}-{count}" for count in (1, 2))
+        replies = sorted(path.relative_to(one) for path in one.glob("replies/**/*.jsonl"))
+        assert len(replies) > 1
+        for path in (*replies, Path("judgement.json")):
+            assert (two / path).read_text() == (one / path).read_text(), path

@@ -95,13 +95,16 @@ def test_licences_and_captions_come_along_to_mirrored_copies(prepared_folder: Pa
     assert clips["M000033t"].captions[0] == "a person waves the left hand."
 
 
-def test_parts_of_speech_of_text_files_come_along(own_clips: Path, tmp_path: Path):
+def test_parts_of_speech_of_text_files_come_along_and_spacy_finds_the_rest(own_clips: Path, tmp_path: Path):
     text = "he walks.#he/PRON walk/VERB#0.0#0.0\ngoes left#go/VERB left/ADV#0.0#0.0\nhe goes#he/OTHER goes/OTHER#0#0\n"
     (own_clips / "texts" / "000000t.txt").write_text(text)
     clips = {clip.clip_id: clip for clip in prepared(own_clips, tmp_path / "out").clips}
-    assert clips["000000t"].tagged == ("he/PRON walk/VERB", "go/VERB left/ADV", "")
-    assert clips["M000000t"].tagged == ("he/PRON walk/VERB", "", "")
-    assert clips["000011t"].tagged == ()
+    assert clips["000000t"].tagged == ("he/PRON walk/VERB", "go/VERB left/ADV", "he/PRON go/VERB")
+    assert clips["M000000t"].tagged == ("he/PRON walk/VERB", "go/VERB right/ADJ", "he/PRON go/VERB")
+    walk = clips["000011t"]
+    assert walk.captions[0] == "a person walks in a circle to the left."
+    assert walk.tagged[0] == "a/DET person/NOUN walk/VERB in/ADP a/DET circle/NOUN to/ADP the/DET left/NOUN"
+    assert len(walk.tagged) == len(walk.captions)
 
 
 def test_statistics_are_of_the_train_split_with_its_mirrored_copies(prepared_folder: Path):

@@ -1,9 +1,6 @@
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,10 +29,10 @@ from python_core.stages.build_reasoning import read_plans
 from python_core.stages.train_grpo import PRESETS, TrainGrpoConfig
 from python_core.vqvae import Vqvae
 from tests.conftest import MOVES, moved, write_clips
+from tests.python_core.stages.conftest import start
 
 PROCESS = Path(__file__).with_name("grpo_process.py")
-ROOT = Path(__file__).parents[3]
-RECORDED = ROOT / "tests" / "recorded" / "train_grpo.json"
+RECORDED = Path(__file__).parents[2] / "recorded" / "train_grpo.json"
 """What the run of `test_a_run_in_slices_has_the_recorded_rewards` logged when it was recorded, in one go."""
 TINY_JUDGE = JudgeShape(movement_width=16, motion_width=16, text_width=16, embedding_width=16, word_width=16)
 TINY_REWARD = RewardShape(width=16, num_heads=2, text_layers=1, motion_layers=1, embedding_width=16)
@@ -414,15 +411,6 @@ def write_config(config: TrainGrpoConfig, path: Path, **changed: object) -> Path
     return path
 
 
-def start(arguments: list[str], processes: int = 1) -> subprocess.Popen[bytes]:
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "deploy/accelerate/cpu.yaml")]
-        command += ["--num_processes", str(processes), "--main_process_port", "0", "--num_cpu_threads_per_process", "1"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    return subprocess.Popen([*command, str(PROCESS), *arguments], env=environment, cwd=ROOT)
-
-
 @pytest.mark.slow
 def test_two_processes_get_the_advantages_of_one_from_the_same_replies(config: TrainGrpoConfig, tmp_path: Path):
     results = []
@@ -430,7 +418,7 @@ def test_two_processes_get_the_advantages_of_one_from_the_same_replies(config: T
         changed = {"steps": 1, "batch": 16 // processes, "out": str(tmp_path / f"out{processes}"), "save_every": 5}
         path = write_config(config, tmp_path / f"config{processes}.json", **changed)
         result = tmp_path / f"result{processes}.json"
-        assert start([str(path), "fixed", str(result)], processes).wait() == 0
+        assert start([PROCESS, path, "fixed", result], processes).wait() == 0
         results.append(json.loads(result.read_text()))
     one, two = results
     assert (one["processes"], two["processes"]) == (1, 2)
@@ -448,7 +436,7 @@ def test_a_sampled_run_on_two_processes_completes(config: TrainGrpoConfig, tmp_p
     # An odd number of captions for the judge does not come out even.
     changed = {"steps": 2, "batch": 4, "judge_replies": 7, "out": str(tmp_path / "out")}
     path = write_config(config, tmp_path / "config.json", **changed)
-    assert start([str(path), "run"], 2).wait() == 0
+    assert start([PROCESS, path, "run"], 2).wait() == 0
     # Each process has a random state of its own, and one of them writes what is measured.
     assert len(list((tmp_path / "out" / "training" / "checkpoint-2").glob("rng_state_*.pth"))) == 2
     assert [line["step"] for line in measures(tmp_path / "out") if "entropy" in line] == [1, 2]
@@ -462,12 +450,12 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_numbers(
     path = write_config(config, tmp_path / "config.json", out=str(tmp_path / "out"))
     metrics = tmp_path / "out" / "metrics.jsonl"
     for lines in (1, 3):
-        process = start([str(path), "run"])
+        process = start([PROCESS, path, "run"])
         while process.poll() is None:
             if metrics.is_file() and len(metrics.read_text().splitlines()) >= lines:
                 process.send_signal(signal.SIGKILL)
             time.sleep(0.01)
-    assert start([str(path), "run"]).wait() == 0
+    assert start([PROCESS, path, "run"]).wait() == 0
     wanted, found = (
         [line for line in measures(folder) if "train_loss" not in line] for folder in (undisturbed, tmp_path / "out")
     )

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,21 +11,14 @@ import pytest
 import torch
 
 from python_core.checkpoint import load_language_model
-
-ROOT = Path(__file__).parents[3]
+from tests.python_core.stages.conftest import start_stage
 
 
 def start(folders: list[Path], out: Path, *fields: str, processes: int = 1) -> subprocess.Popen[bytes]:
     """`train-sft tiny` on prepared clips, tokenizer and plans."""
     prepared, vqvae, plans = folders
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "deploy/accelerate/cpu.yaml")]
-        command += ["--num_processes", str(processes), "--main_process_port", "0", "--num_cpu_threads_per_process", "1"]
-    command += ["-m", "python_core", "train-sft", "tiny", "--prepared", str(prepared), "--vqvae", str(vqvae)]
-    command += ["--plans", str(plans), "--out", str(out), *fields]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    return subprocess.Popen(command, env=environment, cwd=ROOT)
+    inputs = ("--prepared", prepared, "--vqvae", vqvae, "--plans", plans)
+    return start_stage("train-sft", "tiny", *inputs, "--out", out, *fields, processes=processes)
 
 
 @pytest.fixture(scope="module")
