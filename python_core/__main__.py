@@ -61,7 +61,15 @@ def _parse_stage(name: str, arguments: list[str]) -> Callable[[], None]:
         args=arguments,
         prog=f"python -m python_core {name} {preset}",
     )
-    return lambda: stage.run(config)
+
+    def call() -> None:
+        stage.run(config)
+        if name in SHARED:
+            from python_core.processes import close_processes
+
+            close_processes()
+
+    return call
 
 
 def _parse_show(arguments: list[str]) -> Callable[[], None]:

@@ -33,6 +33,12 @@ def open_processes() -> "PartialState":
     return processes
 
 
+def close_processes() -> None:
+    """Leave the others; a process that ends without may die of the threads that talk to them."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def num_processes() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
