@@ -5,7 +5,8 @@
 #   make check       format, lint, types, imports
 #   make gallery     docs/gallery: pictures of what the default bundle does, and their page
 #   make designer-prompts   docs/designer_prompts: sheets of a hundred prompts, to be judged by eye
-#   make bench       docs/benchmarks.md: ours beside what a user would run otherwise; BENCH="--shapes 24m" for less
+#   make bench       docs/benchmarks.md: ours beside what a user would run otherwise, in two hours; compiles llama.cpp, so it
+#                    takes a C++ compiler; BENCH="--shapes 24m" for less
 #   make model-card  MODEL_CARD.md; CARD="--checkpoint runs/grpo --evaluations SFT=runs/evaluated/sft" says from what
 #   make proto       the generated code of the wire format
 #   make clean       remove what all of these made

@@ -99,7 +99,7 @@ def page(measured: dict[str, Any], manifest: dict[str, Any], revision: str, besi
         if llama := measured["rival_llama.json"].get(name):
             lines += [
                 "",
-                "llama.cpp, Q4_0 with the embedding in Q8_0, in a run of its own, from a package that was built for:",
+                "llama.cpp, Q4_0 with the embedding in Q8_0, in a run of its own, compiled on this machine; it uses:",
                 f"`{measured['rival_llama.json']['build'].strip(' |')}`",
                 "",
                 *batch_table({"llama.cpp": llama}),
