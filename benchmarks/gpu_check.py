@@ -117,7 +117,7 @@ def _run_apart(checkpoint: Path, step: Step, end_s: float) -> Step:
 
 
 def _work(checkpoint: Path, bundle: Path, fields: dict[str, Any], tell: Connection) -> None:
-    """Run a step, and tell after each part what has come of it so far; with an error, but for the last."""
+    """Run a step, and tell after each part what has come of it so far, as if it were stopped there."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     step = Step(**fields)
     try:

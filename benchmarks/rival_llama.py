@@ -2,10 +2,9 @@
 
 Goes with engine_speed.py, which left the weights in WORK. In an environment of its own, since it brings other versions:
 
-    python3 -m venv ENV && ENV/bin/pip install --no-binary llama-cpp-python llama-cpp-python gguf safetensors
+    python3 -m venv ENV && ENV/bin/pip install --no-binary llama-cpp-python llama-cpp-python==0.3.36 gguf safetensors
 
 as `make bench` does, which compiles llama.cpp for the processor at hand, in some minutes; it takes a C++ compiler.
-
 
 Blocks in Q4_0, the embedding, which is the head as well, in Q8_0. Prompts of 60 tokens, 40 written, greedy, on one
 thread, so many at a time in one batch. Tokens a second of this process's CPU time, without the reading; and, one at a
@@ -134,7 +133,9 @@ class Model:
         params.n_seq_max, params.n_ctx = batch, batch * (PROMPT_TOKENS + PLANS[-1] + 28)
         params.n_batch = batch * PROMPT_TOKENS
         params.n_threads = params.n_threads_batch = 1
-        self._context = llama.llama_init_from_model(self._model, params)
+        self._context = self._model and llama.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise RuntimeError(f"llama.cpp cannot open {path}; remove it, it is made again")
         self._tokens = llama.llama_batch_init(batch * PROMPT_TOKENS, 0, 1)
         self._vocabulary, self._batch = vocabulary, batch
         self._random = np.random.default_rng(0)

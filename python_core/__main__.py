@@ -33,11 +33,13 @@ def main(arguments: list[str]) -> int:
         print(f"{USAGE}\n\nstages, and show:\n{lines}")
         return 0 if arguments[:1] in (["--help"], ["-h"]) else 2
     name, *rest = arguments
-    if name not in SHARED and os.environ.get("RANK", "0") != "0":
+    is_first = os.environ.get("RANK", "0") == "0"
+    if name not in SHARED and not is_first:
         return 0
     try:
         call = _parse_show(rest) if name == "show" else _parse_stage(name, rest)
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        level = logging.INFO if is_first else logging.WARNING
+        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
         call()
     except ImportError as error:
         print(f"{name}: {error}; install what training needs: pip install 'motion-r1[train]'", file=sys.stderr)

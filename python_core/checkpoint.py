@@ -376,7 +376,7 @@ def drop_incomplete(folder: Path, num_processes: int) -> None:
 def save_training(path: Path, state: dict[str, Any]) -> None:
     """Write what a killed run needs to go on with the same numbers; the old file stays until the new one is whole."""
     temporary = path.with_suffix(".partial")
-    random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+    random = {"cpu": torch.get_rng_state(), "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []}
     torch.save(state | {"random": random}, temporary)
     temporary.replace(path)
 
@@ -395,7 +395,9 @@ def load_training(path: Path) -> dict[str, Any] | None:
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: damaged ({error}); remove it to start again") from error
     torch.set_rng_state(random["cpu"])
-    torch.cuda.set_rng_state_all(random["cuda"])
+    if random["cuda"] and torch.cuda.is_available():
+        # Of the first process's device, for each process's own.
+        torch.cuda.set_rng_state(random["cuda"][0])
     return state
 
 

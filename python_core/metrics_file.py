@@ -1,12 +1,22 @@
-"""What a trainer of transformers logs, in a file that a run goes on with after a kill."""
+"""What a training logs, in a file that a run goes on with after a kill."""
 
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from transformers import TrainerCallback
 
 from python_core.checkpoint import forget_after
+from python_core.processes import process_index
+
+
+def open_metrics(path: Path, step: int) -> TextIO:
+    """The file to write on after a step. Of several processes the first writes it."""
+    if process_index() > 0:
+        path = Path(os.devnull)
+    forget_after(path, step)
+    return path.open("a")
 
 
 class MetricsFile(TrainerCallback):

@@ -1,10 +1,12 @@
 """Processes that share the steps of a stage, as `accelerate launch` starts them; one alone has all of each batch.
 
-Each has the whole model and the same random state, and takes its share of each batch. Together they make of a batch
-what one process makes of it, but for rounding, so a run goes on with any number of them.
+Each has the whole model, and draws the same batches, of which it takes its share. Together they make of a batch what
+one process makes of it, but for rounding and for dropout, which is another one in a share. So a run goes on with any
+number of them.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -13,29 +15,25 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from accelerate import PartialState
 
+LONGEST_WAIT = timedelta(hours=3)
+"""For a process that measures or composes while the others wait."""
+
 _Item = TypeVar("_Item")
 
 
 def open_processes() -> "PartialState":
-    """Meet the other processes: which of them this is, and on what device.
-
-    Raises:
-        ValueError: One process has several GPUs.
-    """
+    """Meet the other processes: which of them this is, and on what device."""
     from accelerate import PartialState
 
-    processes = PartialState(cpu=not torch.cuda.is_available())
-    if processes.num_processes == 1 and torch.cuda.device_count() > 1:
-        raise ValueError(
-            f"expected one GPU for one process, got {torch.cuda.device_count()}; start with accelerate launch, or set "
-            "CUDA_VISIBLE_DEVICES=0"
-        )
-    return processes
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
 
 
 def close_processes() -> None:
-    """Leave the others; a process that ends without may die of the threads that talk to them."""
+    """Leave the others once all have come to the end; a process that ends without may die of the threads that talk to
+    them.
+    """
     if torch.distributed.is_initialized():
+        open_processes().wait_for_everyone()
         torch.distributed.destroy_process_group()
 
 
@@ -47,13 +45,10 @@ def process_index() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
-def share_out(num: int, num_processes: int) -> list[list[int]]:
-    """Places of the items that each process takes, as many for each; what does not come out even is taken twice."""
-    num_each = -(-num // num_processes)
-    return [
-        [place % num for place in range(process * num_each, (process + 1) * num_each)]
-        for process in range(num_processes)
-    ]
+def share_out(num: int, sharers: int) -> list[list[int]]:
+    """Places of the items that each sharer takes, as many for each; what does not come out even is taken twice."""
+    num_each = -(-num // sharers)
+    return [[place % num for place in range(one * num_each, (one + 1) * num_each)] for one in range(sharers)]
 
 
 def own_share(items: Sequence[_Item]) -> list[_Item]:

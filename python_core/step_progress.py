@@ -2,8 +2,10 @@
 
 from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
+from python_core.processes import process_index
 
-def step_progress(shown: bool = True) -> Progress:
-    """With the time taken and the time left; of several processes one shows it."""
+
+def step_progress() -> Progress:
+    """With the time taken and the time left; of several processes the first shows it."""
     columns = (*Progress.get_default_columns()[:-1], TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, disable=not shown)
+    return Progress(*columns, disable=process_index() > 0)

@@ -226,7 +226,8 @@ class Level(nn.Module):
         dead = self.counts < REPLACED_BELOW
         if dead.any():
             inputs = gathered(x)[gathered(kept)]
-            picks = inputs[torch.randint(len(inputs), (int(dead.sum()),), device=x.device)]
+            # By numbers of the CPU, which all processes and a run that goes on draw alike.
+            picks = inputs[torch.randint(len(inputs), (int(dead.sum()),)).to(x.device)]
             self.sums[dead], self.counts[dead] = picks, 1.0
         self.vectors.copy_(self.sums / self.counts[:, None])
 

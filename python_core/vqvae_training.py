@@ -36,7 +36,7 @@ class TrainingSettings:
     """Optimizer steps."""
 
     batch: int = 256
-    """Windows in a step; several processes share them."""
+    """Windows in a step; several processes share them, and must divide it."""
 
     window_frames: int = 64
     """Length of a window, a multiple of 4; shorter clips are padded, and the padding is not counted."""

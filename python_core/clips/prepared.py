@@ -44,7 +44,7 @@ class PreparedClip:
     first_row: int
     num_rows: int
     tagged: tuple[str, ...] = ()
-    """The captions' words with their parts of speech, as `Caption` has them; none at all where none is known."""
+    """The captions' words with their parts of speech, in the form that `Caption` has; compositions have none."""
 
     @classmethod
     def of_record(cls, record: dict[str, Any]) -> "PreparedClip":

@@ -23,6 +23,7 @@ from python_core.evaluators.evaluator import Evaluator
 from python_core.evaluators.published_judge import PublishedJudge
 from python_core.features import features_to_motion
 from python_core.motion_tokenizer import MotionTokenizer
+from python_core.processes import process_index
 from python_core.vqvae import FRAMES_PER_CODE
 
 REAL, NEAREST, OURS = "real", "nearest caption", "ours"
@@ -146,7 +147,7 @@ class NearestMotions:
 def decode(replies: Sequence[Reply], tokenizer: MotionTokenizer) -> list[Motion | None]:
     """Motions of replies; None for a malformed one, of which no motion is made."""
     series = [reply.codes for reply in replies if reply.codes]
-    starts = track(range(0, len(series), AT_ONCE), "decoding", disable=len(series) < 2)
+    starts = track(range(0, len(series), AT_ONCE), "decoding", disable=len(series) < 2 or process_index() > 0)
     motions = (motion for first in starts for motion in tokenizer.decode_all(series[first : first + AT_ONCE]))
     return [next(motions) if reply.codes else None for reply in replies]
 

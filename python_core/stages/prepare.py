@@ -26,7 +26,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import Progress
+from rich.progress import Progress, track
 
 from python_core.checkpoint import start_run, write_json
 from python_core.clips.humanml3d import FRAME_RATE_HZ
@@ -54,6 +54,9 @@ from python_core.vqvae import FRAMES_PER_CODE
 from python_core.whole_file import write_text
 
 logger = logging.getLogger(__name__)
+
+TAGGED_AT_ONCE = 1_000
+"""Captions between two steps of the progress bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +152,8 @@ def run(config: PrepareConfig) -> None:
     if (config.out / SUMMARY).is_file():
         logger.info("%s: was prepared before from the same clips; remove it to prepare again", config.out)
     else:
+        # What it may lack is said before the work, not after.
+        tagger = WordTagger()
         parts.mkdir(exist_ok=True)
         rules = Rules(
             licence=config.licence,
@@ -167,7 +172,7 @@ def run(config: PrepareConfig) -> None:
                 composed = plan_compositions(config.compositions, num_shards, config.seed)
                 _work("compose", composed, rules, parts, num_workers)
                 num_shards += len(composed)
-            report = _assemble(config, listing, [shard_path(parts, number) for number in range(num_shards)])
+            report = _assemble(config, listing, [shard_path(parts, number) for number in range(num_shards)], tagger)
         except ValueError:
             # Nothing was made, so the next run may be made of something else.
             shutil.rmtree(parts)
@@ -256,12 +261,11 @@ def _work(name: str, shards: Sequence[_Work], rules: Rules, parts: Path, num_wor
                 pool.shutdown(cancel_futures=True)
 
 
-def _assemble(config: PrepareConfig, listing: Listing, paths: list[Path]) -> PreparedReport:
+def _assemble(config: PrepareConfig, listing: Listing, paths: list[Path], tagger: WordTagger) -> PreparedReport:
     """Put the shards together.
 
     Raises:
-        ValueError: No clip of the train split is left, a source to leave out is none of the clips' sources, or spaCy
-            or its model is not installed.
+        ValueError: No clip of the train split is left, or a source to leave out is none of the clips' sources.
     """
     clips: list[PreparedClip] = []
     places: list[tuple[Path, PreparedClip]] = []
@@ -322,28 +326,32 @@ def _assemble(config: PrepareConfig, listing: Listing, paths: list[Path]) -> Pre
         write_text(config.out / guess.file, guess.text)
     write_json(config.out / "report.json", report.as_fields())
     _write_sheet(config, clips, places)
-    write_prepared(config.out, _with_parts_of_speech(clips), _rows(places), config.frame_rate_hz)
+    write_prepared(config.out, _with_parts_of_speech(clips, tagger), _rows(places), config.frame_rate_hz)
     return report
 
 
-def _with_parts_of_speech(clips: Sequence[PreparedClip]) -> list[PreparedClip]:
-    """Recorded clips with those of all captions, by spaCy where a text file knows none. Compositions have none."""
+def _with_parts_of_speech(clips: Sequence[PreparedClip], tagger: WordTagger) -> list[PreparedClip]:
+    """Recorded clips with those of all captions: as a text file has them, by spaCy where none does. Compositions have
+    none.
+    """
     recorded = [clip for clip in clips if clip.source != COMPOSED]
-    unknown = dict.fromkeys(text for clip in recorded for text, tagged in _tagged(clip) if not tagged)
-    if not unknown:
-        return [*clips]
-    found = dict(zip(unknown, WordTagger().write([*unknown]), strict=True))
-    return [
-        clip
-        if clip.source == COMPOSED
-        else replace(clip, tagged=tuple(tagged or found[text] for text, tagged in _tagged(clip)))
-        for clip in clips
-    ]
+    known = {
+        text: tagged for clip in recorded for text, tagged in zip(clip.captions, clip.tagged, strict=False) if tagged
+    }
+    unknown = [*dict.fromkeys(text for clip in recorded for text in clip.captions if text not in known)]
+    for first in track(range(0, len(unknown), TAGGED_AT_ONCE), "parts of speech", disable=not unknown):
+        texts = unknown[first : first + TAGGED_AT_ONCE]
+        known |= dict(zip(texts, tagger.write(texts), strict=True))
+    if unknown:
+        logger.info("%d captions had no parts of speech in a text file; spaCy found them", len(unknown))
 
+    def tag(clip: PreparedClip) -> PreparedClip:
+        of_file = clip.tagged or [""] * len(clip.captions)
+        return replace(
+            clip, tagged=tuple(tagged or known[text] for text, tagged in zip(clip.captions, of_file, strict=True))
+        )
 
-def _tagged(clip: PreparedClip) -> list[tuple[str, str]]:
-    """Captions with their words and parts of speech, empty where these are not known."""
-    return [*zip(clip.captions, clip.tagged or [""] * len(clip.captions), strict=True)]
+    return [clip if clip.source == COMPOSED else tag(clip) for clip in clips]
 
 
 def _skip_taken(clip: PreparedClip) -> Skipped:

@@ -12,7 +12,6 @@ different takes, so that what pleases one need not please the other.
 import dataclasses
 import json
 import logging
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 
 from python_core.bfloat16 import warn_where_slow
-from python_core.checkpoint import forget_after, load_training, save_training, start_run
+from python_core.checkpoint import load_training, save_training, start_run
 from python_core.clips.prepared import PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import hold_out
 from python_core.evaluators.best_weights import BestWeights
@@ -37,6 +36,7 @@ from python_core.evaluators.evaluator_training import (
 from python_core.evaluators.halves import EvaluatorKind, own_clips, training_clips
 from python_core.evaluators.retrieval import measure_retrieval, measure_swaps
 from python_core.evaluators.reward_model import RewardShape
+from python_core.metrics_file import open_metrics
 from python_core.processes import open_processes
 from python_core.step_progress import step_progress
 from python_core.time_limit import TimeLimit, say_stopped
@@ -200,10 +200,8 @@ def run(config: TrainEvaluatorConfig) -> None:
         best.load(state["best"])
         step = state["step"]
         logger.info("going on from step %d", step)
-    metrics_path = out / "metrics.jsonl" if processes.is_main_process else Path(os.devnull)
-    forget_after(metrics_path, step)
     total = training.first_steps + config.steps
-    with metrics_path.open("a") as metrics, step_progress(processes.is_main_process) as progress:
+    with open_metrics(out / "metrics.jsonl", step) as metrics, step_progress() as progress:
         task = progress.add_task(f"train-evaluator {config.kind}", total=total, completed=step)
         started = time.monotonic()
         while step < total:

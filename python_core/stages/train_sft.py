@@ -246,6 +246,11 @@ def run(config: TrainSftConfig) -> None:
     """
     time_limit = TimeLimit(config.stop_after_s)
     processes = open_processes()
+    if processes.num_processes == 1 and torch.cuda.device_count() > 1:
+        raise ValueError(
+            f"expected one GPU for one process, got {torch.cuda.device_count()}; start with accelerate launch, or set "
+            "CUDA_VISIBLE_DEVICES=0"
+        )
     torch.manual_seed(config.seed)
     prepared, plans = read_prepared(config.prepared), read_plans(config.plans)
     motion_tokenizer = MotionTokenizer.load(config.vqvae)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,6 @@ from rich.progress import track
 
 from python_core.bfloat16 import warn_where_slow
 from python_core.checkpoint import (
-    forget_after,
     load_training,
     save_training,
     save_vqvae,
@@ -23,6 +21,7 @@ from python_core.checkpoint import (
     write_json,
 )
 from python_core.clips.prepared import PreparedClips, read_prepared
+from python_core.metrics_file import open_metrics
 from python_core.motion_tokenizer import MotionTokenizer
 from python_core.pictures import Row, Strip, write_sheet
 from python_core.processes import averaged, open_processes
@@ -129,9 +128,7 @@ def run(config: TrainVqvaeConfig) -> None:
     else:
         training.start()
 
-    metrics_path = config.out / "metrics.jsonl" if processes.is_main_process else Path(os.devnull)
-    forget_after(metrics_path, step)
-    with metrics_path.open("a") as metrics, step_progress(processes.is_main_process) as progress:
+    with open_metrics(config.out / "metrics.jsonl", step) as metrics, step_progress() as progress:
         task = progress.add_task("train-vqvae", total=config.steps, completed=step)
         started = time.monotonic()
         while step < config.steps:

@@ -4,9 +4,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from python_core.clips.prepared import read_prepared
+from python_core.stages.train_evaluator import PRESETS, TrainEvaluatorConfig
+from tests.python_core.conftest import write_text_encoder
 
 ROOT = Path(__file__).parents[3]
 
@@ -71,15 +76,26 @@ def die_at_files() -> DieAtFiles:
     return run
 
 
-def start(arguments: Sequence[str | Path], processes: int = 1) -> subprocess.Popen[bytes]:
+def start(arguments: Sequence[str | Path], processes: int = 1, stderr: int | None = None) -> subprocess.Popen[bytes]:
     """Python with arguments, several processes under `accelerate launch`."""
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "deploy/accelerate/cpu.yaml")]
         command += ["--num_processes", str(processes), "--main_process_port", "0", "--num_cpu_threads_per_process", "1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    return subprocess.Popen([*command, *map(str, arguments)], env=environment, cwd=ROOT)
+    return subprocess.Popen([*command, *map(str, arguments)], env=environment, cwd=ROOT, stderr=stderr)
 
 
-def start_stage(stage: str, preset: str, *fields: str | Path, processes: int = 1) -> subprocess.Popen[bytes]:
-    return start(["-m", "python_core", stage, preset, *fields], processes)
+def start_stage(
+    stage: str, preset: str, *fields: str | Path, processes: int = 1, stderr: int | None = None
+) -> subprocess.Popen[bytes]:
+    return start(["-m", "python_core", stage, preset, *fields], processes, stderr)
+
+
+@pytest.fixture(scope="module")
+def tiny_evaluator(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainEvaluatorConfig:
+    """The tiny preset with a text encoder that has learned nothing."""
+    folder = tmp_path_factory.mktemp("text_encoder")
+    captions = [caption for clip in read_prepared(prepared_folder).clips for caption in clip.captions]
+    write_text_encoder(folder, sorted({word for caption in captions for word in caption.strip(".").split()}))
+    return replace(PRESETS["tiny"], prepared=prepared_folder, text_encoder=folder)

@@ -13,17 +13,6 @@ from python_core.evaluators.halves import EvaluatorKind
 from python_core.evaluators.retrieval import measure_retrieval
 from python_core.stages import train_evaluator
 from python_core.stages.train_evaluator import PRESETS, TrainEvaluatorConfig
-from tests.python_core.conftest import write_text_encoder
-
-
-@pytest.fixture(scope="module")
-def tiny(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainEvaluatorConfig:
-    """The tiny preset with a text encoder that has learned nothing."""
-    folder = tmp_path_factory.mktemp("text_encoder")
-    captions = [caption for clip in read_prepared(prepared_folder).clips for caption in clip.captions]
-    write_text_encoder(folder, sorted({word for caption in captions for word in caption.strip(".").split()}))
-    return replace(PRESETS["tiny"], prepared=prepared_folder, text_encoder=folder)
-
 
 SHARES_HELD_OUT = {"judge": 0.0, "reward": 0.5}
 """The judge's only take is a squat; of the reward model's three, half the line holds out the walk and the wave."""
@@ -43,10 +32,12 @@ def metrics(folder: Path) -> list[dict]:
     [("judge", 1), ("judge", 3), ("judge", 4), ("reward", 1), ("reward", 2)],
 )
 def test_a_killed_run_goes_on_with_the_same_numbers(
-    tiny: TrainEvaluatorConfig, tmp_path: Path, kind: EvaluatorKind, killed_after: int
+    tiny_evaluator: TrainEvaluatorConfig, tmp_path: Path, kind: EvaluatorKind, killed_after: int
 ):
-    judge = replace(tiny.judge, movement_steps=4, movement_batch=2)
-    config = replace(tiny, kind=kind, judge=judge, steps=4, save_every=2, held_out_share=SHARES_HELD_OUT[kind])
+    judge = replace(tiny_evaluator.judge, movement_steps=4, movement_batch=2)
+    config = replace(
+        tiny_evaluator, kind=kind, judge=judge, steps=4, save_every=2, held_out_share=SHARES_HELD_OUT[kind]
+    )
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     train_evaluator.run(replace(config, out=straight))
     original, saves = train_evaluator.save_training, 0
@@ -81,11 +72,13 @@ def test_a_killed_run_goes_on_with_the_same_numbers(
 
 @pytest.mark.parametrize("kind", ["judge", "reward"])
 def test_a_run_in_slices_ends_in_the_weights_of_one_in_one_go(
-    tiny: TrainEvaluatorConfig, tmp_path: Path, kind: EvaluatorKind
+    tiny_evaluator: TrainEvaluatorConfig, tmp_path: Path, kind: EvaluatorKind
 ):
-    judge = replace(tiny.judge, movement_steps=1, movement_batch=2)
+    judge = replace(tiny_evaluator.judge, movement_steps=1, movement_batch=2)
     steps = 1 if kind == "judge" else 3
-    config = replace(tiny, kind=kind, judge=judge, steps=steps, save_every=2, held_out_share=SHARES_HELD_OUT[kind])
+    config = replace(
+        tiny_evaluator, kind=kind, judge=judge, steps=steps, save_every=2, held_out_share=SHARES_HELD_OUT[kind]
+    )
     train_evaluator.run(replace(config, out=tmp_path / "straight"))
     for step in (1, 2) if kind == "judge" else (1, 2, 3):
         # Each run is over after its first step.
@@ -99,9 +92,9 @@ def test_a_run_in_slices_ends_in_the_weights_of_one_in_one_go(
 
 @pytest.mark.parametrize("kind", ["judge", "reward"])
 def test_training_lowers_the_loss_and_the_checkpoint_reads_back(
-    tiny: TrainEvaluatorConfig, tmp_path: Path, kind: EvaluatorKind
+    tiny_evaluator: TrainEvaluatorConfig, tmp_path: Path, kind: EvaluatorKind
 ):
-    train_evaluator.run(replace(tiny, kind=kind, out=tmp_path))
+    train_evaluator.run(replace(tiny_evaluator, kind=kind, out=tmp_path))
     lines = metrics(tmp_path)
     assert "retrieval" in lines[-1]["measures"]["val"]
     first, last = lines[0], lines[-2]
@@ -110,7 +103,7 @@ def test_training_lowers_the_loss_and_the_checkpoint_reads_back(
         assert last["pairs"] + last["others"] < 100
     else:
         assert last["matching"] < first["matching"]
-    prepared = read_prepared(tiny.prepared)
+    prepared = read_prepared(tiny_evaluator.prepared)
     loaded = load_evaluator(tmp_path)
     clips = [np.array(prepared.features(clip)) for clip in prepared.clips]
     distances = loaded.distances(
@@ -123,39 +116,43 @@ def test_training_lowers_the_loss_and_the_checkpoint_reads_back(
     assert (origin["kind"], origin["frame_rate_hz"], origin["training"]["seed"]) == (kind, 20.0, 1)
 
 
-def test_given_word_vectors_are_kept_as_they_are(tiny: TrainEvaluatorConfig, tmp_path: Path):
+def test_given_word_vectors_are_kept_as_they_are(tiny_evaluator: TrainEvaluatorConfig, tmp_path: Path):
     path = tmp_path / "vectors.txt"
     numbers = [" ".join(str(0.1 * (place + row)) for place in range(24)) for row in range(3)]
     path.write_text("".join(f"{word} {row}\n" for word, row in zip(("walk", "person", "unk"), numbers, strict=True)))
-    judge = replace(tiny.judge, movement_steps=1, movement_batch=2)
-    train_evaluator.run(replace(tiny, judge=judge, steps=2, word_vectors=path, out=tmp_path / "judge"))
+    judge = replace(tiny_evaluator.judge, movement_steps=1, movement_batch=2)
+    train_evaluator.run(replace(tiny_evaluator, judge=judge, steps=2, word_vectors=path, out=tmp_path / "judge"))
     weights = load_file(tmp_path / "judge" / "model.safetensors")["words.weight"]
     assert json.loads((tmp_path / "judge" / "words.json").read_text()) == ["unk", "sos", "eos", "person", "walk"]
     np.testing.assert_allclose(weights[4], 0.1 * np.arange(24), atol=1e-6)
     np.testing.assert_array_equal(weights[1:3], 0)
     path.write_text("zebra 1 2 3\n")
     with pytest.raises(ValueError, match=r"vectors\.txt: has none of the \d+ words"):
-        train_evaluator.run(replace(tiny, judge=judge, word_vectors=path, out=tmp_path / "other"))
+        train_evaluator.run(replace(tiny_evaluator, judge=judge, word_vectors=path, out=tmp_path / "other"))
 
 
-def test_what_is_missing_is_named(tiny: TrainEvaluatorConfig, tmp_path: Path):
+def test_what_is_missing_is_named(tiny_evaluator: TrainEvaluatorConfig, tmp_path: Path):
     with pytest.raises(ValueError, match=r"model\.safetensors: missing; a text encoder comes from .* text-encoder"):
-        train_evaluator.run(replace(tiny, kind="reward", text_encoder=tmp_path, out=tmp_path / "run"))
+        train_evaluator.run(replace(tiny_evaluator, kind="reward", text_encoder=tmp_path, out=tmp_path / "run"))
     with pytest.raises(ValueError, match=r"glove\.txt: missing"):
-        train_evaluator.run(replace(tiny, word_vectors=tmp_path / "glove.txt", out=tmp_path / "run"))
+        train_evaluator.run(replace(tiny_evaluator, word_vectors=tmp_path / "glove.txt", out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
-def test_the_saved_weights_are_those_that_did_best_on_held_out_takes(tiny: TrainEvaluatorConfig, tmp_path: Path):
+def test_the_saved_weights_are_those_that_did_best_on_held_out_takes(
+    tiny_evaluator: TrainEvaluatorConfig, tmp_path: Path
+):
     # A rate at which weights get worse at once.
-    reward = replace(tiny.reward, learning_rate=0.3, warm_up_steps=0)
-    config = replace(tiny, kind="reward", reward=reward, steps=6, save_every=1, held_out_share=0.5, out=tmp_path)
+    reward = replace(tiny_evaluator.reward, learning_rate=0.3, warm_up_steps=0)
+    config = replace(
+        tiny_evaluator, kind="reward", reward=reward, steps=6, save_every=1, held_out_share=0.5, out=tmp_path
+    )
     train_evaluator.run(config)
     *lines, last = metrics(tmp_path)
     scores = {line["step"]: (line["held_out_r_at_3"], -line["held_out_pair_distance"]) for line in lines}
     assert len(scores) == 6
     assert scores[last["best_step"]] == max(scores.values())
-    prepared = read_prepared(tiny.prepared)
+    prepared = read_prepared(tiny_evaluator.prepared)
     _, held_out = train_evaluator._hold_out(prepared, config)
     saved = measure_retrieval(load_evaluator(tmp_path), prepared, held_out, config.seed)
     assert saved is not None
@@ -165,9 +162,9 @@ def test_the_saved_weights_are_those_that_did_best_on_held_out_takes(tiny: Train
     assert metrics(tmp_path) == [*lines, last]
 
 
-def test_a_share_that_holds_out_all_takes_is_an_error(tiny: TrainEvaluatorConfig, tmp_path: Path):
+def test_a_share_that_holds_out_all_takes_is_an_error(tiny_evaluator: TrainEvaluatorConfig, tmp_path: Path):
     with pytest.raises(ValueError, match=r"held_out_share 0\.9: all takes of the judge are held out"):
-        train_evaluator.run(replace(tiny, held_out_share=0.9, out=tmp_path))
+        train_evaluator.run(replace(tiny_evaluator, held_out_share=0.9, out=tmp_path))
 
 
 def test_only_the_published_recipe_changes_no_motions():
