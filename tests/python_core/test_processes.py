@@ -79,7 +79,7 @@ def losses(result: dict[str, torch.Tensor]) -> None:
     normalizer = Normalizer(np.zeros(width, np.float32), np.ones(width, np.float32))
     vqvae = Vqvae(VqvaeShape(width=16, code_width=8, level_size=8, num_levels=2))
     target, mask = torch.randn(4, 8, width), torch.zeros(4, 8)
-    for row, length in enumerate((8, 4, 4, 8)):
+    for row, length in enumerate((8, 8, 4, 4)):
         mask[row, :length] = 1
     vqvae.start(target, mask[:, ::4] > 0, torch.ones(width), per_step=6.0)
     scale = nn.Parameter(torch.tensor(0.5))
