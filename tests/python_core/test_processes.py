@@ -77,7 +77,8 @@ def losses(result: dict[str, torch.Tensor]) -> None:
     torch.manual_seed(0)
     width = num_features(BODY_22)
     normalizer = Normalizer(np.zeros(width, np.float32), np.ones(width, np.float32))
-    vqvae = Vqvae(VqvaeShape(width=16, code_width=8, level_size=8, num_levels=2))
+    # Fewer entries than codes, or nothing would be lost.
+    vqvae = Vqvae(VqvaeShape(width=16, code_width=8, level_size=2, num_levels=2))
     target, mask = torch.randn(4, 8, width), torch.zeros(4, 8)
     for row, length in enumerate((8, 8, 4, 4)):
         mask[row, :length] = 1
