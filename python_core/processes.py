@@ -38,10 +38,12 @@ def close_processes() -> None:
 
 
 def num_processes() -> int:
+    """That share the stage; 1 before `open_processes`."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def process_index() -> int:
+    """Which of them this is; the first, 0, writes files."""
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
@@ -73,7 +75,11 @@ def gathered(own: Tensor, num: int | None = None) -> Tensor:
         own: As many rows in each process.
         num: Items of the batch, whose rows come first; what was taken twice is left out. None keeps all.
     """
-    return own if num_processes() == 1 else _Gathered.apply(own)[:num]  # type: ignore[no-untyped-call]
+    if num_processes() == 1:
+        return own
+    rows = _Gathered.apply(own)
+    assert isinstance(rows, Tensor), "as its forward gives"
+    return rows[:num]
 
 
 class _Gathered(torch.autograd.Function):

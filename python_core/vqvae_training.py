@@ -102,6 +102,7 @@ class Windows:
         self.mean, self.std = prepared.normalizer.mean, prepared.normalizer.std
 
     def draw(self, batch: int) -> list[Window]:
+        """As many windows, with torch's random numbers of the CPU, which processes draw alike."""
         windows = []
         for pick in torch.multinomial(self.weights, batch, replacement=True).tolist():
             clip = self.clips[pick]
