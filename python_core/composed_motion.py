@@ -284,7 +284,7 @@ def blend(first: Track, second: Track, seam: Seam) -> Track:
         offsets_m = gap_m * _hold(second.contacts[:, contact])[:, None]
         wanted_m = torch.lerp(toes_m[0], toes_m[1][:BLEND_FRAMES] + offsets_m[:BLEND_FRAMES], share)
         offsets_m[:BLEND_FRAMES] = wanted_m - following.joints_m[:BLEND_FRAMES, toe]
-        following = _move_foot(following, ankle, offsets_m)
+        following = move_foot(following, ankle, offsets_m)
     return Track(
         torch.cat([before.root_m, following.root_m]),
         torch.cat([before.rotations, following.rotations]),
@@ -334,7 +334,7 @@ def _hold(stands: NDArray[np.bool_]) -> Tensor:
     return weights
 
 
-def _move_foot(track: Track, ankle: int, offsets_m: Tensor) -> Track:
+def move_foot(track: Track, ankle: int, offsets_m: Tensor) -> Track:
     """Move a foot, [F, 3], by bending and swinging its leg; the foot keeps its direction, hips their place."""
     limb = next(limb for limb in LIMBS if limb.end == ankle)
     hip, knee = limb.upper, limb.lower

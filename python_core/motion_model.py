@@ -3,6 +3,9 @@
 Outside, a reply is tokens, one for each level of each code. Here they are folded: the tokens of a code are read
 together, as the sum of their embeddings, and spoken from one state, the first by the model's own head and the others by
 a depth head. So the model takes a step for a code and not for each of its levels.
+
+What is read may be the first levels alone, `read_levels`. By later ones a model knows, by heart, where in which clip it
+is; those that it draws itself never say so again, and it is lost among its own.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,12 +21,9 @@ from transformers.utils.generic import ModelOutput
 
 from python_core.contract.vocabulary import CodebookSize, TokenLayout
 from python_core.depth_head import DepthHead, DepthHeadShape
-from python_core.token_draw import draw
 
 IGNORED = -100
 """Label of a token that is not scored."""
-AS_READ = -1.0
-"""Chance of a token that is read as it is."""
 IMPOSSIBLE = -1e9
 """Logit of a token that cannot come next because it is of another level."""
 CONFIG_FIELD = "motion_codes"
@@ -127,6 +127,26 @@ class SpeaksMotion(PreTrainedModel):
         """Tokens that the model's own head speaks: all but those of later levels, which come last."""
         return self.config.motion_codes["first_code"] + self.codebook.level_size
 
+    @property
+    def read_levels(self) -> int:
+        """How many levels of a code it reads, from the first; models of before it was written down read all."""
+        return self.config.motion_codes.get("read_levels", self.codebook.num_levels)
+
+    @torch.no_grad()
+    def read_first_levels(self, num: int) -> None:
+        """Let it read so many levels from now on. Rows of the others become 0 and stay so, so that who adds up all
+        tokens of a code, as exported graphs do, reads the same.
+
+        Raises:
+            ValueError: Fewer than one or more than there are.
+        """
+        codebook, first_code = self.codebook, self.config.motion_codes["first_code"]
+        if not 1 <= num <= codebook.num_levels:
+            raise ValueError(f"read_levels goes from 1 to the {codebook.num_levels} levels of a code, got {num}")
+        self.config.motion_codes["read_levels"] = num
+        unread = slice(first_code + num * codebook.level_size, first_code + codebook.num_tokens)
+        self.get_input_embeddings().get_parameter("weight")[unread] = 0
+
     def forward(
         self,
         input_ids: Tensor,
@@ -135,7 +155,6 @@ class SpeaksMotion(PreTrainedModel):
         labels: Tensor | None = None,
         weights: Tensor | None = None,
         read_ids: Tensor | None = None,
-        chances: Tensor | None = None,
         temperature: float = 1.0,
         scores: bool = False,
         entropies: bool = False,
@@ -153,8 +172,6 @@ class SpeaksMotion(PreTrainedModel):
             labels: The same tokens, IGNORED where one is not scored, [B, L].
             weights: How much each label counts in the loss, [B, L]; None counts all alike.
             read_ids: The same tokens with other codes here and there, which are read instead, [B, L].
-            chances: Numbers from 0 to 1 by which the later levels of codes are drawn that are read, as the model speaks
-                them after what it was to read before; AS_READ where tokens are read as they are, [B, L].
             temperature: Divides all logits of what is scored.
             scores: Give `log_probs`.
             entropies: Give `entropy`, to be looked at: nothing is learned through it.
@@ -171,8 +188,6 @@ class SpeaksMotion(PreTrainedModel):
         read = folded.input_ids
         if read_ids is not None:
             read = fold(read_ids, self.config.motion_codes["first_code"], self.codebook).input_ids
-        if chances is not None:
-            read = self._with_own_levels(read, folded, chances)
         states = self._states(read, folded.attention_mask, folded.position_ids, None, use_cache)
         if labels is None:
             return MotionOutput(logits=self._next_logits(folded, states, input_ids))
@@ -180,6 +195,7 @@ class SpeaksMotion(PreTrainedModel):
 
     def _states(self, input_ids: Tensor, mask: Tensor | None, positions: Tensor | None, cache: Any, use: Any) -> Tensor:
         """Of each position, [B, P, width]."""
+        input_ids = input_ids[..., : self.read_levels]
         embedded = self.get_input_embeddings()(input_ids.clamp(min=0)) * (input_ids >= 0)[..., None]
         return self.base_model(
             inputs_embeds=embedded.sum(dim=2),
@@ -188,22 +204,6 @@ class SpeaksMotion(PreTrainedModel):
             past_key_values=cache,
             use_cache=use,
         ).last_hidden_state
-
-    @torch.no_grad()
-    def _with_own_levels(self, read: Tensor, folded: Folded, chances: Tensor) -> Tensor:
-        """Tokens by position, with later levels that the model speaks, [B, P, levels]."""
-        by_place = torch.full(read.shape, AS_READ, device=read.device)
-        rows = torch.arange(len(read), device=read.device)[:, None]
-        by_place[rows, folded.places, folded.levels] = chances
-        rows, places = torch.nonzero((read[..., -1] >= 0) & (by_place[..., -1] >= 0), as_tuple=True)
-        states = self._states(read, folded.attention_mask, folded.position_ids, None, False)[rows, places - 1]
-        spoken = read[rows, places, :1] - self.config.motion_codes["first_code"]
-        for level in range(1, self.codebook.num_levels):
-            logits = self.depth_head(states, spoken, last=True)[:, 0].float()
-            spoken = torch.cat((spoken, draw(logits, by_place[rows, places, level])[:, None]), dim=1)
-        own, levels = read.clone(), torch.arange(self.codebook.num_levels, device=read.device)
-        own[rows, places] = spoken + self.config.motion_codes["first_code"] + levels * self.codebook.level_size
-        return own
 
     def _first_logits(self, states: Tensor) -> Tensor:
         head: Any = self.get_output_embeddings()

@@ -25,6 +25,7 @@ from python_core.clips.clip import Clip, ClipError, ClipReader, mirror_clip, spl
 from python_core.clips.licences import is_permissive
 from python_core.clips.prepared import PreparedClip
 from python_core.clips.resampling import resample
+from python_core.clips.variations import tell_side, vary
 from python_core.contract.plan import format_plan
 from python_core.features import canonical_joints, exact_features
 
@@ -38,6 +39,7 @@ class Rules:
     licence: Licence
     exclude_sources: tuple[str, ...]
     mirror: bool
+    variations: bool
     min_frames: int
     frame_rate_hz: float
 
@@ -186,15 +188,26 @@ def prepare_shard(shard: Shard, rules: Rules) -> tuple[Prepared, list[NDArray[np
         for name in shard.names:
             for clip in _read(name, shard, prepared):
                 for part in _choose(clip, shard, rules, prepared):
-                    mirror = rules.mirror and shard.split == "train" and name not in shard.with_copies
-                    for version in (part, mirror_clip(part)) if mirror else (part,):
+                    for version, mirrored in _versions(part, name, shard, rules):
                         found = exact_features(canonical_joints(version.joints_m), version.frame_rate_hz)
                         if not np.isfinite(found).all():
                             _skip(prepared, shard, version, "joints that give no finite features")
                             continue
-                        prepared.add(version, shard.split, len(found), mirrored=version is not part)
+                        prepared.add(version, shard.split, len(found), mirrored)
                         rows.append(found)
     return prepared, rows
+
+
+def _versions(part: Clip, name: str, shard: Shard, rules: Rules) -> Iterator[tuple[Clip, bool]]:
+    """A clip, its variations and the mirrored copies of them that the folder does not bring, which are marked."""
+    is_train, has_copy = shard.split == "train", name in shard.with_copies
+    varied = rules.variations and is_train and not (has_copy and name.startswith("M"))
+    if varied:
+        part = tell_side(replace(part, joints_m=canonical_joints(part.joints_m)))
+    for version in (part, *(vary(part) if varied else ())):
+        yield version, False
+        if rules.mirror and is_train and not (version is part and has_copy):
+            yield mirror_clip(version), True
 
 
 @contextmanager

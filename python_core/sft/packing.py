@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from python_core.motion_model import AS_READ, IGNORED
+from python_core.motion_model import IGNORED
 from python_core.sft.samples import Sample
 
 
@@ -22,8 +22,8 @@ def pack(samples: Sequence[Sample], num_rows: int, filler: int) -> dict[str, Any
         filler: Token that fills up the rows.
 
     Returns:
-        `input_ids`, `labels`, `weights`, `read_ids` and `position_ids`, each [R, L], `chances` too where a sample has
-        them, and no `use_cache`, with which models take no notice of where positions begin anew.
+        `input_ids`, `labels`, `weights`, `read_ids` and `position_ids`, each [R, L], and no `use_cache`, with which
+        models take no notice of where positions begin anew.
     """
     rows: list[list[Sample]] = [[] for _ in range(min(num_rows, len(samples)))]
     # The longest first, each into the row that has most room.
@@ -32,7 +32,7 @@ def pack(samples: Sequence[Sample], num_rows: int, filler: int) -> dict[str, Any
     longest = max(map(_length, rows))
     shape = (len(rows), longest)
     input_ids, read_ids, labels = torch.full(shape, filler), torch.full(shape, filler), torch.full(shape, IGNORED)
-    weights, chances = torch.ones(shape), torch.full(shape, AS_READ)
+    weights = torch.ones(shape)
     position_ids = torch.zeros(shape, dtype=torch.long)
     for number, row in enumerate(rows):
         lengths = [len(sample.input_ids) for sample in row]
@@ -44,13 +44,9 @@ def pack(samples: Sequence[Sample], num_rows: int, filler: int) -> dict[str, Any
         labels[number, :end] = torch.tensor([label for sample in row for label in sample.labels])
         counts = [sample.weights or [1.0] * len(sample.labels) for sample in row]
         weights[number, :end] = torch.tensor([weight for sample in counts for weight in sample])
-        drawn = [sample.chances or [AS_READ] * len(sample.input_ids) for sample in row]
-        chances[number, :end] = torch.tensor([chance for sample in drawn for chance in sample])
         parts = [*lengths, longest - end]
         position_ids[number] = torch.cat([torch.arange(length) for length in parts])
     tokens = {"input_ids": input_ids, "read_ids": read_ids, "labels": labels, "weights": weights}
-    if any(sample.chances for sample in samples):
-        tokens["chances"] = chances
     return tokens | {"position_ids": position_ids, "use_cache": False}
 
 

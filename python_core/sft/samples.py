@@ -8,7 +8,7 @@ what was done before, as a character does that is steered.
 import logging
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,7 +24,7 @@ from python_core.contract.vocabulary import MAX_REASONING_TOKENS, PROMPT_TEMPLAT
 from python_core.language_model import text_ids
 from python_core.motion_model import IGNORED
 from python_core.reasoning.paraphrases import as_order
-from python_core.stages.build_reasoning import PlanRecord
+from python_core.stages.build_reasoning import WRITTEN, PlanRecord
 
 logger = logging.getLogger(__name__)
 
@@ -61,17 +61,20 @@ class SampleShares:
     None takes all clips alike.
     """
 
+    written_share: float = 0.5
+    """Share of those captions that were written with their plans, where there are some."""
+
+    balance: float = 0.5
+    """How much rarer a clip comes that does what others do as well: one of N clips of the same plan N to the power of
+    minus this times as often as one that is alone with its own. 0 takes all clips alike.
+    """
+
     history_share: float = 0.2
     """Share of the samples with motion that go on from history."""
 
     corruption: float = 0.0
     """Codes that the model reads are replaced by random ones; which share of them is drawn for each sample, from 0 to
     this. A model that can rely on what it wrote takes its plan for little (Zhang et al. 2023, T2M-GPT, 3.3).
-    """
-
-    own_levels: float = 0.0
-    """Share of the samples whose codes are read with later levels that the model speaks for them. By those of a clip it
-    knows, by heart, where in which clip it is; it never says them so again, and is lost when it reads its own.
     """
 
     depth_share: float = 1.0
@@ -97,7 +100,15 @@ class SampleShares:
     """Clips of more codes are left out."""
 
     def __post_init__(self) -> None:
-        for name in ("plan_share", "text_share", "composed_share", "history_share", "corruption", "own_levels"):
+        for name in (
+            "plan_share",
+            "text_share",
+            "composed_share",
+            "written_share",
+            "balance",
+            "history_share",
+            "corruption",
+        ):
             if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise ValueError(f"{name} goes from 0 to 1, got {getattr(self, name)}")
         if not 0 < self.depth_share <= 1:
@@ -121,8 +132,6 @@ class Sample:
     """How much each counts; None counts all alike."""
     read_ids: list[int] | None = None
     """The same with other codes here and there, which the model reads instead; None reads them as they are."""
-    chances: list[float] | None = None
-    """Numbers from 0 to 1, by which the model draws the later levels of codes that it reads; None reads those there."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +173,14 @@ class SampleWriter:
         self.tokenizer, self.layout, self.shares = tokenizer, layout, shares
         self.template = PromptTemplate(tokenizer, PROMPT_TEMPLATE, layout)
         self.text: list[PlanRecord] = []
+        self.written: list[PlanRecord] = []
         self.by_clip: dict[str, list[PlanRecord]] = defaultdict(list)
         too_long: list[str | None] = []
         for record in plans:
             if len(text_ids(tokenizer, record.plan)) > MAX_REASONING_TOKENS:
                 too_long.append(record.clip_id)
             elif record.clip_id is None:
-                self.text.append(record)
+                (self.written if record.writer == WRITTEN else self.text).append(record)
             else:
                 self.by_clip[record.clip_id].append(record)
         if too_long:
@@ -195,7 +205,9 @@ class SampleWriter:
         """A caption without motion, and its plan; not scored on how long each beat takes, which is to be learned from
         motions that there are.
         """
-        record = self.text[int(random.integers(len(self.text)))]
+        written = self.written and (not self.text or random.random() < self.shares.written_share)
+        records = self.written if written else self.text
+        record = records[int(random.integers(len(records)))]
         layout, prompt = self.layout, self._prompt(record.caption, random)
         plan = self.tokenizer.encode(record.plan, add_special_tokens=False)
         durations = [found.span() for found in _DURATION.finditer(record.plan)]
@@ -228,7 +240,7 @@ class SampleWriter:
         if random is None:
             return Sample(input_ids, labels, weights)
         thinned, read_ids = self._thinned(labels, random), self._corrupted(input_ids, random)
-        return Sample(input_ids, thinned, weights, read_ids, self.chances(input_ids, random))
+        return Sample(input_ids, thinned, weights, read_ids)
 
     def _continued(self, clip: PreparedClip, request: Request, random: np.random.Generator) -> Request:
         """The same from a later code on: from a later beat of an exact plan, with plan and caption of what is left; or
@@ -293,12 +305,6 @@ class SampleWriter:
         read[codes[:, None] + np.arange(layout.num_levels)] = others
         return read.tolist()
 
-    def chances(self, token_ids: Sequence[int], random: np.random.Generator) -> list[float] | None:
-        """Numbers from 0 to 1, one a token, by which the model draws later levels; None for a sample read as it is."""
-        if not self.shares.own_levels or random.random() >= self.shares.own_levels:
-            return None
-        return random.random(len(token_ids)).tolist()
-
 
 class TrainingSamples(Dataset[Sample]):
     """Samples in the order of training. Each is the same whenever it is asked for, so a run that goes on after a kill
@@ -322,13 +328,13 @@ class TrainingSamples(Dataset[Sample]):
         self.writer, self.batch, self.batches, self.steps, self.seed = writer, batch, batches, steps, seed
         self.clips = _usable(writer, clips)
         by_length = np.argsort([clip.num_rows for clip in self.clips], kind="stable")
-        self.buckets = np.array_split(by_length, min(LENGTH_BUCKETS, len(self.clips)))
+        frequencies = _frequencies(writer, self.clips)
+        self.all = _Buckets(by_length, frequencies)
         if writer.shares.composed_share is not None:
             composed = np.array([clip.source == COMPOSED for clip in self.clips])[by_length]
             if composed.all() or not composed.any():
                 raise ValueError("composed_share: expected recorded clips and compositions, got one kind; leave it out")
-            kinds = [by_length[~composed], by_length[composed]]
-            self.recorded, self.composed = (np.array_split(kind, min(LENGTH_BUCKETS, len(kind))) for kind in kinds)
+            self.recorded, self.composed = (_Buckets(by_length[kind], frequencies) for kind in (~composed, composed))
 
     def __len__(self) -> int:
         return self.steps * self.batches * self.batch
@@ -338,18 +344,50 @@ class TrainingSamples(Dataset[Sample]):
         of_batch = np.random.default_rng([self.seed, 0, batch])
         random = np.random.default_rng([self.seed, 1, index])
         with_plan = batch // self.batches >= self.writer.shares.vocabulary_steps
-        if with_plan and self.writer.text and of_batch.random() < self.writer.shares.text_share:
+        if (
+            with_plan
+            and (self.writer.text or self.writer.written)
+            and of_batch.random() < self.writer.shares.text_share
+        ):
             return self.writer.of_text(random)
-        buckets, share = self.buckets, self.writer.shares.composed_share
+        buckets, share = self.all, self.writer.shares.composed_share
         if share is not None:
             buckets = self.composed if of_batch.random() < share else self.recorded
-        bucket = buckets[of_batch.integers(len(buckets))]
-        return self.writer.of_clip(self.clips[bucket[random.integers(len(bucket))]], random, with_plan)
+        return self.writer.of_clip(self.clips[buckets.draw(of_batch, random)], random, with_plan)
+
+
+class _Buckets:
+    """Clips by their length, drawn by how often each is to come.
+
+    Args:
+        by_length: Places of clips, the short ones first, [N].
+        frequencies: Of all clips by their places.
+    """
+
+    def __init__(self, by_length: NDArray[np.intp], frequencies: NDArray[np.float64]) -> None:
+        self.buckets = np.array_split(by_length, min(LENGTH_BUCKETS, len(by_length)))
+        self.ends = [np.cumsum(frequencies[bucket]) for bucket in self.buckets]
+        self.bucket_ends = np.cumsum([ends[-1] for ends in self.ends])
+
+    def draw(self, of_batch: np.random.Generator, random: np.random.Generator) -> int:
+        """The place of a clip: of the bucket that the batch draws, by the sample's own number."""
+        bucket = _find(self.bucket_ends, of_batch)
+        return int(self.buckets[bucket][_find(self.ends[bucket], random)])
+
+
+def _find(ends: NDArray[np.float64], random: np.random.Generator) -> int:
+    return min(int(np.searchsorted(ends, random.random() * ends[-1], side="right")), len(ends) - 1)
+
+
+def _frequencies(writer: SampleWriter, clips: Sequence[PreparedClip]) -> NDArray[np.float64]:
+    """How often each clip is to come beside one that is alone with its plan, [N]."""
+    plans = [tuple(beat.text for beat in parse_plan(writer.by_clip[clip.clip_id][0].plan).beats) for clip in clips]
+    counts = Counter(plans)
+    return np.array([float(counts[plan]) for plan in plans]) ** -writer.shares.balance
 
 
 class HeldOutSamples(Dataset[Sample]):
-    """One whole reply for each held-out clip, with its plan unless plans are not learned. A share of them is read with
-    later levels that the model speaks, as in training.
+    """One whole reply for each held-out clip, with its plan unless plans are not learned.
 
     The short ones come first: with several processes the last batch is filled up with copies, which are recognised by
     their place among rows, and rows of a batch have the long ones first.
@@ -362,13 +400,9 @@ class HeldOutSamples(Dataset[Sample]):
         ordered = sorted(_usable(writer, clips), key=lambda clip: clip.num_rows)
         records = [(writer.by_clip[clip.clip_id][0], writer.codes[clip.clip_id][0]) for clip in ordered]
         planned = writer.shares.plan_share > 0
-        whole = [
+        self.samples = [
             writer.write(Request(record.caption, writer.timed(record.plan, codes) if planned else None, codes))
             for record, codes in records
-        ]
-        self.samples = [
-            replace(sample, chances=writer.chances(sample.input_ids, np.random.default_rng(number)))
-            for number, sample in enumerate(whole)
         ]
 
     def __len__(self) -> int:

@@ -12,8 +12,8 @@ import asyncio
 import json
 import logging
 import zlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
-from python_core.clips.prepared import PreparedClips, read_prepared
+from python_core.clips.clip import mirror_text
+from python_core.clips.prepared import COMPOSED, PreparedClips, read_prepared
 from python_core.contract.plan import Beat, Plan, format_plan, parse_plan
 from python_core.evaluators.token_states import TokenStates, load_token_states
 from python_core.reasoning.known_beats import KnownBeats
@@ -42,9 +43,15 @@ logger = logging.getLogger(__name__)
 
 EXACT = "exact"
 """Writer of plans that came with their clips."""
+WRITTEN = "written"
+"""Writer of plans that came with captions written for them."""
 KNOWN = ", known beats"
 NEAR, ALIKE = 0.5, 0.75
 """How similar a beat has to be to stand for another, and for the other's caption to be a caption of its clips."""
+WRITTEN_CAPTIONS = Path(__file__).parents[1] / "reasoning" / "written_captions.jsonl"
+"""What designers might type, and which motions that asks for: written for this project, CC0."""
+CLIPS_OF_WRITTEN = 4
+"""Clips that a written caption becomes a caption of, at most."""
 MOST_ALIKE = 8
 """Captions without motion that a caption of a clip gets, at most."""
 NUM_SAMPLED = 50
@@ -60,7 +67,9 @@ class PlanRecord:
     duration_s: float
     plan: str
     writer: str
-    """`planner`, `exact`, or the name of a model; with KNOWN after it where its beats were changed to known ones."""
+    """`planner`, `exact`, `written`, or the name of a model; with KNOWN after it where its beats were changed to known
+    ones.
+    """
     prompt_version: str = ""
     """What the writer was told; empty for exact plans."""
     paraphrase_of: str | None = None
@@ -102,6 +111,12 @@ class BuildReasoningConfig:
     captions get the nearest ones. None leaves plans in the words of their captions.
     """
 
+    written: Path | None = None
+    """JSON lines of captions written with their plans: `caption`, and `beats`, texts of beats that clips have. They
+    become captions of clips whose plan that is, on either side, and records of their own. Those of other beats are left
+    out.
+    """
+
     seed: int = 1
     """Of the words and the sample."""
 
@@ -113,8 +128,8 @@ class BuildReasoningConfig:
 
 PRESETS = {
     "base": BuildReasoningConfig(paraphrases=2, orders=True),
-    "small": BuildReasoningConfig(paraphrases=2, orders=True),
-    "nano": BuildReasoningConfig(paraphrases=2, orders=True, other_words=4),
+    "small": BuildReasoningConfig(paraphrases=2, orders=True, written=WRITTEN_CAPTIONS),
+    "nano": BuildReasoningConfig(paraphrases=2, orders=True, other_words=4, written=WRITTEN_CAPTIONS),
     "tiny": BuildReasoningConfig(),
 }
 
@@ -148,6 +163,7 @@ def run(config: BuildReasoningConfig) -> None:
     for line in lines:
         if not any(map(str.isalnum, line.caption)):
             raise ValueError(f"clip {line.clip_id}: expected a caption with words, got {line.caption!r}; leave it out")
+    written = [] if config.written is None else _read_written(config.written)
     sentences = list(dict.fromkeys(line.sentence for line in lines if line.plan is None))
     config.out.parent.mkdir(parents=True, exist_ok=True)
     journal = config.out.with_suffix(".journal")
@@ -184,6 +200,10 @@ def run(config: BuildReasoningConfig) -> None:
         num_written = _num_without_motion(records)
         records = _in_known_beats(records, encoder, config.seed)
         num_left_out = num_written - _num_without_motion(records)
+    if written:
+        records += _of_written(
+            written, records, {clip.clip_id for clip in prepared.clips if clip.source == COMPOSED}, config
+        )
     write_text(config.out, "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records))
     _write_sample(config, records)
     # What it says in a line comes last, or the sample would push it off the screen.
@@ -255,6 +275,77 @@ def _read_captions(path: Path) -> list[_Line]:
                 f"{path}:{number}: expected captions and duration_s ({error!r}), got {line[:80]!r}"
             ) from error
     return found
+
+
+def _read_written(path: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """Captions and the texts of their beats."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            caption, beats = record["caption"], record["beats"]
+            if not isinstance(caption, str) or not any(map(str.isalnum, caption)):
+                raise ValueError("caption is no text")
+            if not isinstance(beats, list) or not beats or not all(isinstance(beat, str) for beat in beats):
+                raise ValueError("beats is no list of texts")
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}:{number}: expected caption and beats ({error!r}), got {line[:80]!r}") from error
+        found.append((caption, tuple(beats)))
+    return found
+
+
+def _of_written(
+    written: Sequence[tuple[str, tuple[str, ...]]],
+    records: Sequence[PlanRecord],
+    composed: Collection[str],
+    config: BuildReasoningConfig,
+) -> list[PlanRecord]:
+    """Records of captions that were written with their beats, and of the same on the other side.
+
+    Raises:
+        ValueError: No clip has the beats of any.
+    """
+    plans = {record.plan: parse_plan(record.plan) for record in records if record.clip_id is not None}
+    known: dict[str, list[Beat]] = defaultdict(list)
+    clips: dict[tuple[str, ...], dict[str, PlanRecord]] = defaultdict(dict)
+    for record in records:
+        if record.clip_id is not None and record.clip_id not in composed:
+            beats = plans[record.plan].beats
+            clips[tuple(beat.text for beat in beats)].setdefault(record.clip_id, record)
+            for beat in beats:
+                known[beat.text].append(beat)
+    said = {beat: replace(of[0], duration_s=_median_s(of)) for beat, of in known.items()}
+    both = dict.fromkeys((caption, beats) for caption, beats in written)
+    both |= dict.fromkeys((mirror_text(caption), tuple(map(mirror_text, beats))) for caption, beats in written)
+    found, unknown = [], Counter[str]()
+    for caption, beats in both:
+        if missing := [beat for beat in beats if beat not in said]:
+            unknown.update(missing)
+            continue
+        plan = Plan(tuple(said[beat] for beat in beats))
+        duration_s = round(sum(beat.duration_s for beat in plan.beats), 1)
+        found.append(PlanRecord(None, caption, duration_s, format_plan(plan), WRITTEN))
+        of_clips = list(clips[beats].values())
+        random = np.random.default_rng([config.seed, zlib.crc32(caption.encode())])
+        chosen = random.permutation(len(of_clips))[:CLIPS_OF_WRITTEN].tolist()
+        found += [
+            replace(of_clips[at], caption=caption, writer=WRITTEN, prompt_version="", paraphrase_of=None)
+            for at in chosen
+        ]
+    if not found:
+        raise ValueError(f"{config.written}: no clip has any of its beats, such as {min(unknown)!r}; leave it out")
+    if unknown:
+        logger.info("written captions: no clip has the beats %s", "; ".join(sorted(unknown)))
+    num_captions = sum(record.clip_id is None for record in found)
+    logger.info("%d of %d written captions are of beats that clips have", num_captions, len(both))
+    return found
+
+
+def _median_s(beats: Sequence[Beat]) -> float:
+    """Middle of their durations, to a tenth of a second."""
+    return sorted(beat.duration_s for beat in beats)[len(beats) // 2]
 
 
 async def _write_open(sentences: Sequence[Sentence], entries: list[Entry], writer: Writer, journal: Path) -> None:

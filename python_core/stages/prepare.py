@@ -88,6 +88,11 @@ class PrepareConfig:
     mirror: bool = True
     """Add the mirrored copy of each clip of the train split that the folder does not bring itself."""
 
+    variations: bool = False
+    """Add clips of the train split played backward in time and along paths that turn, where captions allow it, and tell
+    the side of steps sideways.
+    """
+
     min_frames: int = 20
     """Shorter clips are skipped, counted at `frame_rate_hz`."""
 
@@ -111,8 +116,8 @@ class PrepareConfig:
 
 PRESETS = {
     "base": PrepareConfig(compositions=10_000),
-    "small": PrepareConfig(compositions=2_000),
-    "nano": PrepareConfig(compositions=2_000),
+    "small": PrepareConfig(variations=True, compositions=2_000),
+    "nano": PrepareConfig(variations=True, compositions=2_000),
     "tiny": PrepareConfig(workers=1, sheet_clips=2),
 }
 
@@ -159,6 +164,7 @@ def run(config: PrepareConfig) -> None:
             licence=config.licence,
             exclude_sources=config.exclude_sources,
             mirror=config.mirror,
+            variations=config.variations,
             min_frames=config.min_frames,
             frame_rate_hz=config.frame_rate_hz,
         )
@@ -210,6 +216,8 @@ def _check(config: PrepareConfig) -> None:
         raise ValueError(f"compositions must be 0 or more, got {config.compositions}")
     if config.compositions and config.frame_rate_hz != FRAME_RATE_HZ:
         raise ValueError(f"compositions need frame_rate_hz {FRAME_RATE_HZ:g}, got {config.frame_rate_hz:g}")
+    if config.variations and config.frame_rate_hz != FRAME_RATE_HZ:
+        raise ValueError(f"variations need frame_rate_hz {FRAME_RATE_HZ:g}, got {config.frame_rate_hz:g}")
     if config.sheet_clips < 1:
         raise ValueError(f"sheet_clips must be at least 1, got {config.sheet_clips}")
     if not config.clips:

@@ -5,7 +5,6 @@ some takes are held out; how well the model foretells them says which weights ar
 """
 
 import logging
-import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,6 @@ from python_core.clips.cmu import CREDIT
 from python_core.clips.cmu import SOURCE as CMU
 from python_core.clips.prepared import COMPOSED, PreparedClip, PreparedClips, read_prepared
 from python_core.clips.takes import clip_takes, hold_out
-from python_core.contract.vocabulary import CodebookSize
 from python_core.depth_head import DepthHeadShape
 from python_core.evaluators.token_states import load_token_states
 from python_core.language_model import (
@@ -66,8 +64,6 @@ logger = logging.getLogger(__name__)
 Optimizer = Literal["adamw", "adafactor"]
 OPTIMIZERS: dict[Optimizer, str] = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
 """As `Trainer` calls them."""
-ZERO_STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"
-"""Of the environment in which `accelerate launch` starts a process."""
 SAMPLE_WRITERS = 8
 """Processes that write samples for a GPU, which waits for a single one. A sample depends on its number alone."""
 
@@ -116,6 +112,9 @@ class TrainSftConfig(SampleShares):
 
     depth: DepthHeadShape = field(default_factory=DepthHeadShape)
     """Size of the head that speaks the later levels of a code; a codebook of one level needs none."""
+
+    read_levels: int | None = 1
+    """Levels of a code that the model reads, from the first; None leaves it at all, or at what `start` reads."""
 
     lora: LoraShape | None = field(default_factory=LoraShape)
     """Adapter on the backbone; None trains all weights."""
@@ -242,7 +241,7 @@ def run(config: TrainSftConfig) -> None:
 
     Raises:
         ValueError: Clips, plans, tokenizer or backbone are missing or do not fit each other; options that do not go
-            with the codes or with FSDP and ZeRO-3.
+            with the codes or with FSDP.
     """
     time_limit = TimeLimit(config.stop_after_s)
     processes = open_processes()
@@ -256,9 +255,12 @@ def run(config: TrainSftConfig) -> None:
     motion_tokenizer = MotionTokenizer.load(config.vqvae)
     prepared.check_rate(motion_tokenizer.frame_rate_hz, f"the motion tokenizer in {config.vqvae}")
     codebook = motion_tokenizer.model.shape.codebook
-    _check_options(config, codebook)
+    if config.text_encoder is not None and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise ValueError("text_encoder: FSDP cuts the embedding into parts, whose rows cannot be kept; use DDP")
     # Before a run is begun, which a corrected one would be compared with.
     model, tokenizer = _start(config, prepared, plans, motion_tokenizer)
+    if config.read_levels is not None:
+        model.read_first_levels(config.read_levels)
     if processes.is_main_process:
         warn_where_slow(config.bf16)
         inputs = {"clips": config.prepared / "clips.jsonl", "statistics": config.prepared / "statistics.npz"}
@@ -452,19 +454,6 @@ def _start(
     add_motion_tokens(tokenizer, codebook)
     add_motion_rows(model, tokenizer, codebook)
     return speak_motion(model, token_layout(tokenizer, codebook), config.depth), tokenizer
-
-
-def _check_options(config: TrainSftConfig, codebook: CodebookSize) -> None:
-    """Refuse options that do not go with the codes or with how processes were launched."""
-    if config.own_levels and codebook.num_levels == 1:
-        raise ValueError(f"own_levels: codes of {config.vqvae} have one level, and no later ones; leave it out")
-    fsdp, zero_3 = parse_flag_from_env("ACCELERATE_USE_FSDP"), os.environ.get(ZERO_STAGE) == "3"
-    if config.text_encoder is not None and fsdp:
-        raise ValueError("text_encoder: FSDP cuts the embedding into parts, whose rows cannot be kept; use DDP")
-    if config.own_levels and (fsdp or zero_3):
-        raise ValueError(
-            "own_levels: processes run the model once or twice, by their samples, and FSDP and ZeRO-3 hang; use DDP"
-        )
 
 
 def _same_codebook(one: MotionTokenizer, other: MotionTokenizer) -> bool:

@@ -9,8 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from python_core.contract.vocabulary import CodebookSize, TokenLayout
 from python_core.depth_head import DepthHead, DepthHeadShape
 from python_core.language_model import LoraShape, merge_lora, with_lora
-from python_core.motion_model import AS_READ, IGNORED, IMPOSSIBLE, SpeaksMotion, fold, load_motion_model, speak_motion
-from python_core.token_draw import draw
+from python_core.motion_model import IGNORED, IMPOSSIBLE, SpeaksMotion, fold, load_motion_model, speak_motion
 
 DEPTH = DepthHeadShape(width=16, layers=2, feed_forward=24)
 SIZES = {
@@ -145,28 +144,33 @@ def test_what_is_read_instead_changes_what_follows_and_not_the_levels_of_the_cod
 
 
 @torch.no_grad()
-def test_levels_drawn_by_chances_are_those_that_the_depth_head_speaks_after_what_was_read():
-    model, codes = speaks(3), [5, 300, 77]
-    ids = torch.tensor([reply(3, codes), reply(3, codes)])
-    chances = torch.rand(ids.shape, generator=torch.Generator().manual_seed(3))
-    chances[1] = AS_READ
-    folded = fold(ids, model.config.motion_codes["first_code"], model.codebook)
-    own = model._with_own_levels(folded.input_ids, folded, chances)
-    assert own[1].tolist() == folded.input_ids[1].tolist()
-    assert own[0, :, 0].tolist() == folded.input_ids[0, :, 0].tolist()
-    # Token after token by the logits of the whole model, which read the clip's own levels in the codes before.
-    spoken = ids.clone()
-    places = [place for place in range(ids.shape[1]) if folded.levels[0, place] > 0]
-    for place in places:
-        before = ids[:1, :place].clone()
-        begin = place - int(folded.levels[0, place])
-        before[0, begin:] = spoken[0, begin:place]
-        logits = model(input_ids=before).logits[:, -1]
-        spoken[0, place] = draw(logits, chances[:1, place])[0]
-    assert own[0, folded.places[0], folded.levels[0]].tolist() == spoken[0].tolist()
-    assert spoken[0].tolist() != ids[0].tolist()
-    read_instead = model(input_ids=ids, labels=ids, read_ids=torch.cat((spoken, ids[1:])), scores=True).log_probs
-    torch.testing.assert_close(model(input_ids=ids, labels=ids, chances=chances, scores=True).log_probs, read_instead)
+def test_levels_that_are_not_read_tell_nothing_and_their_rows_are_zero():
+    model, tokens = speaks(3), layout(3)
+    ids = torch.tensor([reply(3, [5, 300, 77])])
+    levels = fold(ids, tokens.first_code, tokens.codebook).levels
+    # The next entry of each later level.
+    first_ids = tokens.first_code + levels * tokens.level_size
+    other = torch.where(levels > 0, first_ids + (ids - first_ids + 1) % tokens.level_size, ids)
+
+    def scored(read: torch.Tensor) -> torch.Tensor:
+        return model(input_ids=ids, labels=ids, read_ids=read, scores=True).log_probs
+
+    assert not torch.isclose(scored(ids), scored(other)).all()
+    model.read_first_levels(1)
+    torch.testing.assert_close(scored(ids), scored(other))
+    # The sum of all tokens of a code, which exported graphs read, is the same.
+    found = scored(ids)
+    model.config.motion_codes.pop("read_levels")
+    torch.testing.assert_close(scored(ids), found)
+    # Its own head and the depth head have rows of their own for what they say.
+    model.read_first_levels(1)
+    weight = model.get_input_embeddings().get_parameter("weight")
+    spoken = tokens.first_code + tokens.level_size
+    assert not weight[spoken:].any()
+    assert weight[:spoken].any(dim=1).all()
+    for num in (0, 4):
+        with pytest.raises(ValueError, match=f"read_levels goes from 1 to the 3 levels of a code, got {num}"):
+            model.read_first_levels(num)
 
 
 @torch.no_grad()

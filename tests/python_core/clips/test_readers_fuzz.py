@@ -146,7 +146,7 @@ READERS: dict[str, tuple[Callable[[], Files], Callable[[Path], ClipReader]]] = {
     "cmu": (cmu_files, lambda folder: CmuArchive(folder / "subjects", folder / "notes")),
 }
 PREPARED = READERS | {"bvh": (bvh_files, lambda folder: BvhFolder(folder, folder / "mapping.toml"))}
-RULES = Rules(licence="any", exclude_sources=(), mirror=True, min_frames=2, frame_rate_hz=20.0)
+RULES = Rules(licence="any", exclude_sources=(), mirror=True, variations=False, min_frames=2, frame_rate_hz=20.0)
 
 
 def damaged_bytes(data: st.DataObject, content: bytes) -> bytes:

@@ -24,7 +24,7 @@ CLIP = PreparedClip(
     first_row=0,
     num_rows=40,
 )
-RULES = Rules(licence="any", exclude_sources=(), mirror=False, min_frames=20, frame_rate_hz=20.0)
+RULES = Rules(licence="any", exclude_sources=(), mirror=False, variations=False, min_frames=20, frame_rate_hz=20.0)
 
 
 def samples_of(*clip_ids: str) -> list[Sample]:

@@ -4,7 +4,7 @@ import torch
 from python_core.contract.vocabulary import TokenLayout
 from python_core.depth_head import DepthHeadShape
 from python_core.language_model import LanguageModelShape, new_language_model
-from python_core.motion_model import AS_READ, IGNORED, SpeaksMotion
+from python_core.motion_model import IGNORED, SpeaksMotion
 from python_core.sft.packing import pack
 from python_core.sft.samples import Sample, SampleWriter, TrainingSamples
 from tests.python_core.sft.conftest import EXACT, GUESSED, ONE_BEAT
@@ -13,19 +13,11 @@ from tests.python_core.sft.conftest import EXACT, GUESSED, ONE_BEAT
 def test_what_fills_up_a_row_is_neither_read_nor_scored():
     samples = [Sample([4], [4], [2.0]), Sample([1, 2, 3], [IGNORED, 2, 3], read_ids=[1, 5, 3])]
     batch = pack(samples, num_rows=2, filler=9)
-    assert "chances" not in batch
     assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 9, 9]]
     assert batch["read_ids"].tolist() == [[1, 5, 3], [4, 9, 9]]
     assert batch["labels"].tolist() == [[IGNORED, 2, 3], [4, IGNORED, IGNORED]]
     assert batch["weights"].tolist() == [[1, 1, 1], [2, 1, 1]]
     assert batch["position_ids"].tolist() == [[0, 1, 2], [0, 0, 1]]
-
-
-def test_only_what_has_chances_is_read_otherwise():
-    samples = [Sample([4], [4]), Sample([1, 2, 3], [1, 2, 3], chances=[0.5, 0.25, 0.0]), Sample([5], [5])]
-    batch = pack(samples, num_rows=2, filler=9)
-    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 5, 9]]
-    assert batch["chances"].tolist() == [[0.5, 0.25, 0.0], [AS_READ] * 3]
 
 
 def test_positions_begin_anew_with_each_sample_of_a_row():

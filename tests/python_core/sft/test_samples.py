@@ -10,6 +10,7 @@ from python_core.contract.plan import parse_plan
 from python_core.contract.prompt import PromptTemplate
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyParser, TokenLayout, parse_reply
 from python_core.sft.samples import IGNORED, HeldOutSamples, Sample, SampleShares, SampleWriter, TrainingSamples
+from python_core.stages.build_reasoning import WRITTEN
 from tests.python_core.sft.conftest import CODE_S, CODES, EXACT, GUESSED, ONE_BEAT, PLANS
 
 CLIPS = [ONE_BEAT, EXACT, GUESSED]
@@ -66,32 +67,6 @@ def test_a_share_of_the_codes_is_read_as_others_and_all_are_scored(writer: Sampl
     assert again == corrupting.of_clip(ONE_BEAT, np.random.default_rng(7), with_plan=True)
 
 
-def test_a_share_of_the_samples_reads_later_levels_of_the_models_own(writer: SampleWriter):
-    own, drawn = shared(writer, own_levels=0.6), []
-    for number in range(200):
-        sample, plain = (of.of_clip(ONE_BEAT, np.random.default_rng(number), True) for of in (own, writer))
-        assert (sample.input_ids, sample.labels) == (plain.input_ids, plain.labels)
-        assert plain.chances is None
-        if sample.chances is not None:
-            assert len(sample.chances) == len(sample.input_ids)
-            assert 0 <= min(sample.chances) < max(sample.chances) < 1
-            drawn.append(sample.chances)
-    assert len(drawn) == pytest.approx(120, abs=15)
-    assert len({tuple(chances) for chances in drawn}) == len(drawn)
-    again = own.of_clip(ONE_BEAT, np.random.default_rng(7), with_plan=True)
-    assert again == own.of_clip(ONE_BEAT, np.random.default_rng(7), with_plan=True)
-
-
-def test_what_is_held_out_is_read_as_what_is_trained_on(writer: SampleWriter):
-    """Or weights would be chosen by how well they continue levels that they never read."""
-    own = HeldOutSamples(shared(writer, own_levels=1.0), CLIPS).samples
-    plain = HeldOutSamples(writer, CLIPS).samples
-    assert [sample.chances for sample in plain] == [None] * len(CLIPS)
-    assert all(len(sample.chances or []) == len(sample.input_ids) for sample in own)
-    assert [replace(sample, chances=None) for sample in own] == plain
-    assert HeldOutSamples(shared(writer, own_levels=1.0), CLIPS).samples == own
-
-
 def test_later_levels_of_a_share_of_the_codes_are_scored_and_the_first_code_is_whole(writer: SampleWriter):
     thinning, layout, shares = shared(writer, depth_share=0.25, plan_share=1.0, history_share=0.0), writer.layout, []
     for number in range(100):
@@ -134,7 +109,8 @@ def test_plans_and_the_first_codes_of_beats_count_as_much_as_is_said(writer: Sam
     "shares",
     [
         {"corruption": 1.1},
-        {"own_levels": -0.1},
+        {"balance": -0.1},
+        {"written_share": 1.5},
         {"depth_share": 0.0},
         {"plan_weight": 0.0},
         {"later_weight": -1.0},
@@ -247,6 +223,35 @@ def test_a_share_of_the_batches_are_compositions_however_few_there_are(writer: S
         assert all(len(set(found[first : first + 4])) == 1 for first in range(0, 800, 4))
     with pytest.raises(ValueError, match="composed_share: expected recorded clips and compositions, got one kind"):
         TrainingSamples(shared(writer, composed_share=0.5), CLIPS, batch=4, batches=1, steps=4, seed=3)
+
+
+def test_clips_of_the_same_plan_come_more_seldom_each(writer: SampleWriter):
+    alike = [replace(ONE_BEAT, clip_id=f"one {number}") for number in range(4)]
+    plans = [*PLANS, *(replace(PLANS[0], clip_id=clip.clip_id) for clip in alike)]
+    codes = CODES | {clip.clip_id: [[number] * 20] for number, clip in enumerate(alike)}
+    assert PLANS[0].clip_id == ONE_BEAT.clip_id
+    # Five of one plan beside one that is alone.
+    for balance, expected in ((0.0, 1 / 6), (0.5, 1 / (1 + 5 * 5**-0.5)), (1.0, 1 / 2)):
+        shares = replace(writer.shares, balance=balance, text_share=0.0, history_share=0.0)
+        of_all = SampleWriter(plans, codes, CODE_S, writer.tokenizer, writer.layout, shares)
+        samples = TrainingSamples(of_all, [ONE_BEAT, *alike, EXACT], batch=1, batches=1, steps=800, seed=5)
+        found = [read(samples[index], of_all)[1].codes == CODES["exact"][0] for index in range(len(samples))]
+        assert np.mean(found) == pytest.approx(expected, abs=0.05)
+
+
+def test_a_share_of_the_captions_without_motion_was_written_with_its_plan(writer: SampleWriter):
+    said = replace(next(record for record in PLANS if record.clip_id is None), caption="a cat purrs", writer=WRITTEN)
+    of_both = SampleWriter(
+        [*PLANS, said], CODES, CODE_S, writer.tokenizer, writer.layout, replace(writer.shares, written_share=0.8)
+    )
+
+    def is_written(writer: SampleWriter, number: int) -> bool:
+        return "purrs" in writer.tokenizer.decode(writer.of_text(np.random.default_rng(number)).input_ids)
+
+    assert np.mean([is_written(of_both, number) for number in range(300)]) == pytest.approx(0.8, abs=0.07)
+    # Where there are no others, all are.
+    alone = SampleWriter([*PLANS[:3], said], CODES, CODE_S, writer.tokenizer, writer.layout, writer.shares)
+    assert all(is_written(alone, number) for number in range(20))
 
 
 def test_a_sample_is_the_same_whenever_it_is_asked_for(writer: SampleWriter):

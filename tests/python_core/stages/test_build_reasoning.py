@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
 import signal
@@ -256,6 +257,80 @@ def test_a_text_encoder_without_captions_of_motions_is_refused(prepared, tmp_pat
     more.write_text('{"captions": ["a person walks."], "duration_s": 3.0}\n')
     with pytest.raises(ValueError, match=r"text_encoder: no clip has a caption"):
         run(config_of(tmp_path / "silent", more_captions=more, text_encoder=text_encoder))
+
+
+def test_written_captions_are_of_clips_with_their_plan_on_either_side_and_records_of_their_own(
+    prepared, tmp_path, caplog
+):
+    written = tmp_path / "written.jsonl"
+    lines = [
+        {"caption": "say hello", "beats": ["wave the right hand"]},
+        {"caption": "off you go, then rest", "beats": ["walk forward", "quickly sit down"]},
+        {"caption": "greet with the right hand and take a seat", "beats": ["wave the right hand", "quickly sit down"]},
+        {"caption": "swim to the left", "beats": ["swim to the left", "wave the right hand"]},
+    ]
+    written.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    caplog.set_level(logging.INFO)
+    run(config_of(prepared, written=written))
+    found = [record for record in read_plans(tmp_path / "plans.jsonl") if record.writer == "written"]
+    of_clips = {(record.clip_id, record.caption): record.plan for record in found if record.clip_id is not None}
+    wave, walk = "1. wave the right hand (right hand), 2.0 s", "1. walk forward, 1.4 s 2. quickly sit down, 0.6 s"
+    # Not of the composition, which only its own captions say.
+    assert of_clips == {
+        ("b", "say hello"): wave,
+        ("a", "off you go, then rest"): walk,
+        ("Ma", "off you go, then rest"): walk,
+    }
+    alone = {record.caption: (record.plan, record.duration_s) for record in found if record.clip_id is None}
+    assert alone == {
+        "say hello": (wave, 2.0),
+        "off you go, then rest": (walk, 2.0),
+        "greet with the right hand and take a seat": (
+            "1. wave the right hand (right hand), 2.0 s 2. quickly sit down, 0.6 s",
+            2.6,
+        ),
+    }
+    # The same on the other side asks for what no clip does.
+    assert "no clip has the beats swim to the left; swim to the right; wave the left hand" in caplog.text
+    assert "3 of 7 written captions are of beats that clips have" in caplog.text
+    written.write_text(json.dumps(lines[3]) + "\n")
+    with pytest.raises(ValueError, match=r"written\.jsonl: no clip has any of its beats, such as 'swim to the left'"):
+        run(config_of(prepared, written=written))
+
+
+def test_a_written_caption_of_a_side_is_also_one_of_the_other(prepared, tmp_path):
+    found = read_prepared(prepared)
+    assert found.rows is not None
+    captions = {"b": ("a person waves the right hand.",), "Mb": ("a person waves the left hand.",)}
+    clips = [
+        replace(clip, clip_id=name, captions=said, plan=None, source="test")
+        for clip, (name, said) in zip(found.clips, captions.items(), strict=False)
+    ]
+    write_prepared(tmp_path / "both", clips, np.split(found.rows[:80], 2), found.frame_rate_hz)
+    written = tmp_path / "written.jsonl"
+    lines = [
+        {"caption": "hail them with your right hand", "beats": ["wave the right hand"]},
+        {"caption": "hail them", "beats": ["wave the right hand"]},
+    ]
+    written.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run(config_of(tmp_path / "both", written=written))
+    records = [record for record in read_plans(tmp_path / "plans.jsonl") if record.writer == "written"]
+    assert {(record.clip_id, record.caption) for record in records if record.clip_id} == {
+        ("b", "hail them with your right hand"),
+        ("Mb", "hail them with your left hand"),
+        ("b", "hail them"),
+        ("Mb", "hail them"),
+    }
+
+
+@pytest.mark.parametrize(
+    "line", ['{"caption": "go"}', '{"caption": "?", "beats": ["walk"]}', '{"caption": "go", "beats": []}', "x", "[]"]
+)
+def test_written_captions_that_do_not_read_are_refused_with_their_line(prepared, tmp_path, line):
+    written = tmp_path / "written.jsonl"
+    written.write_text('{"caption": "go", "beats": ["walk forward"]}\n' + line + "\n")
+    with pytest.raises(ValueError, match=r"written\.jsonl:2: expected caption and beats"):
+        run(config_of(prepared, written=written))
 
 
 @pytest.mark.parametrize("name", ["paraphrases", "other_words"])

@@ -17,12 +17,14 @@ from python_core.clips.clip import Caption, Clip, mirror_text
 from python_core.clips.humanml3d import HumanML3DFolder
 from python_core.clips.preparation import Rules, Shard, prepare_shard
 from python_core.clips.prepared import PreparedClips, read_prepared
+from python_core.clips.takes import clip_takes
 from python_core.contract.motion import Motion
 from python_core.contract.plan import Beat, Plan, parse_plan
 from python_core.contract.skeleton import BODY_22
 from python_core.features import Normalizer, canonical_joints, exact_features, features_to_joints, mirror_joints, origin
 from python_core.stages import prepare
 from tests.python_core.clips.bvh_files import MIXAMO, made_folder, motion_text
+from tests.python_core.test_composition import make
 
 FILES = [
     "clips.jsonl", "features.npy", "prepared.json", "report.json", "run.json", "sheet.png", "skipped.jsonl",
@@ -407,7 +409,7 @@ def planned_shard() -> Shard:
     )
 
 
-RULES = Rules(licence="any", exclude_sources=(), mirror=True, min_frames=20, frame_rate_hz=20.0)
+RULES = Rules(licence="any", exclude_sources=(), mirror=True, variations=False, min_frames=20, frame_rate_hz=20.0)
 
 
 def test_plans_are_mirrored_with_their_motion_and_stay_with_the_whole_clip():
@@ -422,6 +424,45 @@ def test_plans_are_mirrored_with_their_motion_and_stay_with_the_whole_clip():
     assert {clip.take for clip in made.clips} == {"take 7"}
     # 110 steps of 20 ms are 44 of 50 ms; the part has 24 frames.
     assert [len(found) for found in rows] == [44, 44, 23, 23]
+
+
+@dataclass(frozen=True)
+class WalkFolder:
+    """A straight walk."""
+
+    def names(self, split: str) -> list[str]:
+        return ["walk"]
+
+    def read(self, name: str) -> list[Clip]:
+        joints_m = make("walk", 81).joint_positions_m() + np.float32(0.5)
+        captions = (Caption("a person walks forward."), Caption("he walks ahead and waves"))
+        return [Clip("walk", joints_m, captions, "made", "CC0", take="take 7")]
+
+
+def test_variations_of_train_clips_are_mirrored_and_go_with_their_take():
+    shard = replace(planned_shard(), reader=WalkFolder(), names=("walk",))
+    made, _ = prepare_shard(shard, replace(RULES, variations=True))
+    captions = {clip.clip_id: clip.captions for clip in made.clips}
+    assert captions["walk@backward"] == captions["Mwalk@backward"] == ("a person walks backward.",)
+    assert captions["Mwalk@turned_left"][0] == "a person turns to the right."
+    assert captions["walk"] == ("a person walks forward.", "he walks ahead and waves")
+    names = {clip_id.removeprefix("M") for clip_id in captions}
+    assert names == {"walk", *(f"walk@{name}" for name in ("backward", "circle", "turned_left", "turned_around"))} | {
+        f"walk@{name}_on_way" for name in ("turned_left", "turned_around")
+    }
+    assert len(captions) == 2 * len(names)
+    assert made.mirrored == {f"M{name}" for name in names}
+    assert {clip_takes(clip, frozenset(captions)) for clip in made.clips} == {frozenset(["take 7"])}
+    unknown = [replace(clip, take="") for clip in made.clips]
+    assert {clip_takes(clip, frozenset(captions)) for clip in unknown} == {frozenset(["walk"])}
+    for other in (replace(shard, split="val"), shard):
+        rules = replace(RULES, variations=other.split == "val")
+        assert {clip.clip_id for clip in prepare_shard(other, rules)[0].clips} <= {"walk", "Mwalk"}
+    # Where the folder brings the mirrored copy, there is none of the clip, but of what is made here.
+    brought, _ = prepare_shard(
+        replace(shard, with_copies=frozenset(["walk", "Mwalk"])), replace(RULES, variations=True)
+    )
+    assert {clip.clip_id for clip in brought.clips} == set(captions) - {"Mwalk"}
 
 
 def test_clips_of_another_rate_are_resampled_and_counted():

@@ -13,7 +13,7 @@ from transformers import EvalPrediction, LlamaConfig, LlamaForCausalLM
 from python_core.checkpoint import load_language_model
 from python_core.clips.cmu import CREDIT
 from python_core.clips.prepared import read_prepared
-from python_core.contract.vocabulary import TURN_END, TURN_START, CodebookSize
+from python_core.contract.vocabulary import TURN_END, TURN_START
 from python_core.depth_head import DepthHeadShape
 from python_core.evaluators.token_states import load_token_states
 from python_core.language_model import LanguageModelShape, LoraShape, token_layout
@@ -131,7 +131,6 @@ def test_a_run_in_slices_ends_in_the_weights_of_one_in_one_go_and_carries_one_sm
         backbone=str(tiny_backbone),
         lora=LoraShape(rank=2),
         optimizer="adafactor",
-        own_levels=0.5,
         steps=3,
         vocabulary_steps=1,
     )
@@ -153,17 +152,7 @@ def test_a_run_in_slices_ends_in_the_weights_of_one_in_one_go_and_carries_one_sm
     assert not any({"exp_avg", "exp_avg_sq"} & state.keys() for state in matrices)
 
 
-@pytest.mark.parametrize(
-    ("option", "environment"),
-    [
-        ("own_levels", {"ACCELERATE_USE_FSDP": "true"}),
-        ("own_levels", {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}),
-        ("text_encoder", {"ACCELERATE_USE_FSDP": "true"}),
-    ],
-)
-def test_what_does_not_go_with_weights_in_parts_is_refused_and_leaves_no_run_behind(
-    option: str,
-    environment: dict[str, str],
+def test_fixed_rows_do_not_go_with_weights_in_parts_and_leave_no_run_behind(
     prepared_folder: Path,
     tiny_vqvae: Path,
     tiny_plans: Path,
@@ -171,19 +160,17 @@ def test_what_does_not_go_with_weights_in_parts_is_refused_and_leaves_no_run_beh
     monkeypatch: pytest.MonkeyPatch,
 ):
     config = replace(
-        PRESETS["tiny"], prepared=prepared_folder, vqvae=tiny_vqvae, plans=tiny_plans, out=tmp_path / "sft"
+        PRESETS["tiny"],
+        prepared=prepared_folder,
+        vqvae=tiny_vqvae,
+        plans=tiny_plans,
+        out=tmp_path / "sft",
+        text_encoder=tmp_path,
     )
-    config = replace(config, own_levels=1.0) if option == "own_levels" else replace(config, text_encoder=tmp_path)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=rf"{option}: .*; use DDP"):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match=r"text_encoder: .*; use DDP"):
         train_sft.run(config)
     assert not config.out.exists()
-
-
-def test_own_levels_of_codes_that_have_one_are_refused():
-    with pytest.raises(ValueError, match="own_levels: codes of runs/vqvae have one level"):
-        train_sft._check_options(replace(PRESETS["tiny"], own_levels=0.5), CodebookSize(16, 1))
 
 
 def test_a_backbone_that_is_not_there_leaves_no_run_behind(
