@@ -33,6 +33,9 @@ LENGTH_BUCKETS = 8
 SHORTEST_REST = 5
 """Codes that are left of a motion that is cut, at least: the tail of an action is not the action."""
 
+WORDLESS = "move"
+"""A caption that says nothing of what is to be done."""
+
 _DURATION = re.compile(r"(?<=, )\d+\.\d(?= s)")
 
 ClipCodes = Mapping[str, Sequence[Sequence[int]]]
@@ -67,6 +70,11 @@ class SampleShares:
     balance: float = 0.5
     """How much rarer a clip comes that does what others do as well: one of N clips of the same plan N to the power of
     minus this times as often as one that is alone with its own. 0 takes all clips alike.
+    """
+
+    wordless_share: float = 0.0
+    """Share of the samples with motion that are asked for by a caption that says nothing, and have no plan. What a
+    model does without being told is what it need not be told.
     """
 
     history_share: float = 0.2
@@ -106,6 +114,7 @@ class SampleShares:
             "composed_share",
             "written_share",
             "balance",
+            "wordless_share",
             "history_share",
             "corruption",
         ):
@@ -198,6 +207,8 @@ class SampleWriter:
         request = Request(record.caption, self.timed(record.plan, codes), codes, openings=openings)
         if random.random() < self.shares.history_share:
             request = self._continued(clip, request, random)
+        if self.shares.wordless_share and random.random() < self.shares.wordless_share:
+            return self.write(replace(request, caption=WORDLESS, plan=None), random)
         planned = random.random() < self.shares.plan_share
         return self.write(request if with_plan and planned else replace(request, plan=None), random)
 
