@@ -36,6 +36,8 @@ _DISTANCE_M = 5.2
 _FOCAL = 3.5
 """Half a picture's height is 1 at a distance of 1 with a focal length of 1."""
 _LOOK_AT_HEIGHT_M = 0.88
+_HEADROOM_M = 0.3
+"""Above the highest joint of a motion, at least."""
 _FOLLOW_S = 0.6
 """Width of the window in which the camera's path is smoothed."""
 _GRID_STEP_M = 0.5
@@ -79,6 +81,8 @@ class Figure:
     """Of the head in the world, [F, 4]."""
     targets_m: NDArray[np.float64]
     """Where the camera looks, [F, 3]."""
+    distance_m: float
+    """Of the camera from there."""
     joint_names: tuple[str, ...]
 
 
@@ -94,11 +98,15 @@ class _Capsule:
 
 
 def pose(motion: Motion) -> Figure:
-    """Find out what is drawn where."""
+    """Find out what is drawn where. Who jumps high is seen from farther off."""
+    joints_m = motion.joint_positions_m()
+    half_m = _DISTANCE_M / _FOCAL
+    rises_m = max(0.0, float(joints_m[..., 1].max()) + _HEADROOM_M - _LOOK_AT_HEIGHT_M - half_m)
     return Figure(
-        joints_m=motion.joint_positions_m(),
+        joints_m=joints_m,
         head_rotations=_world_rotations(motion, motion.skeleton.joint("head")),
-        targets_m=_follow(motion),
+        targets_m=_follow(motion) + [0.0, rises_m / 2, 0.0],
+        distance_m=_DISTANCE_M * (1 + rises_m / 2 / half_m),
         joint_names=motion.skeleton.joint_names,
     )
 
@@ -107,7 +115,7 @@ def draw(figure: Figure, frame: int, width: int, height: int) -> Image.Image:
     """Draw one frame, width x height pixels."""
     size = (width * SUPERSAMPLING, height * SUPERSAMPLING)
     image = Image.new("RGB", size, SKY)
-    canvas, view = ImageDraw.Draw(image), _View(figure.targets_m[frame], size)
+    canvas, view = ImageDraw.Draw(image), _View(figure.targets_m[frame], figure.distance_m, size)
     _draw_floor(canvas, view)
     parts = _parts(figure, frame)
     _draw_shadow(canvas, view, [capsule for part in parts for capsule in part])
@@ -125,10 +133,10 @@ def draw(figure: Figure, frame: int, width: int, height: int) -> Image.Image:
 class _View:
     """A pinhole camera."""
 
-    def __init__(self, target_m: NDArray[np.float64], size: tuple[int, int]) -> None:
+    def __init__(self, target_m: NDArray[np.float64], distance_m: float, size: tuple[int, int]) -> None:
         azimuth, elevation = _VIEW_AZIMUTH, _VIEW_ELEVATION
         back = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
-        self._eye_m = target_m + _DISTANCE_M * back
+        self._eye_m = target_m + distance_m * back
         right = np.cross([0, 1, 0], back)
         right /= np.linalg.norm(right)
         self._axes = np.stack([right, np.cross(back, right), -back])

@@ -211,3 +211,16 @@ def test_a_sheet_without_rows_or_frames_is_refused(tmp_path: Path):
         write_sheet(tmp_path / "a.png", [])
     with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):
         write_sheet(tmp_path / "a.png", [row_of(t_pose(4))], num_frames=0)
+
+
+def test_who_jumps_high_is_seen_whole_and_the_floor_with_it():
+    standing = t_pose(5)
+    root_m = standing.root_positions_m.copy()
+    root_m[2, 1] += 1.4
+    jumping = Motion(root_m, standing.joint_rotations, standing.contacts, 20.0)
+    for motion, frame in ((standing, 0), (jumping, 0), (jumping, 2)):
+        image = np.asarray(draw(pose(motion), frame, *LARGE)).astype(np.int64)
+        rows = np.concatenate([place[0] for place in sides(image)])
+        assert 10 < rows.min() < rows.max() < LARGE[1] - 10
+    # Nearer where there is no need to see more.
+    assert pose(standing).distance_m < pose(jumping).distance_m

@@ -9,7 +9,15 @@ from python_core.clips.prepared import COMPOSED
 from python_core.contract.plan import parse_plan
 from python_core.contract.prompt import PromptTemplate
 from python_core.contract.vocabulary import PROMPT_TEMPLATE, ReplyParser, TokenLayout, parse_reply
-from python_core.sft.samples import IGNORED, HeldOutSamples, Sample, SampleShares, SampleWriter, TrainingSamples
+from python_core.sft.samples import (
+    IGNORED,
+    WORDLESS,
+    HeldOutSamples,
+    Sample,
+    SampleShares,
+    SampleWriter,
+    TrainingSamples,
+)
 from python_core.stages.build_reasoning import WRITTEN
 from tests.python_core.sft.conftest import CODE_S, CODES, EXACT, GUESSED, ONE_BEAT, PLANS
 
@@ -111,6 +119,7 @@ def test_plans_and_the_first_codes_of_beats_count_as_much_as_is_said(writer: Sam
         {"corruption": 1.1},
         {"balance": -0.1},
         {"written_share": 1.5},
+        {"wordless_share": -1.0},
         {"depth_share": 0.0},
         {"plan_weight": 0.0},
         {"later_weight": -1.0},
@@ -252,6 +261,17 @@ def test_a_share_of_the_captions_without_motion_was_written_with_its_plan(writer
     # Where there are no others, all are.
     alone = SampleWriter([*PLANS[:3], said], CODES, CODE_S, writer.tokenizer, writer.layout, writer.shares)
     assert all(is_written(alone, number) for number in range(20))
+
+
+def test_a_share_of_the_motions_is_asked_for_without_words_and_has_no_plan(writer: SampleWriter):
+    wordless = shared(writer, wordless_share=0.4, plan_share=1.0, history_share=0.0)
+    found = [
+        read(wordless.of_clip(EXACT, np.random.default_rng(number), with_plan=True), wordless) for number in range(200)
+    ]
+    silent = [reply for caption, reply, _ in found if caption == WORDLESS]
+    assert len(silent) == pytest.approx(80, abs=15)
+    assert all(reply.reasoning_ids is None and reply.codes == CODES["exact"][0] for reply in silent)
+    assert all(reply.reasoning_ids is not None for caption, reply, _ in found if caption != WORDLESS)
 
 
 def test_a_sample_is_the_same_whenever_it_is_asked_for(writer: SampleWriter):
