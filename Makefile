@@ -4,7 +4,7 @@
 #   make test-slow   full fuzz counts, overload, soak, the small preset, real clips
 #   make check       format, lint, types, imports
 #   make gallery     docs/gallery: pictures of what the default bundle does, and their page
-#   make designer-prompts   docs/designer_prompts: sheets of a hundred prompts, to be judged by eye
+#   make designer-prompts   docs/designer_prompts, docs/unseen_prompts: sheets of a hundred prompts each, to be judged by eye
 #   make bench       docs/benchmarks.md: ours beside what a user would run otherwise, in two hours; compiles llama.cpp, so it
 #                    takes a C++ compiler; BENCH="--shapes 24m" for less
 #   make model-card  MODEL_CARD.md; CARD="--checkpoint runs/grpo --evaluations SFT=runs/evaluated/sft" says from what
@@ -44,6 +44,7 @@ gallery: .venv/installed
 
 designer-prompts: .venv/installed
 	$(IN_VENV) python docs/pages/designer_prompts.py
+	$(IN_VENV) python docs/pages/designer_prompts.py --out docs/unseen_prompts
 
 bench: .venv/installed
 	mkdir -p build/bench

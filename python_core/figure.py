@@ -105,7 +105,7 @@ def pose(motion: Motion) -> Figure:
     return Figure(
         joints_m=joints_m,
         head_rotations=_world_rotations(motion, motion.skeleton.joint("head")),
-        targets_m=_follow(motion) + [0.0, rises_m / 2, 0.0],
+        targets_m=_follow(motion) + np.array([0.0, rises_m / 2, 0.0]),
         distance_m=_DISTANCE_M * (1 + rises_m / 2 / half_m),
         joint_names=motion.skeleton.joint_names,
     )

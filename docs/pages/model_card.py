@@ -62,7 +62,7 @@ def main() -> int:
         "without": facts["without_share_alike"]["result"],
         "can": facts["can"],
         "cannot": facts["cannot"],
-        "by_eye": by_eye(DOCS / "designer_prompts" / "judgement.json"),
+        "by_eye": by_eye(*(DOCS / folder / "judgement.json" for folder in ("designer_prompts", "unseen_prompts"))),
         "judged": judged([tuple(named.split("=", 1)) for named in options.evaluations]),
         "tokenizer": tokenizer(_read(options.vqvae / "measures.json")),
         "parity": "\n".join(table(("", ""), flat(_read(options.bundle / "manifest.json")["parity"]))),
@@ -143,21 +143,27 @@ def sources(report: dict[str, Any]) -> str:
         if row["split"] == "train" and row["num_clips"]:
             name, motion, text = SOURCES[row["source"]]
             rows.append((name, str(row["num_clips"]), f"{row['hours']:.2f}", motion, text))
-    return "\n".join(table(("source", "clips, with mirrored copies", "hours", "motion", "text"), rows))
+    return "\n".join(table(("source", "clips, with variations and mirrored copies", "hours", "motion", "text"), rows))
 
 
 def skipped(report: dict[str, Any]) -> str:
     return f"{report['total']['num_skipped']} clips were left out because of their licence or form." if report else ""
 
 
-def by_eye(path: Path) -> str:
-    """Shares of prompts that are recognised."""
-    if not path.is_file():
+def by_eye(looked_at: Path, unseen: Path) -> str:
+    """Shares of prompts that are recognised: of those that were looked at while the model was made, and of others."""
+    if not (looked_at.is_file() and unseen.is_file()):
         return ""
-    judgement = read_judgement(path)
-    rows = [(name, share if "not judged yet" not in share else OPEN, f"{100 * GOALS[kind]:.0f} %")
-            for name, kind, share in shares(judgement)]  # fmt: skip
-    return "\n".join(table(("", "share", "goal"), rows))
+    both = zip(shares(read_judgement(looked_at)), shares(read_judgement(unseen)), strict=True)
+    rows = [
+        (
+            name,
+            *(OPEN if "not judged yet" in found else found for found in (share, other)),
+            f"{100 * GOALS[kind]:.0f} %",
+        )
+        for (name, kind, share), (_, _, other) in both
+    ]
+    return "\n".join(table(("", "looked at while it was made", "seen by nobody before", "goal"), rows))
 
 
 def judged(evaluations: Sequence[tuple[str, ...]]) -> str:

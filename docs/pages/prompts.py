@@ -1,7 +1,7 @@
 """The prompts that pages show, and that none is copied: python docs/pages/prompts.py CAPTIONS [CAPTIONS ...]
 
 CAPTIONS are files of training texts, a JSON object with `captions` a line, such as runs/prepared/clips.jsonl. Fails if
-a prompt of docs/designer_prompts is one of them, or if a word that the gallery takes for unknown is in one; "dodges"
+a prompt of docs/designer_prompts (or --prompts) is one of them, or if a word that the gallery takes for unknown is in one; "dodges"
 and "dodge" are the same.
 """
 
@@ -134,10 +134,11 @@ def _lemma(word: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("captions", type=Path, nargs="+")
-    captions = []
-    for path in parser.parse_args().captions:
+    parser.add_argument("--prompts", type=Path, default=DESIGNER, help="a designer's")
+    options, captions = parser.parse_args(), []
+    for path in options.captions:
         captions += [text for line in path.read_text().splitlines() for text in json.loads(line)["captions"]]
-    asked = read_designer_prompts()
+    asked = read_designer_prompts(options.prompts)
     found = copied(asked.plain + asked.multi_beat, captions)
     known = known_words(read_scenes()[1], captions)
     print(f"{len(captions)} captions; copied prompts: {found or 'none'}; words that are known: {known or 'none'}")
