@@ -302,11 +302,7 @@ def _of_written(
     composed: Collection[str],
     config: BuildReasoningConfig,
 ) -> list[PlanRecord]:
-    """Records of captions that were written with their beats, and of the same on the other side.
-
-    Raises:
-        ValueError: No clip has the beats of any.
-    """
+    """Records of captions that were written with their beats, and of the same on the other side."""
     plans = {record.plan: parse_plan(record.plan) for record in records if record.clip_id is not None}
     known: dict[str, list[Beat]] = defaultdict(list)
     clips: dict[tuple[str, ...], dict[str, PlanRecord]] = defaultdict(dict)
@@ -317,8 +313,8 @@ def _of_written(
             for beat in beats:
                 known[beat.text].append(beat)
     said = {beat: replace(of[0], duration_s=_median_s(of)) for beat, of in known.items()}
-    both = dict.fromkeys((caption, beats) for caption, beats in written)
-    both |= dict.fromkeys((mirror_text(caption), tuple(map(mirror_text, beats))) for caption, beats in written)
+    mirrored = ((mirror_text(caption), beats, tuple(map(mirror_text, beats))) for caption, beats in written)
+    both = dict.fromkeys(written) | {(caption, other): None for caption, beats, other in mirrored if other != beats}
     found, unknown = [], Counter[str]()
     for caption, beats in both:
         if missing := [beat for beat in beats if beat not in said]:
@@ -334,12 +330,11 @@ def _of_written(
             replace(of_clips[at], caption=caption, writer=WRITTEN, prompt_version="", paraphrase_of=None)
             for at in chosen
         ]
-    if not found:
-        raise ValueError(f"{config.written}: no clip has any of its beats, such as {min(unknown)!r}; leave it out")
     if unknown:
         logger.info("written captions: no clip has the beats %s", "; ".join(sorted(unknown)))
     num_captions = sum(record.clip_id is None for record in found)
-    logger.info("%d of %d written captions are of beats that clips have", num_captions, len(both))
+    level = logging.INFO if found else logging.WARNING
+    logger.log(level, "%d of %d written captions are of beats that clips have", num_captions, len(both))
     return found
 
 
