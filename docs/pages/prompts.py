@@ -1,8 +1,8 @@
 """The prompts that pages show, and that none is copied: python docs/pages/prompts.py CAPTIONS [CAPTIONS ...]
 
 CAPTIONS are files of training texts, a JSON object with `captions` a line, such as runs/prepared/clips.jsonl. Fails if
-a prompt of docs/designer_prompts (or --prompts) is one of them, or if a word that the gallery takes for unknown is in one; "dodges"
-and "dodge" are the same.
+a prompt of docs/designer_prompts (or of --prompts) is one of them, or if a word that the gallery takes for unknown is
+in one; "dodges" and "dodge" are the same.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """The prompts that the pages show."""
 
+import json
 import re
 from collections import Counter
 
@@ -7,6 +8,7 @@ import pytest
 from prompts import DOCS, GALLERY, Order, Scene, copied, known_words, read_designer_prompts, read_scenes, side_of
 
 from python_core.contract.plan import MAX_BEATS
+from python_core.stages.build_reasoning import WRITTEN_CAPTIONS
 
 
 def test_the_gallery_has_24_scenes_of_four_kinds():
@@ -29,6 +31,14 @@ def test_a_designer_has_70_plain_prompts_and_30_of_several_beats():
     assert len({*asked.plain, *asked.multi_beat}) == 100
     assert all(re.search(r", | and ", prompt) for prompt in asked.multi_beat)
     assert sum(side_of(prompt) is not None for prompt in asked.plain + asked.multi_beat) >= 20
+
+
+def test_no_prompt_of_a_designer_was_written_for_training_word_for_word():
+    written = {json.loads(line)["caption"].lower() for line in WRITTEN_CAPTIONS.read_text().splitlines()}
+    assert len(written) > 5_000
+    for folder in ("designer_prompts", "unseen_prompts"):
+        asked = read_designer_prompts(DOCS / folder / "prompts.toml")
+        assert not written & {prompt.lower() for prompt in asked.plain + asked.multi_beat}
 
 
 def test_a_prompt_is_copied_whoever_acts_and_however_it_is_written():
