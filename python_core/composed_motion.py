@@ -335,7 +335,7 @@ def _hold(stands: NDArray[np.bool_]) -> Tensor:
 
 
 def move_foot(track: Track, ankle: int, offsets_m: Tensor) -> Track:
-    """Move a foot, [F, 3], by bending and swinging its leg; the foot keeps its direction, hips their place."""
+    """Move a foot, [F, 3] metres, by bending and swinging its leg; the foot keeps its direction, hips their place."""
     limb = next(limb for limb in LIMBS if limb.end == ankle)
     hip, knee = limb.upper, limb.lower
     moved = offsets_m.norm(dim=-1) > 1e-9

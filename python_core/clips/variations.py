@@ -84,12 +84,14 @@ TURNS = (
 
 _ONE_ACTION = re.compile(
     r"\b(?:then|and|before|after|stop\w*|turn\w*|start\w*|begin\w*|until|again|while|back\w*|around|circle\w*|curve\w*|"
-    r"in an?|left|right|diagonal\w*|sideways|one|two|three|four|five|six|once|twice|times|to|from|down|up)\b"
+    r"in an?|left|right|diagonal\w*|sideways|one|two|three|four|five|six|once|twice|times|to|from|down|up)\b",
+    re.IGNORECASE,
 )
 """Words of a caption that say more than that somebody walks ahead."""
 _AHEAD = re.compile(
     r"\b(walk|stride|stroll|jog|run|sprint|creep|sneak|shuffle|crawl|shamble)(s|n?ing)?\b((?: \w+ly)?)"
-    r"(?: straight)? (?:forwards?|ahead)\b"
+    r"(?: straight)? (?:forwards?|ahead)\b",
+    re.IGNORECASE,
 )
 _SIDEWAYS = re.compile(r"\b((?:walk|run|jog|step|move|shuffle)\w* sideways)\b(?!.*\b(?:left|right)\b)")
 _SEAT, _GROUND = r"((?:a|the) (?:chair|bench|stool|seat))", r"(the (?:floor|ground))"
@@ -105,9 +107,16 @@ _BACKWARD: tuple[tuple[str, str, str], ...] = (
 
 
 def vary(clip: Clip) -> Iterator[Clip]:
-    """Variations of a canonical clip; those whose feet slide more than its own are left out."""
-    turned = (make(clip, turn) for turn in TURNS for make in (_turn, _turn_on_way))
-    made = [variation for variation in (_backward(clip), _circle(clip), *turned) if variation is not None]
+    """Variations of a clip; those whose feet slide more than its own are left out.
+
+    Raises:
+        ValueError: The clip is not canonical, or not of 20 frames a second.
+    """
+    made = [] if (backward := _backward(clip)) is None else [backward]
+    if (verb := _gait(clip)) is not None:
+        track = solve_track(clip)
+        turned = (make(clip, track, verb, turn) for turn in TURNS for make in (_turn, _turn_on_way))
+        made += [variation for variation in (_circle(clip, track, verb), *turned) if variation is not None]
     if not made:
         return
     limit_m_s = SKATE_FACTOR * _quality(clip).contact_foot_speed_m_s + SKATE_MORE_M_S
@@ -142,6 +151,7 @@ def _quality(clip: Clip) -> QualityReport:
 def _made(
     clip: Clip, name: str, joints_m: NDArray[np.floating], captions: Sequence[str], plan: Plan | None = None
 ) -> Clip:
+    """A variation of a clip with other joints, [F, J, 3]."""
     return replace(
         clip,
         clip_id=f"{clip.clip_id}@{name}",
@@ -186,7 +196,9 @@ def _gait(clip: Clip) -> str | None:
     """The verb of a clip of one straight walk or run."""
     if clip.plan is not None:
         return None
-    verbs = {match[1] for caption in clip.captions if _ahead(caption.text) and (match := _AHEAD.search(caption.text))}
+    verbs = {
+        match[1].lower() for caption in clip.captions if _ahead(caption.text) and (match := _AHEAD.search(caption.text))
+    }
     path_m = clip.joints_m[:, 0, [0, 2]]
     way_m = np.linalg.norm(np.diff(path_m, axis=0), axis=-1).sum()
     straight = np.linalg.norm(path_m[-1] - path_m[0]) >= STRAIGHT * way_m
@@ -194,35 +206,34 @@ def _gait(clip: Clip) -> str | None:
     return min(verbs & {"walk", "jog", "run"}, default=None) if straight and ahead and way_m > LEAST_WAY_M else None
 
 
-def _circle(clip: Clip) -> Clip | None:
-    verb, num_frames = _gait(clip), len(clip.joints_m)
-    if verb is None or num_frames < LEAST_CURVE_FRAMES:
+def _circle(clip: Clip, track: Track, verb: str) -> Clip | None:
+    if len(track) < LEAST_CURVE_FRAMES:
         return None
-    yaw = np.arange(num_frames) / clip.frame_rate_hz * CURVE_RAD_S
+    yaw = np.arange(len(track)) / clip.frame_rate_hz * CURVE_RAD_S
     said = (f"{_third(verb)} in a circle to the left", f"{_third(verb)} around in a circle, turning left")
-    return _made(clip, "circle", bend(solve_track(clip), yaw).joints_m.numpy(), [f"a person {text}." for text in said])
+    return _made(clip, "circle", bend(track, yaw).joints_m.numpy(), [f"a person {text}." for text in said])
 
 
-def _turn(clip: Clip, turn: Turn) -> Clip | None:
+def _turn(clip: Clip, track: Track, verb: str, turn: Turn) -> Clip | None:
     """A turn on the spot, made of a few steps of a walk: those that begin and end with the feet beside each other."""
     num_frames = turn.frames + 2 * STILL_FRAMES
-    if _gait(clip) != "walk" or len(clip.joints_m) < num_frames:
+    if verb != "walk" or len(track) < num_frames:
         return None
     apart_m = np.linalg.norm(clip.joints_m[:, LIMBS[0].end] - clip.joints_m[:, LIMBS[1].end], axis=-1)
     first = int((apart_m[: len(apart_m) - num_frames + 1] + apart_m[num_frames - 1 :]).argmin())
     yaw = turn.angle * _eased(num_frames, STILL_FRAMES, turn.frames)
-    bent = bend(solve_track(clip).cut(first, first + num_frames), yaw, STRIDE_ON_SPOT)
+    bent = bend(track.cut(first, first + num_frames), yaw, STRIDE_ON_SPOT)
     return _made(clip, turn.name, bent.joints_m.numpy(), [f"a person {text}." for text in turn.on_spot])
 
 
-def _turn_on_way(clip: Clip, turn: Turn) -> Clip | None:
+def _turn_on_way(clip: Clip, track: Track, verb: str, turn: Turn) -> Clip | None:
     """A walk or run that turns in the middle and goes on, with an exact plan."""
-    verb, num_frames = _gait(clip), len(clip.joints_m)
+    num_frames = len(track)
     before = (num_frames - turn.frames) // 2 // FRAMES_PER_CODE * FRAMES_PER_CODE
-    if verb is None or before < WALK_FRAMES:
+    if before < WALK_FRAMES:
         return None
     after = (num_frames - 1 - before - turn.frames) // FRAMES_PER_CODE * FRAMES_PER_CODE
-    bent = bend(solve_track(clip), turn.angle * _eased(num_frames, before, turn.frames))
+    bent = bend(track, turn.angle * _eased(num_frames, before, turn.frames))
     durations_s = [round(frames / clip.frame_rate_hz, 1) for frames in (before, turn.frames, after)]
     beats = (f"{verb} forward", turn.beat, f"{verb} {turn.then}")
     captions = [f"a person {text.format(f'{verb}s')}." for text in turn.on_way]
@@ -242,9 +253,12 @@ def bend(track: Track, yaw: NDArray[np.float64], stride: float = 1.0) -> Track:
     """Turn a motion about the vertical as it goes, its feet standing where they stand.
 
     Args:
-        track: It begins at x = z = 0.
+        track: F frames; begins at x = z = 0.
         yaw: By how much each frame is turned to the left, radians, [F].
         stride: Of the way that the root goes, how much is left.
+
+    Returns:
+        F frames; an ankle that its leg cannot reach stands as near as it can.
     """
     angles, ground = torch.from_numpy(yaw), torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
     steps_m = rotate(yaw_rotation((angles[1:] + angles[:-1]) / 2), (track.root_m * ground).diff(dim=0)) * stride

@@ -65,7 +65,7 @@ class SampleShares:
     """
 
     written_share: float = 0.5
-    """Share of those captions that were written with their plans, where there are some."""
+    """Share of the captions without motion that were written with their plans, where there are some."""
 
     balance: float = 0.5
     """How much rarer a clip comes that does what others do as well: one of N clips of the same plan N to the power of
@@ -73,8 +73,8 @@ class SampleShares:
     """
 
     wordless_share: float = 0.0
-    """Share of the samples with motion that are asked for by a caption that says nothing, and have no plan. What a
-    model does without being told is what it need not be told.
+    """Share of the samples with motion that are asked for by a caption that says nothing, and have no plan, so that a
+    model knows what its words change (Ho and Salimans 2022, Classifier-Free Diffusion Guidance).
     """
 
     history_share: float = 0.2
@@ -377,17 +377,14 @@ class _Buckets:
 
     def __init__(self, by_length: NDArray[np.intp], frequencies: NDArray[np.float64]) -> None:
         self.buckets = np.array_split(by_length, min(LENGTH_BUCKETS, len(by_length)))
-        self.ends = [np.cumsum(frequencies[bucket]) for bucket in self.buckets]
-        self.bucket_ends = np.cumsum([ends[-1] for ends in self.ends])
+        sums = np.array([frequencies[bucket].sum() for bucket in self.buckets])
+        self.shares = sums / sums.sum()
+        self.shares_within = [frequencies[bucket] / whole for bucket, whole in zip(self.buckets, sums, strict=True)]
 
     def draw(self, of_batch: np.random.Generator, random: np.random.Generator) -> int:
         """The place of a clip: of the bucket that the batch draws, by the sample's own number."""
-        bucket = _find(self.bucket_ends, of_batch)
-        return int(self.buckets[bucket][_find(self.ends[bucket], random)])
-
-
-def _find(ends: NDArray[np.float64], random: np.random.Generator) -> int:
-    return min(int(np.searchsorted(ends, random.random() * ends[-1], side="right")), len(ends) - 1)
+        bucket = of_batch.choice(len(self.buckets), p=self.shares)
+        return int(random.choice(self.buckets[bucket], p=self.shares_within[bucket]))
 
 
 def _frequencies(writer: SampleWriter, clips: Sequence[PreparedClip]) -> NDArray[np.float64]:

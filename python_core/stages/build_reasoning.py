@@ -222,10 +222,7 @@ def read_plans(path: Path) -> list[PlanRecord]:
     if not path.is_file():
         raise ValueError(f"{path}: missing; run python -m python_core build-reasoning first")
     records, plans = [], set()
-    # Not by splitlines: a caption may hold a separator that ends a line for it, but not for JSON.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line:
-            continue
+    for number, line in _lines(path):
         try:
             record = _read_record(line)
             if record.plan not in plans:
@@ -235,6 +232,14 @@ def read_plans(path: Path) -> list[PlanRecord]:
             raise ValueError(f"{path}:{number}: not a plan record ({error}); build the plans again") from error
         records.append(record)
     return records
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers."""
+    # Not by splitlines: a caption may hold a separator that ends a line for it, but not for JSON.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if line.strip():
+            yield number, line
 
 
 def _read_record(line: str) -> PlanRecord:
@@ -258,9 +263,7 @@ def _of_clips(prepared: PreparedClips) -> list[_Line]:
 
 def _read_captions(path: Path) -> list[_Line]:
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in _lines(path):
         try:
             record = json.loads(line)
             duration_s = round(float(record["duration_s"]), 3)
@@ -280,9 +283,7 @@ def _read_captions(path: Path) -> list[_Line]:
 def _read_written(path: Path) -> list[tuple[str, tuple[str, ...]]]:
     """Captions and the texts of their beats."""
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in _lines(path):
         try:
             record = json.loads(line)
             caption, beats = record["caption"], record["beats"]

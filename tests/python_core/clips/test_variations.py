@@ -39,6 +39,8 @@ def foot_speed_m_s(clip: Clip) -> float:
         ("a person walks forward at a slow pace.", "a person walks backward at a slow pace."),
         ("a man is slowly walking forwards", "a man is slowly walking backward"),
         ("someone runs straight ahead", "someone runs backward"),
+        ("Walking forward", "Walking backward"),
+        ("He walks forward, THEN waves", None),
         ("a person sits down on a chair.", "a person stands up from a chair."),
         ("someone is sitting down on the bench", "someone is standing up from the bench"),
         ("a person gets up from a chair.", "a person sits down on a chair."),
